@@ -1,0 +1,250 @@
+"""`images`: exact round trips at every size, every mode of Pillow, and refusals that name the culprit."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from def_hub import images
+
+SIZES = [(8, 8), (11, 13), (97, 101), (64, 8), (17, 256)]  # (height, width), primes included
+
+
+def random_pixels(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> np.ndarray:
+    generator = np.random.default_rng(height * 1000 + width)
+    return generator.integers(0, np.iinfo(dtype).max, (height, width, channels), dtype=dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_eight_bit_files_round_trip_exactly(tmp_path: Path, size: tuple[int, int], suffix: str) -> None:
+    pixels = random_pixels(*size)
+    path = tmp_path / f"picture{suffix}"
+    images.save_image(images.to_tensor(pixels), path)
+    tensor = images.to_tensor(path)
+    assert tensor.shape == (1, 3, *size) and tensor.dtype == torch.float32
+    assert np.array_equal(np.asarray(images.to_pil(tensor)), pixels)
+    assert torch.equal(tensor, images.to_tensor(Image.open(path)))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bit_png_round_trips_exactly(tmp_path: Path, size: tuple[int, int], channels: int) -> None:
+    pixels = random_pixels(*size, channels, np.uint16)
+    tensor = images.to_tensor(pixels)
+    path = tmp_path / "deep.png"
+    images.save_image(tensor[:, :channels], path, bits=16)
+    with Image.open(path) as written:  # an independent reader sees the same picture
+        assert written.size == size[::-1] and written.mode == ("RGB" if channels == 3 else "I;16")
+        written.load()
+    expected = np.repeat(pixels, 3, axis=2) if channels == 1 else pixels
+    assert np.array_equal(images.to_array16(images.to_tensor(path)), expected)
+
+
+def test_sixteen_bit_colour_is_turned_upright_with_both_bytes(tmp_path: Path) -> None:
+    pixels = random_pixels(12, 20, 3, np.uint16)
+    path = tmp_path / "deep.png"
+    images.save_image(images.to_tensor(pixels), path, bits=16)
+    data = path.read_bytes()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    end = data.rindex(b"IEND") - 4
+    path.write_bytes(data[:end] + png_chunk(b"eXIf", exif.tobytes()[6:]) + data[end:])
+    assert np.array_equal(images.to_array16(images.to_tensor(path)), np.rot90(pixels, -1))
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    upright = Image.fromarray(random_pixels(16, 24))
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,  # stored a quarter turn counter-clockwise, shown clockwise
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(turns[orientation]) if orientation in turns else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "turned.png"
+    stored.save(path, exif=exif)
+    assert np.array_equal(np.asarray(images.to_pil(images.to_tensor(path))), np.asarray(upright))
+
+
+def test_alpha_is_laid_over_white() -> None:
+    rgba = np.zeros((8, 8, 4), np.uint8)
+    rgba[..., 0], rgba[..., 3] = 255, 51  # a fifth of red
+    expected = torch.tensor([1.0, 0.8, 0.8]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+    for image in (rgba, Image.fromarray(rgba), (rgba / 255).astype(np.float32)):
+        assert torch.allclose(images.to_tensor(image), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "CMYK", "YCbCr", "HSV", "I;16", "I", "F"])
+def test_every_mode_of_pillow_is_understood(mode: str) -> None:
+    grey = np.tile(np.linspace(0, 255, 16).astype(np.uint8), (16, 1))
+    image = Image.fromarray(grey)
+    if mode in ("I;16", "I"):
+        deep = Image.fromarray(grey.astype(np.uint16) * 257)
+        image = deep if mode == "I;16" else Image.fromarray(grey.astype(np.int32) * 257)
+    elif mode == "F":
+        image = Image.fromarray(grey.astype(np.float32) / 255)
+    else:
+        image = image.convert("LA" if mode == "PA" else "RGB").convert(mode)
+    tensor = images.to_tensor(image)
+    expected = torch.from_numpy(grey / 255).float().expand(1, 3, 16, 16)
+    if mode == "1":
+        assert set(tensor.unique().tolist()) == {0.0, 1.0}
+    else:
+        tolerance = 0.07 if mode == "P" else 2.01 / 255  # P: Pillow's web palette has few greys
+        assert (tensor - expected).abs().max() <= tolerance
+
+
+def test_palette_transparency_is_white() -> None:
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    image.info["transparency"] = 0
+    assert images.to_tensor(image).min() == 1
+
+
+def test_arrays_and_tensors_agree_with_the_file_they_came_from() -> None:
+    pixels = random_pixels(9, 14)
+    expected = images.to_tensor(Image.fromarray(pixels))
+    chw = torch.from_numpy(pixels).permute(2, 0, 1)
+    for image in (
+        pixels,
+        pixels.astype(np.float64) / 255,
+        chw,
+        chw[None],
+        chw.float() / 255,
+        chw.double()[None] / 255,
+    ):
+        assert torch.allclose(images.to_tensor(image), expected, atol=1e-7)
+    grey = images.to_tensor(chw[:1])
+    assert torch.equal(grey, expected[:, :1].expand(1, 3, 9, 14))
+    assert torch.equal(images.to_tensor(pixels[..., 0]), grey) and torch.equal(
+        images.to_tensor(pixels[..., :1]), grey
+    )
+
+
+def test_the_callers_data_is_never_shared() -> None:
+    source = torch.rand(1, 3, 8, 8)
+    before = source.clone()
+    images.to_tensor(source).zero_()
+    array = np.random.default_rng(0).random((8, 8, 3)).astype(np.float32)
+    kept = array.copy()
+    images.to_tensor(array).zero_()
+    assert torch.equal(source, before) and np.array_equal(array, kept)
+
+
+def test_to_list_takes_one_many_or_a_batch() -> None:
+    pixels = random_pixels(8, 10)
+    single = images.to_tensor(pixels)
+    for given, count in [(pixels, 1), ([pixels], 1), ((pixels, Image.fromarray(pixels)), 2)]:
+        result = images.to_list(given)
+        assert len(result) == count and all(torch.equal(item, single) for item in result)
+    batch = torch.rand(3, 3, 8, 10)
+    assert torch.equal(torch.cat(images.to_list(batch)), batch)
+    assert torch.equal(torch.cat(images.to_list(batch.permute(0, 2, 3, 1).numpy())), batch)
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "words"),
+    [
+        (3, TypeError, "got int"),
+        (None, TypeError, "got NoneType"),
+        (np.zeros((8, 8, 2), np.uint8), ValueError, r"got shape \(8, 8, 2\)"),
+        (np.zeros((8, 8, 3), np.int64), TypeError, "got int64"),
+        (np.full((8, 8, 3), 255.0), ValueError, "from 0 to 1, got 255"),
+        (np.full((8, 8), np.nan), ValueError, "from 0 to 1, got nan"),
+        (torch.zeros(8, 8), ValueError, r"got shape \[8, 8\]"),
+        (torch.zeros(2, 3, 8, 8), ValueError, r"got shape \[2, 3, 8, 8\]"),
+        (torch.zeros(3, 8, 8, dtype=torch.int32), TypeError, "got torch.int32"),
+        (torch.zeros(3, 7, 9), ValueError, "at least 8×8 pixels, got 9×7"),
+        (Image.new("RGB", (7, 400)), ValueError, "at least 8×8 pixels, got 7×400"),
+        (Image.fromarray(np.full((8, 8), 70000, np.int32)), ValueError, "16-bit grey values, got 70000"),
+    ],
+)
+def test_wrong_pictures_are_refused_by_name(image: object, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=f"^reference: .*{words}"):
+        images.to_tensor(image, "reference")  # type: ignore[arg-type]
+
+
+def test_lists_name_the_item_and_refuse_to_be_empty() -> None:
+    with pytest.raises(ValueError, match="^reference 2: "):
+        images.to_list([torch.zeros(3, 8, 8), torch.zeros(3, 2, 2)], "reference")
+    with pytest.raises(ValueError, match="^reference: expected at least one picture"):
+        images.to_list([], "reference")
+
+
+def test_bad_files_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="^image .*absent.png: no such file"):
+        images.to_tensor(tmp_path / "absent.png")
+    with pytest.raises(ValueError, match="got a folder"):
+        images.to_tensor(tmp_path)
+    text = tmp_path / "text.png"
+    text.write_text("not a picture")
+    with pytest.raises(ValueError, match=r"text.png: not a readable picture \(unknown format\)"):
+        images.to_tensor(text)
+    whole = tmp_path / "whole.png"
+    images.save_image(images.to_tensor(random_pixels(64, 64)), whole)
+    for cut in (40, 200, 5000):
+        part = tmp_path / f"cut{cut}.png"
+        part.write_bytes(whole.read_bytes()[:cut])
+        with pytest.raises(ValueError, match=f"cut{cut}.png: not a readable picture"):
+            images.to_tensor(part)
+
+
+def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    for width, height in [(10_000, 6_000), (30_000, 30_000)]:
+        path = tmp_path / "huge.png"
+        header = np.array([width, height], ">u4").tobytes() + bytes([1, 0, 0, 0, 0])
+        body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b"") + png_chunk(b"IEND", b"")
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+        with pytest.raises(
+            ValueError, match="huge.png: (expected at most 50 million|not a readable picture)"
+        ):
+            images.to_tensor(path)
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "result.png"
+    images.save_image(torch.zeros(3, 8, 8), path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="finite"):
+        images.save_image(torch.full((3, 8, 8), float("nan")), path)
+    with pytest.raises(ValueError, match=r"16 bits .* to \.png only"):
+        images.save_image(torch.zeros(3, 8, 8), tmp_path / "a.jpg", bits=16)
+    with pytest.raises(ValueError, match="expected a file name ending in"):
+        images.save_image(torch.zeros(3, 8, 8), tmp_path / "a.bmp2")
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_to_pil_rounds_and_clips() -> None:
+    row = torch.tensor([-0.5, 0.0, 0.499 / 255, 0.501 / 255, 254.6 / 255, 1.0, 7.0, 0.5])
+    values = np.asarray(images.to_pil(row.expand(1, 1, 8, 8)))[0]
+    assert values.tolist() == [0, 0, 0, 1, 255, 255, 255, 128]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 5), (8, 8), (13, 97)])
+@pytest.mark.parametrize("multiple", [1, 4, 8, 64])
+def test_padding_reaches_the_multiple_and_keeps_the_picture(size: tuple[int, int], multiple: int) -> None:
+    x = torch.rand(2, 3, *size)
+    padded = images.pad_to_multiple(x, multiple)
+    height, width = padded.shape[-2:]
+    assert height % multiple == 0 and width % multiple == 0 and height - size[0] < multiple
+    assert torch.equal(padded[..., : size[0], : size[1]], x)
+    if size[0] > 1 and height > size[0]:
+        assert torch.equal(
+            padded[..., size[0], : size[1]], x[..., size[0] - 2, :]
+        )  # reflected, the edge not repeated
+    assert padded.min() >= x.min() and padded.max() <= x.max()
