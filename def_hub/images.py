@@ -122,6 +122,19 @@ def save_image(image: Tensor | Image.Image, path: str | Path, bits: int = 8) -> 
         temporary.unlink(missing_ok=True)
 
 
+def shrink(x: Tensor, scale: int = 4) -> Tensor:
+    """`x` `[1,3,H,W]` as an 8-bit picture that Pillow itself made `scale` times smaller.
+
+    Benchmarks define their LR files by this very call, whose 8-bit rounding between the two passes
+    `operators` leaves out. Raises `ValueError` where a side is not a multiple of `scale`.
+    """
+    height, width = x.shape[-2:]
+    if height % scale or width % scale:
+        raise ValueError(f"both sides must be multiples of {scale}, got {width}×{height}")
+    small = to_pil(x).resize((width // scale, height // scale), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.asarray(small) / np.float32(255)).permute(2, 0, 1)[None].contiguous()
+
+
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """`x` `[B,C,H,W]` grown at the right and the bottom until both sides are multiples of `multiple`.
 
