@@ -1,0 +1,338 @@
+"""Pictures that explain a result: confidence, matches, provenance, before/after, steps of the diffusion.
+
+Everything takes what `DEFOutput` holds for one image and returns a Pillow image; no window is opened.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from def_hub.images import ImageLike, to_pil, to_tensor
+
+PAPER, INK, QUIET = (250, 250, 248), (32, 34, 38), (120, 124, 130)
+SMOOTHING = 3  # lines and dots are drawn this much larger and shrunk, which is Pillow's anti-aliasing
+
+# Eleven stops of viridis: equal steps of value look like equal steps, also in grey and to the colour-blind.
+VIRIDIS = np.array(
+    [
+        [68, 1, 84], [72, 36, 117], [65, 68, 135], [53, 95, 141], [42, 120, 142], [33, 145, 140],
+        [34, 168, 132], [68, 191, 112], [122, 209, 81], [189, 223, 38], [253, 231, 37],
+    ],
+    dtype=np.float64,
+)  # fmt: skip
+
+# Okabe and Ito's colours, which stay apart for the colour-blind: input, prior, then reference 1, 2, …
+INPUT, PRIOR = (200, 200, 196), (230, 159, 0)
+REFERENCES = ((0, 114, 178), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66))
+
+
+def confidence_map(confidence: Tensor, scale: int = 4) -> Image.Image:
+    """How sure each LR pixel's match is: `[h,w]` in `[0,1]` → a map `scale` times larger, a colour bar."""
+    if confidence.ndim != 2:
+        raise ValueError(f"confidence: expected [h,w], got {list(confidence.shape)}")
+    values = confidence.detach().float().cpu().numpy()
+    picture = Image.fromarray(_viridis(values))
+    picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+    bar = Image.fromarray(_viridis(np.tile(np.linspace(0, 1, 160), (12, 1))))
+    legend = _Legend([("confidence 0", None), ("1", None), (f"mean {values.mean():.2f}", None)], bar)
+    return _sheet([[_Panel(picture)]], legend)
+
+
+def provenance_map(provenance: Tensor) -> Image.Image:
+    """Where every pixel comes from: shares `[2+K,H,W]` of input, prior, reference 1 … K, as mixed colours.
+
+    The legend gives each source's share of the whole picture.
+    """
+    if provenance.ndim != 3 or provenance.shape[0] < 2:
+        raise ValueError(f"provenance: expected [2+K,H,W], got {list(provenance.shape)}")
+    shares = provenance.detach().float().cpu()
+    names = ["input", "diffusion prior", *(f"reference {k + 1}" for k in range(len(shares) - 2))]
+    colours = [INPUT, PRIOR, *(reference_colour(k) for k in range(len(shares) - 2))]
+    mixed = torch.einsum("khw,kc->hwc", shares.clamp(0, 1), torch.tensor(colours, dtype=torch.float32))
+    picture = Image.fromarray(mixed.round().clamp(0, 255).to(torch.uint8).numpy())
+    percent = [100 * float(share.mean()) for share in shares]
+    entries = [(f"{name} {p:.0f} %", colour) for name, p, colour in zip(names, percent, colours, strict=True)]
+    return _sheet([[_Panel(picture)]], _Legend(entries))
+
+
+def match_drawing(
+    result: ImageLike,
+    references: Sequence[ImageLike],
+    correspondence: Tensor,
+    confidence: Tensor,
+    lines: int = 40,
+) -> Image.Image:
+    """What was looked up where, in two rows of panels: the result beside its references.
+
+    Above, lines join the surest places with those that they were matched to. Below, every reference is tinted
+    by position and every cell of the result has the tint of its place in the reference, as strong as the
+    match is sure: smooth colour means coherent matches. Captions say how many cells each reference serves.
+
+    Args:
+        correspondence: `[3,h,w]`: number of the reference (-1 for none), x and y in its pixels.
+        confidence: `[h,w]` in `[0,1]`.
+        lines: how many places are joined at most.
+
+    Raises `ValueError` for other shapes and for numbers of references that are not given.
+    """
+    if correspondence.ndim != 3 or correspondence.shape[0] != 3:
+        raise ValueError(f"correspondence: expected [3,h,w], got {list(correspondence.shape)}")
+    if confidence.shape != correspondence.shape[1:]:
+        expected = list(correspondence.shape[1:])
+        raise ValueError(f"confidence: expected {expected}, got {list(confidence.shape)}")
+    field = correspondence.detach().float().cpu().nan_to_num(-1).numpy()
+    sure = confidence.detach().float().cpu().clamp(0, 1).numpy()
+    sources = [_pil(reference) for reference in references]
+    if field[0].max() >= len(sources):
+        raise ValueError(f"correspondence names reference {int(field[0].max())}, only {len(sources)} given")
+
+    target = _pil(result)
+    height = min(480, max(240, target.height))
+    tinted = [_tint(target, _cell_colours(field, [s.size for s in sources]), 0.75 * sure * (field[0] >= 0))]
+    for number, source in enumerate(sources):
+        grid_y, grid_x = np.mgrid[0 : source.height : 4, 0 : source.width : 4].astype(np.float64)
+        colours = _position_colours(number, grid_x / source.width, grid_y / source.height)
+        tinted.append(_tint(source, colours, np.full(grid_x.shape, 0.75)))
+    share = [100 * float((field[0] == number).mean()) for number in range(len(sources))]
+    names = ["result", *(f"reference {n}: {s:.0f} % of cells" for n, s in enumerate(share, start=1))]
+    rows = [
+        [_Panel(_to_height(p, height), name) for p, name in zip([target, *sources], names, strict=True)],
+        [_Panel(_to_height(p, height)) for p in tinted],
+    ]
+    joined = []
+    for row, column in _spread(field, sure, lines):
+        number, x, y = int(field[0, row, column]), field[1, row, column], field[2, row, column]
+        source = sources[number]
+        here = ((column + 0.5) / field.shape[2], (row + 0.5) / field.shape[1])
+        there = ((x + 0.5) / source.width, (y + 0.5) / source.height)
+        colour = _position_colours(number, np.array(there[0]), np.array(there[1]))
+        joined.append(_Line((0, 0), here, (0, 1 + number), there, tuple(int(c) for c in colour)))
+    return _sheet(rows, lines=joined)
+
+
+def before_after(
+    before: ImageLike, after: ImageLike, labels: tuple[str, str] = ("input", "result")
+) -> Image.Image:
+    """The input, enlarged to the result's size without smoothing, beside the result."""
+    result = _pil(after)
+    small = _pil(before).resize(result.size, Image.Resampling.NEAREST)
+    return _sheet([[_Panel(small, labels[0]), _Panel(result, labels[1])]])
+
+
+def steps_strip(steps: Sequence[tuple[str, ImageLike]], height: int = 256) -> Image.Image:
+    """Labelled pictures in a row, e.g. the clean estimate after some of the diffusion's steps."""
+    if not steps:
+        raise ValueError("steps: expected at least one labelled picture, got none")
+    return _sheet([[_Panel(_to_height(_pil(picture), height), label) for label, picture in steps]])
+
+
+def reference_colour(number: int) -> tuple[int, int, int]:
+    """The colour of reference `number`, counted from 0; they repeat after six."""
+    return REFERENCES[number % len(REFERENCES)]
+
+
+# ---------------------------------------------------------------------------------------------- colours
+
+
+def _viridis(values: np.ndarray) -> np.ndarray:
+    """`[h,w]`, clipped to `[0,1]` → `[h,w,3]` uint8."""
+    position = np.clip(values, 0, 1) * (len(VIRIDIS) - 1)
+    stops = np.arange(len(VIRIDIS))
+    channels = [np.interp(position, stops, VIRIDIS[:, channel]) for channel in range(3)]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+
+def _position_colours(number: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A colour for every place (x, y in `[0,1]`) of a reference: hue runs with x, brightness falls with y.
+
+    Each reference gets its own third of the colour circle, so that its number can be told from the hue.
+    """
+    x, y = np.clip(x, 0, 1), np.clip(y, 0, 1)
+    hue = (0.58 + 0.34 * number + 0.30 * x) % 1.0
+    value, saturation = 1.0 - 0.55 * y, 0.45 + 0.5 * y
+    channels = [  # HSV to RGB in its closed form
+        value * (1 - saturation * np.clip(np.minimum(k, 4 - k), 0, 1))
+        for k in ((shift + 6 * hue) % 6 for shift in (5, 3, 1))
+    ]
+    return (255 * np.stack(channels, axis=-1)).round().astype(np.uint8)
+
+
+def _cell_colours(field: np.ndarray, sizes: Sequence[tuple[int, int]]) -> np.ndarray:
+    """`[3,h,w]` correspondence → `[h,w,3]` uint8: the colour of the place that each cell was matched to."""
+    colours = np.full((*field.shape[1:], 3), 160, np.uint8)
+    for number, (width, height) in enumerate(sizes):
+        mine = field[0] == number
+        colours[mine] = _position_colours(number, field[1][mine] / width, field[2][mine] / height)
+    return colours
+
+
+def _tint(picture: Image.Image, colours: np.ndarray, strength: np.ndarray) -> Image.Image:
+    """`picture` in grey under a veil of `colours` `[h,w,3]`, as dense as `strength` `[h,w]` says."""
+    grey = Image.blend(picture.convert("L").convert("RGB"), Image.new("RGB", picture.size, PAPER), 0.25)
+    veil = Image.fromarray(colours).resize(picture.size, Image.Resampling.NEAREST)
+    mask = Image.fromarray((255 * strength).round().astype(np.uint8)).resize(
+        picture.size, Image.Resampling.NEAREST
+    )
+    return Image.composite(veil, grey, mask)
+
+
+# ---------------------------------------------------------------------------------------------- matches
+
+
+def _spread(field: np.ndarray, sure: np.ndarray, count: int) -> list[tuple[int, int]]:
+    """(row, column) of at most `count` sure and coherent cells, one per block so that they cover the picture.
+
+    A cell is coherent when it moved like its four neighbours, within twice a cell's width (which allows a
+    reference at three times the scale).
+    """
+    number, moved = field[0], field[1:] - 4.0 * np.stack(np.meshgrid(*map(np.arange, field.shape[:0:-1])))
+    weight = np.where(number >= 0, sure, 0.0)
+    for axis in (0, 1):
+        jump = np.abs(np.diff(moved, axis=axis + 1)).max(axis=0)
+        torn = (jump > 8) | (np.diff(number, axis=axis) != 0)
+        before, after = (
+            np.pad(torn, [side if axis == a else (0, 0) for a in (0, 1)]) for side in ((0, 1), (1, 0))
+        )
+        weight = np.where(before | after, 0.0, weight)
+    rows, columns = weight.shape
+    block = max(1, int(np.sqrt(rows * columns / max(count, 1))))
+    best = []
+    for top in range(0, rows, block):
+        for left in range(0, columns, block):
+            part = weight[top : top + block, left : left + block]
+            row, column = np.unravel_index(int(part.argmax()), part.shape)
+            if part[row, column] > 0:
+                best.append((float(part[row, column]), top + int(row), left + int(column)))
+    return [(row, column) for _, row, column in sorted(best, reverse=True)[:count]]
+
+
+# ---------------------------------------------------------------------------------------------- layout
+
+
+@dataclass(frozen=True)
+class _Panel:
+    picture: Image.Image
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Joins places in two panels; panels as (row, column), places as shares of their size."""
+
+    start_panel: tuple[int, int]
+    start: tuple[float, float]
+    end_panel: tuple[int, int]
+    end: tuple[float, float]
+    colour: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Legend:
+    """Labels with their colours; `bar` is drawn between the first two labels instead."""
+
+    entries: Sequence[tuple[str, tuple[int, int, int] | None]]
+    bar: Image.Image | None = None
+
+
+def _sheet(
+    rows: list[list[_Panel]], legend: _Legend | None = None, lines: Sequence[_Line] = ()
+) -> Image.Image:
+    """Panels in rows on light paper, captions above them, lines over them and the legend below."""
+    widest = max(sum(panel.picture.width for panel in row) for row in rows)
+    size = int(np.clip(widest / 45, 13, 26))
+    font = ImageFont.load_default(size=size)
+    margin, heading = size, round(1.7 * size)
+
+    corners: dict[tuple[int, int], tuple[int, int]] = {}
+    top, right = margin // 2, 0
+    for r, row in enumerate(rows):
+        top += heading if any(panel.caption for panel in row) else margin // 2
+        left = margin
+        for c, panel in enumerate(row):
+            corners[r, c] = (left, top)
+            left += panel.picture.width + margin
+        right = max(right, left)
+        top += max(panel.picture.height for panel in row) + margin // 2
+    placed, legend_height = _place_legend(legend, font, margin, right) if legend else ([], 0)
+    top += margin // 2
+
+    sheet = Image.new("RGB", (right, top + legend_height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for r, row in enumerate(rows):
+        for c, panel in enumerate(row):
+            x, y = corners[r, c]
+            sheet.paste(panel.picture, (x, y))
+            draw.text((x, y - heading / 2), panel.caption, INK, font, anchor="lm")
+    for (x, y), text, mark in placed:
+        if isinstance(mark, Image.Image):
+            sheet.paste(mark.resize((mark.width, size)), (x, top + y))
+        elif mark is not None:
+            draw.rounded_rectangle((x, top + y, x + size, top + y + size), size / 5, mark, QUIET)
+        else:
+            draw.text((x, top + y + size / 2), text, INK, font, anchor="lm")
+    if lines:
+        _draw_lines(sheet, rows, corners, lines, size)
+    return sheet
+
+
+def _place_legend(
+    legend: _Legend, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, margin: int, right: int
+) -> tuple[list[tuple[tuple[int, int], str, Image.Image | tuple[int, int, int] | None]], int]:
+    """Positions of the marks and labels, wrapped at the right edge, and the height that they take."""
+    placed: list[tuple[tuple[int, int], str, Image.Image | tuple[int, int, int] | None]] = []
+    x, y = margin, 0
+    for number, (text, colour) in enumerate(legend.entries):
+        length = round(font.getlength(text))
+        mark = margin * 3 // 2 if colour else 0
+        if x > margin and x + mark + length > right - margin:
+            x, y = margin, y + round(1.7 * margin)
+        if colour:
+            placed.append(((x, y), "", colour))
+        placed.append(((x + mark, y), text, None))
+        x += mark + length + margin
+        if legend.bar is not None and number == 0:
+            placed.append(((x - margin // 2, y), "", legend.bar))
+            x += legend.bar.width
+    return placed, y + 2 * margin
+
+
+def _draw_lines(
+    sheet: Image.Image,
+    rows: list[list[_Panel]],
+    corners: dict[tuple[int, int], tuple[int, int]],
+    lines: Sequence[_Line],
+    size: int,
+) -> None:
+    """Thin lines with a light halo and a dot at both ends, drawn large and shrunk."""
+    layer = Image.new("RGBA", (sheet.width * SMOOTHING, sheet.height * SMOOTHING), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(layer)
+    thin, dot = SMOOTHING * max(1, size // 10), SMOOTHING * size / 5
+
+    def place(panel: tuple[int, int], share: tuple[float, float]) -> tuple[float, float]:
+        picture, (left, top) = rows[panel[0]][panel[1]].picture, corners[panel]
+        return SMOOTHING * (left + share[0] * picture.width), SMOOTHING * (top + share[1] * picture.height)
+
+    for line in lines:
+        ends = place(line.start_panel, line.start), place(line.end_panel, line.end)
+        draw.line(ends, (255, 255, 255, 150), thin * 3)
+        draw.line(ends, (*line.colour, 255), thin)
+        for x, y in ends:
+            draw.ellipse(
+                (x - dot, y - dot, x + dot, y + dot), (*line.colour, 255), (255, 255, 255, 255), thin
+            )
+    # Pillow shrinks premultiplied, so transparent black does not darken the edges.
+    small = layer.resize(sheet.size, Image.Resampling.BOX)
+    sheet.paste(small, mask=small.getchannel("A"))
+
+
+def _pil(image: ImageLike) -> Image.Image:
+    return to_pil(to_tensor(image))
+
+
+def _to_height(picture: Image.Image, height: int) -> Image.Image:
+    width = max(1, round(picture.width * height / picture.height))
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
