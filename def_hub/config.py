@@ -1,0 +1,170 @@
+"""Dataclasses for a training run; one TOML file; an unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Where training pictures come from.
+
+    kind: "pairs" is the CUFED layout (`input/`, `ref/`, equal file names); "photos" is a folder of photographs, each of which
+    becomes its own reference by crop, warp and photometric change. crops: fixed crops per photograph.
+    weight: share of the samples, relative to the other sources.
+    """
+
+    kind: Literal["pairs", "photos"]
+    path: str
+    weight: float = 1.0
+    crops: int = 20
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """size: side of an HR crop in pixels. unrelated, missing: share of samples whose reference is another scene's, or absent.
+    holdout: groups of the pair sources (beginnings of their names) that are kept for validation and never trained on.
+    """
+
+    sources: tuple[SourceConfig, ...]
+    size: int = 160
+    unrelated: float = 0.15
+    missing: float = 0.1
+    holdout: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Adam with warm-up and cosine decay; `average` is the decay of the averaged weights that are exported."""
+
+    steps: int
+    batch: int = 9
+    lr: float = 1e-4
+    final_lr: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup: int = 100
+    clip: float = 1.0
+    average: float = 0.999
+
+
+@dataclass(frozen=True)
+class ExtractorConfig:
+    """Training of `MiniFeatures`. teacher: safetensors of VGG19 to relu3_1, or none. distill: weight of its term."""
+
+    teacher: str | None = None
+    distill: float = 0.0
+    temperature: float = 0.05
+    positions: int = 256
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """A `UNet2DModel` and its schedule; the defaults are def-base: the paper's schedule and a 256×256 unconditional network."""
+
+    channels: tuple[int, ...] = (128, 128, 256, 256, 512, 512)
+    layers: int = 2
+    attention: bool = True
+    patch: int = 1
+    conditioned: bool = False
+    groups: int = 32
+    window: int = 256
+    beta_start: float = 1e-6
+    beta_end: float = 1e-2
+    prediction: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
+    final_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class ReferenceConfig:
+    """Ref-SR; the defaults are def-base. prior, extractor: what it is trained on top of. steps: of the cached enhanced images."""
+
+    prior: str = ""
+    extractor_weights: str = ""
+    extractor: Literal["vgg19", "mini"] = "vgg19"
+    features: tuple[int, int, int] = (64, 64, 64)
+    blocks: tuple[int, int, int, int] = (16, 16, 8, 4)
+    enhancer_steps: int = 1
+    cache: str = "runs/cache"
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """Progress to CSV every `every` steps; a checkpoint every `checkpoint_minutes`; figures on at most `pairs` held-out
+    pairs every `validate` steps."""
+
+    every: int = 20
+    checkpoint_minutes: float = 4.0
+    validate: int = 500
+    pairs: int = 32
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run: which part, on what, how long, written where."""
+
+    part: Literal["extractor", "prior", "reference"]
+    output: str
+    data: DataConfig
+    optim: OptimConfig
+    seed: int = 0
+    init: str | None = None
+    extractor: ExtractorConfig = field(default_factory=ExtractorConfig)
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+
+def load_config(path: str | Path) -> RunConfig:
+    """Read a run file. Raises ValueError naming the key that is unknown, missing or of another type than expected."""
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"cannot read the run file {path}: {error}") from error
+    config = _build(RunConfig, table, "")
+    assert isinstance(config, RunConfig)
+    return config
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """Turn what TOML gave into `kind`, checking every key and type on the way."""
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where or 'the file'}: expected a table, got {value!r}")
+        hints = typing.get_type_hints(kind)
+        if unknown := sorted(value.keys() - hints.keys()):
+            raise ValueError(f"unknown key {_join(where, unknown[0])}; known here: {', '.join(hints)}")
+        missing = [f.name for f in dataclasses.fields(kind) if _is_required(f) and f.name not in value]
+        if missing:
+            raise ValueError(f"missing key {_join(where, missing[0])}")
+        return kind(**{k: _build(hints[k], v, _join(where, k)) for k, v in value.items()})  # type: ignore[operator]
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple and isinstance(value, list):
+        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(kinds) != len(value):
+            raise ValueError(f"{where}: expected {len(kinds)} values, got {len(value)}")
+        return tuple(_build(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"{where}: expected one of {arguments}, got {value!r}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _build(next(k for k in arguments if k is not type(None)), value, where)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{where}: expected {getattr(kind, '__name__', kind)}, got {value!r}")
+    return value
+
+
+def _is_required(field_: dataclasses.Field[Any]) -> bool:
+    return field_.default is dataclasses.MISSING and field_.default_factory is dataclasses.MISSING
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key

@@ -1,0 +1,217 @@
+"""Training pairs in the field's folder layouts.
+
+A source is a finite list of fixed pairs, so that what is computed from a pair (its enhanced image, say) can be cached. A
+`SampleStream` draws from several sources without end. Sample `i` depends on the seed and on `i` alone: a resumed run, or two
+processes sharing the work, see exactly what one uninterrupted process would have seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from def_hub.config import DataConfig, SourceConfig
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and a reference of it, both uint8 `[3, size, size]`."""
+
+    image: Tensor
+    reference: Tensor
+
+
+class Source(Protocol):
+    """A finite list of pairs with a sampling weight each."""
+
+    name: str
+    weights: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Pair: ...
+
+
+class PairFolder:
+    """CUFED layout: `input/` and `ref/` with equal file names. With a `pairs.tsv` that names groups, large groups are
+    drawn less often (in proportion to the root of their size), so that no scene dominates. Groups whose names begin with
+    one of `holdout` are left out, or with `held_out` are all there is."""
+
+    def __init__(self, path: Path, size: int, holdout: tuple[str, ...] = (), held_out: bool = False) -> None:
+        self.name = path.name
+        self.size = size
+        references = {p.stem: p for p in _pictures(path / "ref")}
+        files = [(p, references[p.stem]) for p in _pictures(path / "input") if p.stem in references]
+        if not files:
+            raise ValueError(f"no pairs found: expected equal file names in {path}/input and {path}/ref")
+        groups = self._groups(path / "pairs.tsv", files)
+        wanted = [group.startswith(holdout) == held_out for group in groups]
+        self.files = [f for f, keep in zip(files, wanted, strict=True) if keep]
+        groups = [g for g, keep in zip(groups, wanted, strict=True) if keep]
+        count = Counter(groups)
+        self.weights = np.array([count[g] ** -0.5 for g in groups])
+        self._pairs: dict[int, Pair] = {}
+
+    @staticmethod
+    def _groups(table: Path, files: list[tuple[Path, Path]]) -> list[str]:
+        if not table.exists():
+            return [p.stem for p, _ in files]
+        rows = (line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()[1:])
+        group = {row[0]: row[1] for row in rows}
+        return [group.get(p.stem, p.stem) for p, _ in files]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Pair:
+        if index not in self._pairs:  # decoded once: a thousand pairs take 150 MB
+            image, reference = (_centre_crop(_open(p), self.size) for p in self.files[index])
+            self._pairs[index] = Pair(_tensor(image), _tensor(reference))
+        return self._pairs[index]
+
+
+class PhotoFolder:
+    """Single photographs: pair `i` is a fixed crop, and a reference made from the same photograph by a shift, rotation,
+    change of scale and photometric change."""
+
+    def __init__(self, path: Path, size: int, crops: int) -> None:
+        self.name = path.name
+        self.size = size
+        self.crops = crops
+        self.files = [p for p in _pictures(path) if min(Image.open(p).size) >= size]
+        if not self.files:
+            raise ValueError(f"no photographs of at least {size}x{size} pixels in {path}")
+        self.weights = np.ones(len(self.files) * crops)
+        self._photos: dict[int, Image.Image] = {}
+
+    def __len__(self) -> int:
+        return len(self.files) * self.crops
+
+    def __getitem__(self, index: int) -> Pair:
+        number, crop = divmod(index, self.crops)
+        if number not in self._photos:
+            self._photos[number] = _open(self.files[number])
+        photo = self._photos[number]
+        rng = np.random.default_rng((number, crop))
+        zoom = rng.choice([1.0, 1.0, 0.7, 0.5])  # shrinking makes sharp pixels of a photograph that is not
+        span = min(round(self.size / zoom), *photo.size)
+        left, top = (int(rng.integers(0, n - span + 1)) for n in photo.size)
+        image = photo.crop((left, top, left + span, top + span)).resize((self.size, self.size), Image.Resampling.LANCZOS)
+        reference = self._reference(photo, rng, left + span / 2, top + span / 2, span)
+        return Pair(_tensor(image), _tensor(reference))
+
+    def _reference(self, photo: Image.Image, rng: np.random.Generator, x: float, y: float, span: int) -> Image.Image:
+        angle, scale = rng.normal(0, 0.08), np.exp(rng.normal(0, 0.12)) * span / self.size
+        x, y = x + rng.uniform(-0.2, 0.2) * span, y + rng.uniform(-0.2, 0.2) * span
+        cos, sin, half = scale * np.cos(angle), scale * np.sin(angle), self.size / 2
+        matrix = (cos, -sin, x - half * (cos - sin), sin, cos, y - half * (sin + cos))
+        size = (self.size, self.size)
+        if scale > 1.2:  # shrink before sampling, or the reference aliases
+            photo = photo.reduce(2)
+            matrix = tuple(v / 2 for v in matrix)
+        warped = photo.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+        for change in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+            warped = change(warped).enhance(float(np.exp(rng.normal(0, 0.08))))
+        return warped
+
+
+def open_source(config: SourceConfig, size: int, holdout: tuple[str, ...] = ()) -> Source:
+    """The source that a run file describes. Raises ValueError where the folder holds nothing usable."""
+    path = Path(config.path)
+    if not path.is_dir():
+        raise ValueError(f"training data: there is no folder {path}")
+    if config.kind == "pairs":
+        return PairFolder(path, size, holdout)
+    return PhotoFolder(path, size, config.crops)
+
+
+class SampleStream(Dataset[dict[str, Tensor]]):
+    """An endless, seeded stream of augmented samples.
+
+    Sample: `image`, `reference` float `[3, size, size]` in [0, 1]; `present` 0 or 1, whether the reference may be used. With
+    `enhanced` given (per source: uint8 `[len, 2, 3, size, size]`, the enhanced image and the enhanced reference of every
+    pair), also `enhanced` and `enhanced_reference`.
+    """
+
+    def __init__(
+        self, sources: list[Source], config: DataConfig, seed: int, enhanced: list[np.ndarray] | None = None
+    ) -> None:
+        self.sources = sources
+        self.config = config
+        self.seed = seed
+        self.enhanced = enhanced
+        share = np.array([s.weight for s in config.sources], dtype=np.float64)
+        self.share = share / share.sum()
+        self.weights = [s.weights / s.weights.sum() for s in sources]
+
+    def __len__(self) -> int:
+        return 2**62
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.seed, i))
+        source, index = self._draw(rng)
+        chance = rng.random()
+        borrowed = self._draw(rng) if chance < self.config.unrelated else (source, index)
+        sample = {
+            "image": self.sources[source][index].image,
+            "reference": self.sources[borrowed[0]][borrowed[1]].reference,
+        }
+        if self.enhanced is not None:
+            sample["enhanced"] = torch.from_numpy(self.enhanced[source][index, 0])
+            sample["enhanced_reference"] = torch.from_numpy(self.enhanced[borrowed[0]][borrowed[1], 1])
+        turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+        sample = {name: _turn(x, turns, flip).float() / 255 for name, x in sample.items()}
+        sample["present"] = torch.tensor(float(chance < 1 - self.config.missing))
+        return sample
+
+    def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
+        source = int(rng.choice(len(self.sources), p=self.share))
+        return source, int(rng.choice(len(self.sources[source]), p=self.weights[source]))
+
+
+def _turn(x: Tensor, turns: int, flip: bool) -> Tensor:
+    x = x.rot90(turns, (-2, -1))
+    return x.flip(-1) if flip else x
+
+
+def _pictures(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise ValueError(f"training data: there is no folder {folder}")
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+
+
+def _open(path: Path) -> Image.Image:
+    return Image.open(path).convert("RGB")
+
+
+def _centre_crop(image: Image.Image, size: int) -> Image.Image:
+    if min(image.size) < size:
+        raise ValueError(f"expected pictures of at least {size}x{size} pixels, got {image.size[0]}x{image.size[1]}")
+    left, top = (image.size[0] - size) // 2, (image.size[1] - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+def _tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def open_validation(config: DataConfig, count: int) -> list[Pair]:
+    """At most `count` pairs, evenly spaced, of the held-out groups; none where nothing is held out."""
+    pairs = [
+        source[i]
+        for c in config.sources
+        if c.kind == "pairs" and config.holdout
+        for source in [PairFolder(Path(c.path), config.size, config.holdout, held_out=True)]
+        for i in range(len(source))
+    ]
+    return pairs[:: max(len(pairs) // count, 1)][:count]

@@ -1,0 +1,86 @@
+"""Denoiser: noisy image → clean estimate, over any `UNet2DModel`. It owns the input scaling and the training loss."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DModel
+from torch import Tensor
+
+
+class Denoiser:
+    """One view of two kinds of prior: unconditional (the paper) and conditioned on `A†y` (as SR3).
+
+    What the network is follows from its channel counts. With p×p pixels folded into channels before the network and unfolded
+    behind it (p = 1: none, as in every checkpoint on the Hub; p = 4: it works on the grid of the LR image),
+
+    | in_channels | prior |
+    |---|---|
+    | 3p² | unconditional; the output is what the scheduler's `prediction_type` says |
+    | 6p² | conditioned on `A†y`; the same, but a predicted "sample" is what `A†y` lacks, not the whole image |
+
+    and `out_channels` is 3p², or 6p² with a variance in the last half that is dropped (OpenAI's ADM).
+
+    Images here are in [-1, 1], the range of the noise schedule.
+    """
+
+    def __init__(self, unet: UNet2DModel, alphas_cumprod: Tensor, prediction_type: str = "epsilon") -> None:
+        if prediction_type not in ("epsilon", "sample", "v_prediction"):
+            raise ValueError(f"the scheduler predicts {prediction_type!r}; expected epsilon, sample or v_prediction")
+        channels = unet.config.in_channels
+        self.conditioned = math.isqrt(channels // 6) ** 2 * 6 == channels
+        self.patch = math.isqrt(channels // (6 if self.conditioned else 3))
+        if self.patch**2 * (6 if self.conditioned else 3) != channels:
+            raise ValueError(f"the prior must take 3p² or 6p² channels for a whole p, this one takes {channels}")
+        self.image_channels = 3 * self.patch**2
+        if unet.config.out_channels not in (self.image_channels, 2 * self.image_channels):
+            raise ValueError(
+                f"a prior with {channels} input channels must return {self.image_channels} channels "
+                f"(or twice that, with a variance), this one returns {unet.config.out_channels}"
+            )
+        self.unet = unet
+        self.alphas_cumprod = alphas_cumprod.float()
+        self.prediction_type = prediction_type
+        #: sides of an input must be multiples of this many pixels
+        self.multiple = self.patch * 2 ** (len(unet.config.down_block_types) - 1)
+
+    def alpha_bar(self, timestep: int | Tensor) -> Tensor:
+        """ᾱ_t as float32 `[]` or `[B, 1, 1, 1]`."""
+        value = self.alphas_cumprod[timestep]
+        return value.view(-1, 1, 1, 1) if value.ndim else value
+
+    def __call__(self, x_t: Tensor, timestep: int | Tensor, condition: Tensor) -> Tensor:
+        """x₀|ₜ, the clean image expected behind `x_t`.
+
+        Args:
+            x_t, condition (`A†y`): `[B, 3, H, W]` in [-1, 1], sides multiples of `self.multiple`.
+            timestep: one for all, or `[B]`.
+        """
+        x_in = torch.cat((x_t, condition), dim=1) if self.conditioned else x_t
+        x_in = F.pixel_unshuffle(x_in, self.patch).to(self.unet.dtype)
+        out = self.unet(x_in, timestep, return_dict=False)[0][:, : self.image_channels]
+        out = F.pixel_shuffle(out, self.patch).to(x_t.dtype)
+        alpha_bar = self.alpha_bar(timestep).to(x_t)
+        if self.prediction_type == "epsilon":
+            return (x_t - (1 - alpha_bar).sqrt() * out) / alpha_bar.sqrt()
+        if self.prediction_type == "v_prediction":
+            return alpha_bar.sqrt() * x_t - (1 - alpha_bar).sqrt() * out
+        return condition + out if self.conditioned else out
+
+    def loss(self, x: Tensor, condition: Tensor, *, final_share: float, generator: torch.Generator) -> Tensor:
+        """Mean absolute error of x₀|ₜ, the training loss of this prior.
+
+        Args:
+            x: clean images `[B, 3, H, W]` in [-1, 1]; condition: their `A†y`.
+            final_share: share of the samples that get the last timestep, where a conditioned few-step sampler starts and
+                does most of its work; the rest are drawn uniformly.
+        """
+        steps = len(self.alphas_cumprod)
+        timestep = torch.randint(0, steps, (len(x),), generator=generator)
+        timestep[torch.rand(len(x), generator=generator) < final_share] = steps - 1
+        noise = torch.randn(x.shape, generator=generator).to(x)
+        alpha_bar = self.alpha_bar(timestep).to(x)
+        x_t = alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * noise
+        return F.l1_loss(self(x_t, timestep.to(x.device), condition), x)

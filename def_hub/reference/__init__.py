@@ -1,0 +1,1 @@
+"""The half of the method that borrows detail from reference photographs."""

@@ -1,0 +1,106 @@
+"""Cut a tensor into overlapping windows and blend them back, so that memory is bounded by the window and not by the image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of pixels: the top left corner and the size."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def cut(self, x: Tensor) -> Tensor:
+        """The view of `x` `[..., H, W]` under this window."""
+        return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+def windows(height: int, width: int, size: int, overlap: int, multiple: int = 1) -> list[Window]:
+    """Evenly spread windows of `size`×`size` (less where the image is smaller) that cover `height`×`width`, row by row.
+
+    Neighbours share at least `overlap` pixels; corners lie on multiples of `multiple`.
+    """
+    return [
+        Window(top, left, min(size, height), min(size, width))
+        for top in _starts(height, size, overlap, multiple)
+        for left in _starts(width, size, overlap, multiple)
+    ]
+
+
+def _starts(length: int, size: int, overlap: int, multiple: int) -> list[int]:
+    if not 0 <= overlap < size:
+        raise ValueError(f"the overlap must be at least 0 and less than the window's {size}, got {overlap}")
+    if length <= size:
+        return [0]
+    count = math.ceil((length - overlap) / (size - overlap))
+    return [round(i * (length - size) / (count - 1) / multiple) * multiple for i in range(count)]
+
+
+def blend(
+    predict: Callable[[list[Window]], Tensor],
+    height: int,
+    width: int,
+    size: int,
+    overlap: int,
+    *,
+    batch: int = 1,
+    multiple: int = 1,
+    replace: bool = False,
+) -> Tensor:
+    """Put windows together into one tensor `[B, C, height, width]`.
+
+    Args:
+        predict: maps a list of n windows to their contents, `[n·B, C, size, size]` with the windows outermost.
+        replace: instead of blending, later windows overwrite earlier ones (the paper's section 4.2, for comparison).
+
+    Each window is weighted by a ramp that rises from its edges over `overlap` pixels; the weights are normalised, so they
+    sum to one everywhere and a constant stays that constant.
+    """
+    total: Tensor | None = None
+    weights: Tensor | None = None
+    for group in _batched(windows(height, width, size, overlap, multiple), batch):
+        pieces = predict(group).chunk(len(group))
+        for window, piece in zip(group, pieces, strict=True):
+            if total is None or weights is None:
+                total = piece.new_zeros((*piece.shape[:2], height, width))
+                weights = piece.new_zeros((height, width))
+            if replace:
+                window.cut(total).copy_(piece)
+                continue
+            ramp = torch.outer(_ramp(window.height, overlap, piece), _ramp(window.width, overlap, piece))
+            window.cut(total).add_(piece * ramp)
+            window.cut(weights).add_(ramp)
+    assert total is not None and weights is not None  # windows() returns at least one
+    return total if replace else total / weights
+
+
+def _batched(items: list[Window], size: int) -> Iterator[list[Window]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _ramp(length: int, overlap: int, like: Tensor) -> Tensor:
+    """Raised cosine over `overlap` pixels from either edge; never zero, so that borders of the image divide safely."""
+    position = torch.arange(length, device=like.device, dtype=like.dtype) + 0.5
+    edge = torch.minimum(position, length - position) / max(overlap, 1)
+    return torch.sin(edge.clamp(max=1.0) * (torch.pi / 2)) ** 2
+
+
+def reflect_pad(x: Tensor, height: int, width: int) -> Tensor:
+    """Extend `x` `[..., h, w]` to the right and downwards to `height`×`width` by reflection, repeated as often as needed."""
+    for dim, target in ((-2, height), (-1, width)):
+        length = x.shape[dim]
+        if target > length:
+            period = max(2 * length - 2, 1)
+            index = torch.arange(target, device=x.device) % period
+            x = x.index_select(dim, torch.where(index < length, index, period - index))
+    return x

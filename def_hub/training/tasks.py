@@ -1,0 +1,194 @@
+"""What each part is trained for: a module whose forward pass is the loss, and which can export and validate itself."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from diffusers import DDIMScheduler, UNet2DModel
+from safetensors.torch import save_file
+from torch import Tensor
+
+from def_hub.config import ExtractorConfig, PriorConfig
+from def_hub.data import Pair
+from def_hub.diffusion.denoiser import Denoiser
+from def_hub.diffusion.enhancer import DetailEnhancer
+from def_hub.operators import Downsample
+from def_hub.reference.features import MiniFeatures, VGG19Features
+
+OPERATOR = Downsample()
+
+
+def degrade(image: Tensor) -> Tensor:
+    """The LR image that a user would hold: A x, rounded to 8 bits."""
+    return (OPERATOR.forward(image).clamp(0, 1) * 255).round() / 255
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """RGB PSNR in dB of images in [0, 1]; for watching a run, not for reporting."""
+    return -10 * math.log10(max(float(F.mse_loss(a.clamp(0, 1), b)), 1e-12))
+
+
+def make_prior(config: PriorConfig) -> tuple[UNet2DModel, DDIMScheduler]:
+    """A new, untrained prior and its schedule."""
+    levels = len(config.channels)
+    folded = 3 * config.patch**2
+    down, up = ["DownBlock2D"] * levels, ["UpBlock2D"] * levels
+    if config.attention:  # ADM and the DDPM checkpoints attend at one low resolution
+        down[-2], up[1] = "AttnDownBlock2D", "AttnUpBlock2D"
+    unet = UNet2DModel(
+        sample_size=config.window // config.patch,
+        in_channels=folded * (2 if config.conditioned else 1),
+        out_channels=folded,
+        block_out_channels=config.channels,
+        layers_per_block=config.layers,
+        down_block_types=tuple(down),
+        up_block_types=tuple(up),
+        norm_num_groups=config.groups,
+        add_attention=config.attention,
+    )
+    if config.prediction == "sample":  # start from "nothing is missing"
+        nn.init.zeros_(unet.conv_out.weight)
+        nn.init.zeros_(unet.conv_out.bias)
+    scheduler = DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=config.beta_start,
+        beta_end=config.beta_end,
+        beta_schedule="linear",
+        prediction_type=config.prediction,
+        clip_sample=False,
+    )
+    return unet, scheduler
+
+
+class PriorTask(nn.Module):
+    """Trains a diffusion prior; see `Denoiser.loss`."""
+
+    def __init__(self, config: PriorConfig, validation: list[Pair]) -> None:
+        super().__init__()
+        self.config = config
+        self.unet, self.scheduler = make_prior(config)
+        self.unet.to(memory_format=torch.channels_last)
+        self.validation = validation
+
+    @property
+    def denoiser(self) -> Denoiser:
+        return Denoiser(self.unet, self.scheduler.alphas_cumprod, self.config.prediction)
+
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        image = batch["image"]
+        condition = OPERATOR.pinv(degrade(image)) * 2 - 1
+        share = self.config.final_share
+        return self.denoiser.loss(image * 2 - 1, condition, final_share=share, generator=generator)
+
+    def export(self, folder: Path) -> None:
+        self.unet.save_pretrained(str(folder / "unet"))
+        self.scheduler.save_pretrained(str(folder / "scheduler"))
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        enhancer = DetailEnhancer(self.denoiser, OPERATOR, window=self.config.window)
+        scores: dict[str, list[float]] = {}
+        for pair in self.validation:
+            image = pair.image[None] / 255
+            for steps in (1, 4):
+                generator = torch.Generator().manual_seed(0)
+                result = enhancer(degrade(image), num_inference_steps=steps, generator=generator)
+                scores.setdefault(f"psnr_{steps}", []).append(psnr(result, image))
+            scores.setdefault("psnr_bicubic", []).append(psnr(OPERATOR.upsample(degrade(image)), image))
+        return {k: sum(v) / len(v) for k, v in scores.items()}
+
+
+class ExtractorTask(nn.Module):
+    """Trains `MiniFeatures` for correspondence: a patch of a degraded, partly re-sharpened image must find its own place in
+    a warped, photometrically changed copy, among all other places of that copy and of the other copies of the batch.
+
+    Both sides are drawn at a random point between "bicubic" and "sharp", so that the descriptor means the same in every
+    domain that matching mixes. With a teacher, its three levels are also approximated through 1×1 heads (distillation).
+    """
+
+    def __init__(self, config: ExtractorConfig, validation: list[Pair]) -> None:
+        super().__init__()
+        self.config = config
+        self.extractor = MiniFeatures()
+        self.teacher: VGG19Features | None = None
+        if config.teacher:
+            self.teacher = VGG19Features.from_safetensors(config.teacher).requires_grad_(False)
+            sizes = zip(self.extractor.channels, self.teacher.channels, strict=True)
+            self.heads = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in sizes)
+        self.validation = validation
+
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        image = batch["image"]
+        theta = _random_similarities(len(image), generator).to(image)
+        grid = F.affine_grid(theta, list(image.shape), align_corners=False)
+        copy = F.grid_sample(image, grid, padding_mode="reflection", align_corners=False)
+        copy = (copy * _random((len(image), 3, 1, 1), 0.85, 1.15, generator) + _random((len(image), 1, 1, 1), -0.08, 0.08, generator)).clamp(0, 1)
+        query = self.extractor(_resharpen(image, generator))
+        key = self.extractor(_resharpen(copy, generator))
+        loss = self._contrast(query[2], key[2], grid, generator)
+        if self.teacher is not None:
+            loss = loss + self.config.distill * self._distillation(image)
+        return loss
+
+    def _contrast(self, query: Tensor, key: Tensor, grid: Tensor, generator: torch.Generator) -> Tensor:
+        """Symmetric InfoNCE over 3×3 patches at random positions of the copy; `grid` says where each comes from."""
+        batch, _, height, width = key.shape
+        patches_q, patches_k = (F.normalize(F.unfold(f, 3, padding=1), dim=1) for f in (query, key))
+        # source of every key cell, in cells of the query
+        source = F.avg_pool2d(grid.permute(0, 3, 1, 2), 4)
+        size = torch.tensor([width, height]).view(1, 2, 1, 1)
+        source = ((source + 1) * size / 2 - 0.5).round().long().flatten(2)
+        inside = ((source >= 0) & (source < size.flatten(2))).all(1)
+        loss = query.new_zeros(())
+        for n in range(batch):
+            cells = inside[n].nonzero()[:, 0]
+            cells = cells[torch.randperm(len(cells), generator=generator)[: self.config.positions]]
+            x, y = source[n][:, cells]
+            # every cell of the image competes, not only the drawn ones: matching will search them all
+            logits = patches_k[n][:, cells].T @ patches_q[n] / self.config.temperature
+            target = y * width + x
+            column = torch.arange(width * height)
+            near = ((column % width - x[:, None]).abs() <= 1) & ((column // width - y[:, None]).abs() <= 1)
+            near[torch.arange(len(cells)), target] = False
+            loss = loss + F.cross_entropy(logits.masked_fill(near, -torch.inf), target)
+        return loss / batch
+
+    def _distillation(self, image: Tensor) -> Tensor:
+        assert self.teacher is not None
+        image = image[:2]  # the teacher costs forty times the student
+        wanted = self.teacher(image)
+        terms = (
+            F.l1_loss(head(got), want) / want.abs().mean()
+            for head, got, want in zip(self.heads, self.extractor(image), wanted, strict=True)
+        )
+        return sum(terms, image.new_zeros(()))
+
+    def export(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous() for k, v in self.extractor.state_dict().items()}, folder / "extractor.safetensors")
+
+    def validate(self) -> dict[str, float]:
+        return {}
+
+
+def _random(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator) * (high - low) + low
+
+
+def _random_similarities(count: int, generator: torch.Generator) -> Tensor:
+    """`[count, 2, 3]` maps from a copy to its original: rotation ±12°, scale 0.8 … 1.25, shift up to a fifth."""
+    angle = _random((count,), -0.2, 0.2, generator)
+    scale = torch.exp(_random((count,), -0.22, 0.22, generator))
+    shift = _random((2, count), -0.2, 0.2, generator)
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    return torch.stack((cos, -sin, shift[0], sin, cos, shift[1]), dim=1).view(-1, 2, 3)
+
+
+def _resharpen(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Between the bicubic enlargement of the image's LR version (0) and the image itself (1), drawn per image."""
+    share = _random((len(image), 1, 1, 1), 0, 1, generator)
+    return torch.lerp(OPERATOR.upsample(degrade(image)), image, share)
