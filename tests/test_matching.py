@@ -1,0 +1,190 @@
+"""What must hold of the search and of its refinement."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from def_hub.reference.matching import PAIRINGS, Correspondence, Views, match, refine
+
+
+def texture(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Noise smooth enough to be sampled between its pixels, in [0,1]."""
+    noise = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    smooth = F.avg_pool2d(F.avg_pool2d(noise, 3, 1, 1), 3, 1, 1)
+    return (0.5 + 0.7 * smooth).clamp(0, 1)
+
+
+def extract(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A stand-in for an extractor: the pixels of each cell, signed, on the grid of the LR image."""
+    return image, image, F.pixel_unshuffle(image - 0.5, 4)
+
+
+def views(seed: int, *shape: int) -> Views:
+    return Views(*(texture(*shape, seed=10 * seed + n) for n in range(3)))
+
+
+def slow(query: Views, keys: list[Views], matching_image: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Score and flat index over the union of the keys, patch by patch, for a batch of one."""
+    scores = []
+    for key in keys:
+        total = 0
+        for a, b in PAIRINGS[matching_image]:
+            q = F.unfold(extract(getattr(query, a))[2], 3, padding=1)[0].T
+            k = F.unfold(extract(getattr(key, b))[2], 3, padding=1)[0].T
+            total = total + torch.stack([F.cosine_similarity(one[None], k) for one in q])
+        scores.append(total)
+    return torch.cat(scores, dim=1).max(1)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the largest storage that any operation returned."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self.bytes = max(self.bytes, tensor.untyped_storage().nbytes())
+        return result
+
+
+@pytest.mark.parametrize("matching_image", PAIRINGS)
+@pytest.mark.parametrize("memory", [0, 20_000, 2**26])
+def test_agrees_with_a_slow_double_loop(matching_image, memory):
+    query = views(1, 1, 3, 20, 28)
+    keys = [views(2, 1, 3, 24, 16), views(3, 1, 3, 12, 44), views(4, 1, 3, 4, 4)]
+    found = match(query, keys, extract, matching_image, memory=memory)
+    score, index = slow(query, keys, matching_image)
+    widths, starts = torch.tensor([4, 11, 1]), torch.tensor([0, 24, 57])
+    x, y = ((found.position[0] - 1.5) / 4).long().flatten(1)
+    number = found.reference.flatten()
+    assert torch.equal(starts[number] + y * widths[number] + x, index)
+    torch.testing.assert_close(
+        found.confidence.flatten(), (score / len(PAIRINGS[matching_image])).clamp(0, 1)
+    )
+
+
+def test_every_sample_of_a_batch_is_searched_alone():
+    query, key = views(1, 3, 3, 16, 20), views(2, 3, 3, 12, 24)
+    together = match(query, [key], extract)
+    for b in range(3):
+
+        def one(v, b=b):
+            return Views(v.bicubic[b : b + 1], v.enhanced[b : b + 1], v.sharp[b : b + 1])
+
+        alone = match(one(query), [one(key)], extract)
+        assert torch.equal(together.position[b], alone.position[0])
+        torch.testing.assert_close(together.confidence[b], alone.confidence[0])
+
+
+@pytest.mark.parametrize("matching_image", PAIRINGS)
+def test_an_image_against_its_own_shift_returns_the_shift(matching_image):
+    scene = texture(1, 3, 72, 80)
+    image, shifted = scene[:, :, :64, :64], scene[:, :, 8:72, 16:80]
+    found = match(Views(shifted, shifted), [Views(image, image, image)], extract, matching_image)
+    there = Correspondence.identity(1, 16, 16).position + torch.tensor([16.0, 8.0]).view(1, 2, 1, 1)
+    # Away from the border, where the patches hold the same pixels.
+    assert torch.equal(found.position[..., 1:13, 1:11], there[..., 1:13, 1:11])
+    torch.testing.assert_close(found.confidence[..., 1:13, 1:11], torch.ones(1, 1, 12, 10))
+
+
+def test_the_index_names_the_reference_that_holds_the_patch():
+    left, right = texture(1, 3, 32, 24, seed=1), texture(1, 3, 32, 40, seed=2)
+    both = torch.cat((left, right), dim=3)
+    found = match(Views(both, both), [Views(x, x, x) for x in (left, right)], extract)
+    assert (found.reference[:, :, 1:5] == 0).all() and (found.reference[:, :, 7:15] == 1).all()
+    inside = Correspondence.identity(1, 8, 10).position
+    assert torch.equal(found.position[:, :, 1:-1, 7:15], inside[:, :, 1:-1, 1:9])
+
+
+def test_storage_stays_under_its_cap():
+    query, key = views(1, 1, 3, 160, 160), views(2, 1, 3, 160, 320)
+    image = 4 * 3 * 160 * 320 * 1.2  # bytes of the larger image or its features, with their padding
+    cap = 2**20
+    with LargestTensor() as largest:
+        match(query, [key], extract, memory=cap)
+    correlation = 4 * 40**2 * 40 * 80
+    assert largest.bytes <= max(cap / 3, image) < correlation / 20
+    with LargestTensor() as largest:
+        refine(Correspondence.identity(1, 40, 40), query.enhanced, [key.sharp], memory=cap)
+    regions = 4 * 40**2 * 20**2
+    assert largest.bytes <= max(cap, image) < regions / 2
+
+
+def test_refine_finds_a_shift_that_the_grid_cannot_express():
+    scene = texture(1, 3, 96, 96)
+    image, query = scene, scene[:, :, 9:73, 14:78]  # 5 rows and 2 columns off the grid
+    rough = Correspondence.identity(1, 16, 16)
+    rough = Correspondence(
+        rough.reference, rough.position + torch.tensor([12.0, 8.0]).view(2, 1, 1), rough.confidence
+    )
+    found = refine(rough, query, [image])
+    shift = found.position - Correspondence.identity(1, 16, 16).position
+    inside = shift[..., 1:-1, 1:-1]  # patches at the border see pixels that the crop of the scene repeats
+    assert (inside - torch.tensor([14.0, 9.0]).view(2, 1, 1)).abs().max() < 0.15
+    assert found.confidence[..., 1:-1, 1:-1].min() > 0.99
+
+
+def test_refine_measures_fractions_of_a_pixel():
+    wide = F.interpolate(texture(1, 3, 40, 40), scale_factor=8, mode="bicubic", align_corners=False)
+    image, query = wide[:, :, 4::4, 4::4], wide[:, :, 5::4, 5::4]  # a quarter of a pixel further
+    query, image = query[:, :, :64, :64], image[:, :, :64, :64]
+    found = refine(Correspondence.identity(1, 16, 16), query, [image])
+    shift = (found.position - Correspondence.identity(1, 16, 16).position)[..., 1:-1, 1:-1]
+    assert (shift - 0.25).abs().mean() < 0.25 / 2  # whole pixels would be 0.25 off everywhere
+    assert (shift.mean((0, 2, 3)) - 0.25).abs().max() < 0.03
+
+
+def test_refine_uses_the_reference_and_the_sample_that_are_named():
+    small, large = texture(2, 3, 24, 36, seed=1), texture(2, 3, 52, 44, seed=2)
+    query = torch.stack((small[0, :, 1:21, 2:34], large[1, :, 3:23, 1:33]))
+    rough = Correspondence.identity(2, 5, 8)
+    reference = rough.reference.clone()
+    reference[1] = 1
+    found = refine(Correspondence(reference, rough.position, rough.confidence), query, [small, large])
+    shift = (found.position - rough.position)[..., 1:-1, 1:-1]
+    for b, expected in enumerate(((2.0, 1.0), (1.0, 3.0))):
+        assert (shift[b] - torch.tensor(expected).view(2, 1, 1)).abs().max() < 0.15
+
+
+def test_matches_stay_inside_their_reference():
+    reference = texture(1, 3, 16, 20, seed=1)
+    rough = Correspondence.identity(1, 8, 8)
+    found = refine(rough, texture(1, 3, 32, 32, seed=2), [reference])
+    assert found.position.min() >= 1.5
+    assert found.position[:, 0].max() <= 20 - 2.5 and found.position[:, 1].max() <= 16 - 2.5
+
+
+def test_flat_patches_are_not_sure_of_anything():
+    flat = torch.full((1, 3, 32, 32), 0.5)
+    noisy = flat + 1e-3 * texture(1, 3, 32, 32)
+    assert refine(Correspondence.identity(1, 8, 8), noisy, [noisy]).confidence.max() < 0.5
+
+
+def test_wrong_inputs_say_what_was_expected():
+    image = texture(1, 3, 16, 16)
+    with pytest.raises(ValueError, match="multiples of 4"):
+        Views(texture(1, 3, 16, 18), texture(1, 3, 16, 18))
+    with pytest.raises(ValueError, match="size of the bicubic view"):
+        Views(image, texture(1, 3, 16, 20))
+    with pytest.raises(TypeError, match="expected a tensor"):
+        Views(image, [image])
+    with pytest.raises(ValueError, match="matching_image: expected one of"):
+        match(Views(image, image), [Views(image, image, image)], extract, "best")
+    with pytest.raises(ValueError, match="at least one reference"):
+        match(Views(image, image), [], extract)
+    with pytest.raises(ValueError, match="needs the sharp view"):
+        match(Views(image, image), [Views(image, image)], extract)
+    with pytest.raises(ValueError, match="batch of 1"):
+        match(Views(image, image), [Views(*[image.repeat(2, 1, 1, 1)] * 3)], extract)
+    with pytest.raises(ValueError, match=r"Correspondence.position: expected \[1, 2, 4, 4\]"):
+        Correspondence(torch.zeros(1, 4, 4).long(), torch.zeros(1, 4, 4), torch.zeros(1, 1, 4, 4))
+    identity = Correspondence.identity(1, 4, 4)
+    with pytest.raises(ValueError, match="query: expected"):
+        refine(identity, texture(1, 3, 20, 16), [image])
+    with pytest.raises(ValueError, match="even patch"):
+        refine(identity, image, [image], patch=11)
+    with pytest.raises(ValueError, match="that the correspondence names"):
+        refine(Correspondence(identity.reference + 1, identity.position, identity.confidence), image, [image])

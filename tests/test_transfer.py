@@ -1,0 +1,176 @@
+"""What must hold of the transfer of reference features to the places that matched them."""
+
+import pytest
+import torch
+
+from def_hub.reference.matching import Correspondence
+from def_hub.reference.transfer import DeformableTransfer, sample, warp
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def scattered(batch: int, h: int, w: int, sizes: list[tuple[int, int]], seed: int = 0) -> Correspondence:
+    """Random places in random references, of `sizes` (height, width) in HR pixels, with random confidence."""
+    generator = torch.Generator().manual_seed(seed)
+    reference = torch.randint(len(sizes), (batch, h, w), generator=generator)
+    extent = torch.tensor(sizes, dtype=torch.float32).flip(-1)[reference].movedim(-1, 1)
+    position = torch.rand(batch, 2, h, w, generator=generator) * (extent - 4) + 1.5
+    return Correspondence(reference, position, torch.rand(batch, 1, h, w, generator=generator))
+
+
+def disturb(transfer: DeformableTransfer, seed: int = 0) -> DeformableTransfer:
+    """Away from the start at zero, so that every term of eq. 13 counts."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in transfer.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return transfer
+
+
+def bilinear(map_: torch.Tensor, x: float, y: float) -> torch.Tensor:
+    """[C] from [C,H,W], clamped to the border, written out."""
+    height, width = map_.shape[1:]
+    x, y = min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
+    x0, y0 = int(x), int(y)
+    x1, y1 = min(x0 + 1, width - 1), min(y0 + 1, height - 1)
+    fx, fy = x - x0, y - y0
+    top = (1 - fx) * map_[:, y0, x0] + fx * map_[:, y0, x1]
+    bottom = (1 - fx) * map_[:, y1, x0] + fx * map_[:, y1, x1]
+    return (1 - fy) * top + fy * bottom
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_identity_returns_the_reference(stride):
+    features = random(2, 5, 24 // stride, 32 // stride)
+    identity = Correspondence.identity(2, 6, 8)
+    torch.testing.assert_close(warp([features], identity, stride), features)
+    transfer = DeformableTransfer(5, 5, 3)  # as it starts
+    guide = random(2, 3, 24 // stride, 32 // stride, seed=1)
+    torch.testing.assert_close(transfer([features], guide, identity, stride), features)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_warp_copies_the_block_that_each_cell_matched(stride):
+    sizes, size = [(24, 32), (20, 12)], 4 // stride
+    correspondence = scattered(1, 5, 6, sizes)
+    # Whole pixels of the level, so that blocks are copied and not interpolated.
+    blocks = (((correspondence.position - 1.5) / stride).round() * stride + 1.5).float()
+    correspondence = Correspondence(correspondence.reference, blocks, correspondence.confidence)
+    features = [random(1, 3, h // stride, w // stride, seed=h) for h, w in sizes]
+    found = warp(features, correspondence, stride)
+    for i in range(5):
+        for j in range(6):
+            x, y = ((blocks[0, :, i, j] - 1.5) / stride).round().long().tolist()
+            block = features[correspondence.reference[0, i, j]][0, :, y : y + size, x : x + size]
+            cell = found[0, :, i * size : (i + 1) * size, j * size : (j + 1) * size]
+            torch.testing.assert_close(cell, block, atol=1e-5, rtol=0)
+
+
+def test_sample_agrees_with_bilinear_written_out_also_outside():
+    features = [random(2, 3, 5, 7, seed=1), random(2, 3, 9, 1, seed=2)]
+    reference = torch.randint(2, (2, 4, 6), generator=torch.Generator().manual_seed(3))
+    x, y = (random(2, 4, 6, seed=seed) * 12 - 3 for seed in (4, 5))
+    found = sample(features, reference, x, y)
+    for b, i, j in torch.cartesian_prod(torch.arange(2), torch.arange(4), torch.arange(6)).tolist():
+        expected = bilinear(features[reference[b, i, j]][b], float(x[b, i, j]), float(y[b, i, j]))
+        torch.testing.assert_close(found[b, :, i, j], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_agrees_with_equation_13_by_loops(stride):
+    sizes = [(16, 20), (28, 12)]
+    correspondence = scattered(2, 2, 3, sizes)
+    features = [random(2, 4, h // stride, w // stride, seed=h) for h, w in sizes]
+    height, width, per_cell = 8 // stride, 12 // stride, 4 // stride
+    guide = random(2, 3, height, width, seed=7)
+    transfer = disturb(DeformableTransfer(4, 5, 3))
+    with torch.no_grad():
+        found = transfer(features, guide, correspondence, stride)
+        raw = transfer.offsets(torch.cat((warp(features, correspondence, stride), guide), dim=1))
+        for b in range(2):
+            for i in range(height):
+                for j in range(width):
+                    cell = (b, slice(None), i // per_cell, j // per_cell)
+                    map_ = features[correspondence.reference[b, i // per_cell, j // per_cell]][b]
+                    # This pixel's centre, displaced as its cell is, in pixels of the level.
+                    home = torch.tensor([j // per_cell, i // per_cell]) * 4 + 1.5
+                    moved = correspondence.position[cell] - home
+                    here = torch.tensor([j, i]) * stride + (stride - 1) / 2
+                    px, py = ((here + moved - (stride - 1) / 2) / stride).tolist()
+                    total = torch.zeros(5)
+                    for tap in range(9):
+                        row, column = divmod(tap, 3)
+                        dx, dy, m = (
+                            raw[b, tap, i, j],
+                            raw[b, 9 + tap, i, j],
+                            2 * raw[b, 18 + tap, i, j].sigmoid(),
+                        )
+                        value = bilinear(map_, px + column - 1 + float(dx), py + row - 1 + float(dy))
+                        total += transfer.weight[:, :, row, column] @ value * m
+                    torch.testing.assert_close(
+                        found[b, :, i, j], total * correspondence.confidence[cell], atol=1e-4, rtol=1e-4
+                    )
+
+
+def test_at_the_start_it_is_the_hard_transfer_times_the_confidence():
+    sizes = [(24, 32), (20, 12)]
+    correspondence = scattered(2, 6, 8, sizes)
+    features = [random(2, 5, h // 4, w // 4, seed=h) for h, w in sizes]
+    found = DeformableTransfer(5, 5, 2)(features, random(2, 2, 6, 8), correspondence, 4)
+    centre = warp(features, correspondence, 4) * correspondence.confidence
+    torch.testing.assert_close(found, centre)
+
+
+def test_without_confidence_nothing_is_transferred():
+    correspondence = Correspondence.identity(1, 3, 3)
+    silent = Correspondence(correspondence.reference, correspondence.position, torch.zeros(1, 1, 3, 3))
+    found = disturb(DeformableTransfer(2, 4, 2))([random(1, 2, 12, 12)], random(1, 2, 12, 12), silent, 1)
+    assert torch.equal(found, torch.zeros(1, 4, 12, 12))
+
+
+def test_every_parameter_and_input_receives_the_true_gradient():
+    sizes = [(12, 8), (8, 12)]
+    correspondence = scattered(1, 2, 2, sizes)
+    transfer = disturb(DeformableTransfer(2, 2, 1))
+    features = [random(1, 2, h // 4, w // 4, seed=h).requires_grad_() for h, w in sizes]
+    guide = random(1, 1, 2, 2, seed=3).requires_grad_()
+    inputs = {
+        **dict(transfer.named_parameters()),
+        "guide": guide,
+        **{f"map{k}": f for k, f in enumerate(features)},
+    }
+    weights = random(1, 2, 2, 2, seed=4) + 0.5
+
+    def loss() -> torch.Tensor:
+        return (transfer(features, guide, correspondence, 4) * weights).sum()
+
+    gradients = torch.autograd.grad(loss(), list(inputs.values()))
+    step = 1e-3
+    for (name, tensor), gradient in zip(inputs.items(), gradients, strict=True):
+        assert gradient.abs().max() > 0, name
+        direction = gradient / gradient.norm()
+        with torch.no_grad():
+            tensor += step * direction
+            above = loss()
+            tensor -= 2 * step * direction
+            below = loss()
+            tensor += step * direction
+        measured = float(above - below) / (2 * step)
+        assert measured == pytest.approx(float(gradient.norm()), rel=0.05, abs=2e-3), name
+
+
+def test_wrong_inputs_say_what_was_expected():
+    identity = Correspondence.identity(1, 3, 4)
+    with pytest.raises(ValueError, match="stride: expected 1, 2 or 4"):
+        warp([random(1, 2, 12, 16)], identity, 3)
+    with pytest.raises(ValueError, match="at least, got none"):
+        warp([], identity, 1)
+    with pytest.raises(ValueError, match=r"features\[1\]: expected \[1,2,Hk,Wk\]"):
+        warp([random(1, 2, 12, 16), random(1, 3, 12, 16)], identity, 1)
+    with pytest.raises(ValueError, match=r"features: expected those of the 2 references"):
+        elsewhere = Correspondence(identity.reference + 1, identity.position, identity.confidence)
+        warp([random(1, 2, 12, 16)], elsewhere, 1)
+    with pytest.raises(ValueError, match=r"guide: expected \[1, 3, 6, 8\]"):
+        DeformableTransfer(2, 2, 3)([random(1, 2, 6, 8)], random(1, 2, 6, 8), identity, 2)
