@@ -21,6 +21,7 @@ MIN_SIDE = 8  # pixels; below this a feature pyramid with three levels has nothi
 MAX_PIXELS = 50_000_000  # bound on one picture, checked before it is decoded
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff")  # what `save_image` writes
+_READABLE = (*SUFFIXES, ".bmp", ".gif", ".ppm", ".pgm")  # which files of a folder count as pictures
 
 # Pillow decodes 16-bit colour to the high byte. Decoded with the opposite byte order it hands out the low
 # byte of the same samples, so two passes give all 16 bits without a second decoder.
@@ -30,6 +31,12 @@ _OTHER_BYTE = {
     for order, other in (("B", "L"), ("L", "B"), ("N", "B" if np.little_endian else "L"))
 }
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+def list_pictures(folder: str | Path) -> list[Path]:
+    """The files of a folder that look like pictures by their suffix, sorted, without hidden ones."""
+    found = (path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
+    return sorted(path for path in found if path.suffix.lower() in _READABLE)
 
 
 def to_tensor(image: ImageLike, name: str = "image") -> Tensor:
@@ -100,11 +107,7 @@ def save_image(image: Tensor | Image.Image, path: str | Path, bits: int = 8) -> 
     `OSError` when the folder cannot be written.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ValueError(
-            f"{path}: expected a file name ending in {', '.join(SUFFIXES)}, got {suffix or 'no suffix'!r}"
-        )
+    suffix = check_suffix(path)
     if bits not in (8, 16):
         raise ValueError(f"bits: expected 8 or 16, got {bits!r}")
     if bits == 16 and (suffix != ".png" or not isinstance(image, Tensor)):
@@ -133,6 +136,14 @@ def shrink(x: Tensor, scale: int = 4) -> Tensor:
         raise ValueError(f"both sides must be multiples of {scale}, got {width}×{height}")
     small = to_pil(x).resize((width // scale, height // scale), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.asarray(small) / np.float32(255)).permute(2, 0, 1)[None].contiguous()
+
+
+def check_suffix(path: Path) -> str:
+    """The lower-case suffix of a file to be written; raises `ValueError` if `save_image` does not know it."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{path}: expected a file name ending in {', '.join(SUFFIXES)}")
+    return suffix
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -5,6 +5,7 @@ Everything takes what `DEFOutput` holds for one image and returns a Pillow image
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,6 +29,33 @@ VIRIDIS = np.array(
 # Okabe and Ito's colours, which stay apart for the colour-blind: input, prior, then reference 1, 2, …
 INPUT, PRIOR = (200, 200, 196), (230, 159, 0)
 REFERENCES = ((0, 114, 178), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66))
+
+
+class Explained(Protocol):
+    """What `pictures` reads of a `DEFOutput`: lists with one entry per image."""
+
+    images: list
+    enhanced: list
+    transferred: list
+    confidence: list
+    correspondence: list
+    provenance: list
+
+
+def pictures(output: Explained, index: int, references: Sequence[ImageLike]) -> dict[str, Image.Image]:
+    """Everything that explains image `index` of an output, by name.
+
+    "enhanced", "confidence" and "provenance"; with references also "transferred" and "matches".
+    """
+    found = {"enhanced": _pil(output.enhanced[index])}
+    if references:
+        found["transferred"] = _pil(output.transferred[index])
+    found["confidence"] = confidence_map(output.confidence[index])
+    if references:
+        correspondence, confidence = output.correspondence[index], output.confidence[index]
+        found["matches"] = match_drawing(output.images[index], references, correspondence, confidence)
+    found["provenance"] = provenance_map(output.provenance[index])
+    return found
 
 
 def confidence_map(confidence: Tensor, scale: int = 4) -> Image.Image:

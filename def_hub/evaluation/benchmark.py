@@ -118,12 +118,12 @@ def load_dataset(folder: str | Path) -> Dataset:
     if (folder / "input").is_dir() and (folder / "ref").is_dir():
         layout: Layout = "WR-SR"
         items = _paired(folder)
-    elif any(_group(path) for path in _pictures(folder)):
+    elif any(_group(path) for path in images.list_pictures(folder)):
         layout = "CUFED5"
         items = _grouped(folder)
     else:
         layout = "plain"
-        items = [Item(path.stem, path, scene=path.stem) for path in _pictures(folder)]
+        items = [Item(path.stem, path, scene=path.stem) for path in images.list_pictures(folder)]
     if not items:
         raise ValueError(
             f"data set {folder}: expected pictures, or NNN_0 with NNN_1 …, or the folders input/ and ref/"
@@ -307,19 +307,14 @@ def _read_rows(path: Path) -> Iterator[Row]:
             yield Row(text[0], text[1], text[2], text[3], *map(float, text[4:]))
 
 
-def _pictures(folder: Path) -> list[Path]:
-    suffixes = {*images.SUFFIXES, ".bmp", ".gif"}
-    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in suffixes)
-
-
 def _group(path: Path) -> re.Match[str] | None:
     return re.fullmatch(r"(\d+)_(\d+)", path.stem)
 
 
 def _paired(folder: Path) -> list[Item]:
-    references = {path.stem: path for path in _pictures(folder / "ref")}
+    references = {path.stem: path for path in images.list_pictures(folder / "ref")}
     items = []
-    for path in _pictures(folder / "input"):
+    for path in images.list_pictures(folder / "input"):
         reference = references.get(f"{path.stem}_ref") or references.get(path.stem)
         if reference is None:
             raise ValueError(f"data set {folder}: {path.name} has no reference {path.stem}_ref in ref/")
@@ -329,7 +324,7 @@ def _paired(folder: Path) -> list[Item]:
 
 def _grouped(folder: Path) -> list[Item]:
     groups: dict[str, dict[int, Path]] = {}
-    for path in _pictures(folder):
+    for path in images.list_pictures(folder):
         if match := _group(path):
             groups.setdefault(match[1], {})[int(match[2])] = path
     scenes = _scenes(folder / "groups.tsv")

@@ -1,0 +1,190 @@
+"""`def-hub upscale | evaluate | train | app`.
+
+Heavy imports live inside the commands, so that `--help` and a mistyped option answer at once. What a user did
+wrong ends in one line on stderr and status 2; set `DEF_DEBUG=1` to see the traceback instead.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from def_hub import __version__
+from def_hub.cli.errors import complain, is_users
+
+PRESETS = ("fast", "balanced", "detail")
+MATCHING_IMAGES = ("enhanced", "bicubic", "joint")
+REFERENCE_MODES = ("first", "all", "none", "unrelated")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. The exit status: 0, 1 where some files of a folder failed, 2 for a wrong input."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except KeyboardInterrupt:
+        print("def-hub: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not is_users(error) or os.environ.get("DEF_DEBUG"):
+            raise
+        complain(error)
+        return 2
+
+
+def _upscale(options: argparse.Namespace) -> int:
+    from def_hub.cli.upscale import upscale
+
+    return upscale(options)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from def_hub.cli.evaluate import evaluate
+
+    return evaluate(options)
+
+
+def _train(options: argparse.Namespace) -> int:
+    """Train the part that a run file names."""
+    from def_hub import training
+
+    folder = training.run(
+        options.config, resume=options.resume, max_minutes=options.max_minutes, output=options.output
+    )
+    print(f"weights in {folder}")
+    return 0
+
+
+def _app(options: argparse.Namespace) -> int:
+    """Start the browser interface, which lives beside the package in the repository."""
+    import runpy
+
+    script = Path(__file__).resolve().parents[1] / "app.py"
+    if not script.exists():
+        raise FileNotFoundError(
+            f"{script}: not there; the browser interface is started from a clone of the repository"
+        )
+    if options.model:
+        os.environ["DEF_MODEL"] = options.model
+    runpy.run_path(str(script), run_name="__main__")
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, without repeating the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="def-hub", description="Reference-based ×4 super-resolution.")
+    parser.add_argument("--version", action="version", version=f"def-hub {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="command", parser_class=_Parser)
+
+    command = commands.add_parser(
+        "upscale", help="enlarge a picture, or every picture of a folder, four times"
+    )
+    add = command.add_argument
+    add("image", type=Path, metavar="LR", help="picture, or folder of pictures")
+    add(
+        "--ref",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="sharp photograph of the same kind of thing; repeat for several",
+    )
+    add("-o", "--output", type=Path, required=True, metavar="OUT", help="file or folder to write")
+    add(
+        "--save-intermediates",
+        type=Path,
+        metavar="DIR",
+        help="also write what explains the result: confidence, matches, report …",
+    )
+    _add_model_options(add)
+    command.set_defaults(command=_upscale)
+
+    command = commands.add_parser("evaluate", help="PSNR and SSIM on data sets")
+    add = command.add_argument
+    add(
+        "dataset",
+        type=Path,
+        nargs="+",
+        metavar="DATASET_FOLDER",
+        help="CUFED5 layout, WR-SR layout, or plain images",
+    )
+    add(
+        "--references",
+        nargs="+",
+        choices=REFERENCE_MODES,
+        default=["first", "none", "unrelated"],
+        metavar="MODE",
+        help=f"one or more of {', '.join(REFERENCE_MODES)}",
+    )
+    add("--channel", choices=("y", "rgb"), default="y", help="what is compared (default: y)")
+    add("--border", type=_whole, default=0, metavar="PX", help="pixels cropped first (default: 0)")
+    add("--output", type=Path, metavar="DIR", help="write rows.csv, summary.json and table.md here")
+    add("--save-images", action="store_true", help="keep the results, too (needs --output)")
+    add("--resume", action="store_true", help="go on with what --output holds already")
+    _add_model_options(add)
+    command.set_defaults(command=_evaluate)
+
+    command = commands.add_parser("train", help="train one part from a run file")
+    add = command.add_argument
+    add("config", type=Path, metavar="CONFIG.toml")
+    add("--max-minutes", type=float, metavar="M", help="stop, with a checkpoint, after this time")
+    add("--output", metavar="DIR", help="instead of the run file's")
+    start = command.add_mutually_exclusive_group()
+    start.add_argument(
+        "--resume", action="store_true", default=True, help="go on from a checkpoint (default)"
+    )
+    start.add_argument("--fresh", dest="resume", action="store_false", help="start anew")
+    command.set_defaults(command=_train)
+
+    command = commands.add_parser("app", help="start the browser interface")
+    add = command.add_argument
+    add("--model", metavar="MODEL", help="folder or Hub name (default: the embedded model)")
+    command.set_defaults(command=_app)
+    return parser
+
+
+def _add_model_options(add: Callable[..., Any]) -> None:
+    add("--model", metavar="MODEL", help="folder or Hub name (default: the embedded model)")
+    add("--device", metavar="DEVICE", help="cpu, cuda, mps … (default: cuda if there is one)")
+    add("--preset", choices=PRESETS, help="default: balanced")
+    add("--steps", type=_steps, metavar="N", help="diffusion steps, 1 to 1000 (default: the preset's)")
+    add("--eta", type=_share, help="fresh noise per step, 0 to 1 (default: the preset's)")
+    add("--seed", type=_whole, default=0, help="default: 0")
+    add("--strength", type=_share, help="how much the references may add, 0 to 1 (default: 1)")
+    add("--matching-image", choices=MATCHING_IMAGES, help="what is compared with the references")
+    add(
+        "--no-consistency",
+        dest="consistency",
+        action="store_false",
+        help="leave out the last projection onto what agrees with the input",
+    )
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2^63 - 1, got {text!r}")
+    return int(text)
+
+
+def _steps(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 1000, got {text!r}")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return value
