@@ -1,0 +1,36 @@
+# Each target sets up what it needs in .venv and nothing outside the repository.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint app clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## Enlarge a shipped example with its references; pictures in outputs/demo
+	$(BIN)/python examples/demo.py
+
+test: lint  ## Lint, types and tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## Ruff and mypy only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+app: $(READY)  ## Start the browser interface
+	$(BIN)/python app.py
+
+clean:  ## Remove the environment and everything generated
+	rm -rf .venv outputs .mypy_cache .ruff_cache .pytest_cache *.egg-info
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; choose one with make PYTHON=python3.12 ..." >&2; exit 1; }
+	@# Debian's python3 without python3-venv cannot put pip into a new environment, its own pip can.
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv || \
+	  { $(PYTHON) -m venv --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install pip; }
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input -r requirements.txt -e '.[test]'
+	touch $(READY)
