@@ -51,6 +51,12 @@ def warp(features: Sequence[Tensor], correspondence: Correspondence, stride: int
     return sample(features, *_places(correspondence, stride))
 
 
+def spread(cells: Tensor, stride: int) -> Tensor:
+    """[...,h,w] → [...,Hl,Wl]: each pixel of a level takes the value of its cell."""
+    per_cell = CELL // stride
+    return cells.repeat_interleave(per_cell, -1).repeat_interleave(per_cell, -2)
+
+
 class DeformableTransfer(nn.Module):
     """Modulated deformable 3×3 convolution whose sampling starts from the match (eq. 13):
 
@@ -134,12 +140,6 @@ def _places(correspondence: Correspondence, stride: int) -> tuple[Tensor, Tensor
     x = (position[:, 0] + within.repeat(width // per_cell) - centre) / stride
     y = (position[:, 1] + within.repeat(height // per_cell)[:, None] - centre) / stride
     return reference, x, y
-
-
-def spread(cells: Tensor, stride: int) -> Tensor:
-    """[...,h,w] → [...,Hl,Wl]: the value of a cell for each of its pixels."""
-    per_cell = CELL // stride
-    return cells.repeat_interleave(per_cell, -1).repeat_interleave(per_cell, -2)
 
 
 def _bilinear(features: Tensor, x: Tensor, y: Tensor) -> Tensor:
