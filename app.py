@@ -32,18 +32,6 @@ do not; the **provenance** tab shows which is which. Made smaller again, the res
 log = logging.getLogger(__name__)
 
 
-class Photo(gr.Image):
-    """An image widget that hands over the uploaded file itself, unopened.
-
-    Gradio's own reading drops alpha and 16-bit values, and tells the visitor a server path when it fails.
-    """
-
-    is_template = True  # the browser shows it as the gr.Image that it is
-
-    def preprocess(self, payload: Any) -> str | None:
-        return None if payload is None else payload.path
-
-
 def build_demo(pipeline: DEFPipeline) -> gr.Blocks:
     """The interface around a loaded pipeline; start it with `.queue().launch()`."""
 
@@ -101,7 +89,7 @@ def build_demo(pipeline: DEFPipeline) -> gr.Blocks:
         gr.Markdown(TITLE + INTRODUCTION)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
-                photo = Photo(
+                photo = gr.Image(
                     label="Small photograph",
                     type="filepath",
                     format="png",
@@ -109,6 +97,8 @@ def build_demo(pipeline: DEFPipeline) -> gr.Blocks:
                     sources=["upload", "clipboard"],
                     height=280,
                 )
+                # Gradio's own reading drops alpha and 16-bit values, and shows a server path when it fails.
+                photo.preprocess = lambda payload: payload and payload.path
                 references = gr.Gallery(
                     label=f"References (up to {MAX_REFERENCES}, any size)",
                     type="filepath",

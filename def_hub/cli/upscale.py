@@ -96,7 +96,9 @@ def _upscale_one(
         intermediates.mkdir(parents=True, exist_ok=True)
         for name, picture in visualization.pictures(output, 0, references).items():
             images.save_image(picture, intermediates / f"{name}.png")
-        (intermediates / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        temporary = intermediates / ".report.json"
+        temporary.write_text(json.dumps(report, indent=2) + "\n")
+        os.replace(temporary, intermediates / "report.json")
     size, scores = report["sizes"], report["scores"]
     return (
         f"{source} -> {target}: {size['input']} -> {size['output']} in {seconds:.1f} s, "

@@ -267,10 +267,11 @@ class Journal:
             raise ValueError(
                 f"{described}: this evaluation was begun with other settings; leave out the resuming"
             )
-        if not resume:
-            self._rows.unlink(missing_ok=True)
         described.write_text(text)
-        self.done = list(_read_rows(self._rows)) if self._rows.exists() else []
+        self.done = list(_read_rows(self._rows)) if resume and self._rows.exists() else []
+        self._rows.unlink(missing_ok=True)
+        for row in self.done:  # written again without the line that a stopped process left unfinished
+            self.add(row)
 
     def add(self, row: Row) -> None:
         """Append one row."""

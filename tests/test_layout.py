@@ -1,0 +1,149 @@
+"""Who may import whom, as a table, compared with the imports that the sources really have."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# From the top down: a module may import what stands on lower lines, and its own folder.
+LEVELS = (
+    ("app", "def_hub.cli"),
+    ("def_hub.evaluation.benchmark", "def_hub.training"),
+    ("def_hub.pipeline", "def_hub.data", "def_hub.visualization"),
+    ("def_hub.diffusion", "def_hub.reference"),
+    (
+        "def_hub.operators",
+        "def_hub.hub",
+        "def_hub.config",
+        "def_hub.evaluation.metrics",
+        "def_hub.training.losses",
+    ),
+    ("def_hub.images", "def_hub.tiling"),
+)
+
+# Each heavy library has its doors.
+DOORS = {
+    "gradio": ("app",),
+    "PIL": ("def_hub.images", "def_hub.visualization", "app"),
+    "huggingface_hub": ("def_hub.hub", "def_hub.pipeline"),
+    "accelerate": ("def_hub.training", "def_hub.evaluation"),
+    "diffusers": ("def_hub.diffusion", "def_hub.pipeline", "def_hub.training", "def_hub.reference.network"),
+    "transformers": ("def_hub.reference.selection",),
+    "tensorboard": ("def_hub.training",),
+    "torchvision": (),
+    "matplotlib": (),
+}
+
+# The trainer trains anything; what is trained is chosen above it.
+FORBIDDEN = {"def_hub.training.trainer": ("def_hub.pipeline", "def_hub.diffusion", "def_hub.reference")}
+
+
+def modules() -> dict[str, Path]:
+    """Every source file of the project by its module name."""
+    found = {"app": ROOT / "app.py"}
+    for path in sorted((ROOT / "def_hub").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(path: Path, known: dict[str, Path]) -> set[str]:
+    """Modules imported anywhere in a file, except for annotations only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{path}: relative import"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else node.module for name in names}
+    return found
+
+
+def within(module: str, parent: str) -> bool:
+    return module == parent or module.startswith(parent + ".")
+
+
+def place(module: str) -> tuple[int, str] | None:
+    """(level, entry) of the most exact entry that the module belongs to."""
+    matches = [
+        (len(entry), level, entry)
+        for level, line in enumerate(LEVELS)
+        for entry in line
+        if within(module, entry)
+    ]
+    return max(matches)[1:] if matches else None
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m not in ("def_hub", "def_hub.evaluation")])
+def test_imports_go_down(module: str) -> None:
+    own = place(module)
+    assert own is not None, f"{module} has no place in the layout"
+    for imported in imports(MODULES[module], MODULES):
+        if not within(imported, "def_hub") or imported in ("def_hub", "def_hub.evaluation"):
+            continue
+        other = place(imported)
+        assert other is not None, f"{imported} has no place in the layout"
+        assert other[0] > own[0] or other[1] == own[1], f"{module} imports {imported}, which is not below it"
+    for start, barred in FORBIDDEN.items():
+        if within(module, start):
+            crossed = {i for i in imports(MODULES[module], MODULES) for b in barred if within(i, b)}
+            assert not crossed, f"{module} imports {crossed}"
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_heavy_libraries_have_their_doors(library: str) -> None:
+    users = {
+        name for name, path in MODULES.items() if any(within(i, library) for i in imports(path, MODULES))
+    }
+    strangers = {user for user in users if not any(within(user, door) for door in DOORS[library])}
+    assert not strangers, f"{library} is imported by {sorted(strangers)}"
+
+
+def test_only_the_pipeline_knows_both_halves() -> None:
+    both = set()
+    for name, path in MODULES.items():
+        found = imports(path, MODULES)
+        if all(any(within(i, half) for i in found) for half in ("def_hub.diffusion", "def_hub.reference")):
+            both.add(name)
+    assert {name for name in both if not within(name, "def_hub.training")} == {"def_hub.pipeline"}
+
+
+@pytest.mark.parametrize("statement", ["import def_hub", "import def_hub.cli; def_hub.cli._parser()"])
+def test_importing_is_light(statement: str) -> None:
+    heavy = ("torch", "diffusers", "gradio", "PIL", "accelerate")
+    code = f"import sys; {statement}; print([m for m in {heavy} if m in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_package_brings_neither_training_nor_evaluation_nor_gradio() -> None:
+    code = "import sys, def_hub; def_hub.DEFPipeline; print([m for m in sys.modules if m.startswith(" + (
+        "('gradio', 'def_hub.training', 'def_hub.evaluation', 'def_hub.cli', 'torchvision'))])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert result.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_public_names_resolve() -> None:
+    import def_hub
+
+    for name in def_hub.__all__:
+        assert getattr(def_hub, name) is not None and name in dir(def_hub)
+    with pytest.raises(AttributeError, match="no attribute 'DEFPipelines'"):
+        def_hub.DEFPipelines  # noqa: B018
