@@ -82,14 +82,22 @@ class PriorConfig:
 
 @dataclass(frozen=True)
 class ReferenceConfig:
-    """Ref-SR; the defaults are def-base. prior, extractor: what it is trained on top of. steps: of the cached enhanced images."""
+    """A `ReferenceNetwork`; the defaults are def-base.
 
-    prior: str = ""
-    extractor_weights: str = ""
+    prior: folder with the `unet` and `scheduler` that enhance the training images, once, into `cache`. Without one the network
+    is trained to enlarge single images: a start for the reference part.
+    extractor_weights: safetensors of the frozen extractor. enhancer_steps: network evaluations per enhanced image.
+    matching_image: as the pipeline's argument.
+    """
+
+    prior: str | None = None
+    extractor_weights: str | None = None
     extractor: Literal["vgg19", "mini"] = "vgg19"
     features: tuple[int, int, int] = (64, 64, 64)
     blocks: tuple[int, int, int, int] = (16, 16, 8, 4)
+    folded: bool = False
     enhancer_steps: int = 1
+    matching_image: Literal["enhanced", "bicubic", "joint"] = "joint"
     cache: str = "runs/cache"
 
 
@@ -106,7 +114,7 @@ class LogConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One training run: which part, on what, how long, written where."""
+    """One training run: which part, on what, how long, written where. init: `export` folder of a run to start from."""
 
     part: Literal["extractor", "prior", "reference"]
     output: str

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
-
 from def_hub.config import RunConfig, load_config
 from def_hub.data import SampleStream, open_source, open_validation
-from def_hub.training.tasks import ExtractorTask, PriorTask
+from def_hub.training.cache import enhanced_images
+from def_hub.training.tasks import ExtractorTask, PriorTask, ReferenceTask
 from def_hub.training.trainer import Trainer
 
 
@@ -36,12 +35,20 @@ def run(
     sources = [open_source(s, config.data.size, config.data.holdout) for s in config.data.sources]
     for source in sources:
         print(f"{source.name}: {len(source)} pairs", flush=True)
-    stream = SampleStream(sources, config.data, config.seed)
-    return Trainer(_task(config), stream, config).fit(resume=resume, max_minutes=max_minutes)
+    task = _task(config)
+    if config.init is not None:
+        task.start_from(Path(config.init))
+    enhanced = None
+    if config.part == "reference" and config.reference.prior is not None:
+        enhanced = [enhanced_images(source, config.reference, config.data.size) for source in sources]
+    stream = SampleStream(sources, config.data, config.seed, enhanced)
+    return Trainer(task, stream, config).fit(resume=resume, max_minutes=max_minutes)
 
 
-def _task(config: RunConfig) -> nn.Module:
+def _task(config: RunConfig) -> PriorTask | ExtractorTask | ReferenceTask:
     validation = open_validation(config.data, config.log.pairs)
     if config.part == "prior":
         return PriorTask(config.prior, validation)
-    return ExtractorTask(config.extractor, validation)
+    if config.part == "extractor":
+        return ExtractorTask(config.extractor, validation)
+    return ReferenceTask(config.reference, validation)

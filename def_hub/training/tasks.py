@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from def_hub.config import ExtractorConfig, PriorConfig
+from def_hub.config import ExtractorConfig, PriorConfig, ReferenceConfig
 from def_hub.data import Pair
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer
 from def_hub.operators import Downsample
 from def_hub.reference.features import MiniFeatures, VGG19Features
+from def_hub.reference.matching import Views
+from def_hub.reference.network import ReferenceNetwork
 
 OPERATOR = Downsample()
 
@@ -27,9 +28,10 @@ def degrade(image: Tensor) -> Tensor:
     return (OPERATOR.forward(image).clamp(0, 1) * 255).round() / 255
 
 
-def psnr(a: Tensor, b: Tensor) -> float:
-    """RGB PSNR in dB of images in [0, 1]; for watching a run, not for reporting."""
-    return -10 * math.log10(max(float(F.mse_loss(a.clamp(0, 1), b)), 1e-12))
+def mean_psnr(a: Tensor, b: Tensor) -> float:
+    """Mean RGB PSNR in dB of a batch of images in [0, 1]; for watching a run, not for reporting."""
+    error = (a.clamp(0, 1) - b).square().flatten(1).mean(1).clamp_min(1e-12)
+    return float((-10 * error.log10()).mean())
 
 
 def make_prior(config: PriorConfig) -> tuple[UNet2DModel, DDIMScheduler]:
@@ -84,22 +86,21 @@ class PriorTask(nn.Module):
         share = self.config.final_share
         return self.denoiser.loss(image * 2 - 1, condition, final_share=share, generator=generator)
 
+    def start_from(self, folder: Path) -> None:
+        self.unet.load_state_dict(UNet2DModel.from_pretrained(str(folder / "unet")).state_dict())
+
     def export(self, folder: Path) -> None:
         self.unet.save_pretrained(str(folder / "unet"))
         self.scheduler.save_pretrained(str(folder / "scheduler"))
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
+        if not self.validation:
+            return {}
+        images = _stack(self.validation)["image"]
         enhancer = DetailEnhancer(self.denoiser, OPERATOR, window=self.config.window)
-        scores: dict[str, list[float]] = {}
-        for pair in self.validation:
-            image = pair.image[None] / 255
-            for steps in (1, 4):
-                generator = torch.Generator().manual_seed(0)
-                result = enhancer(degrade(image), num_inference_steps=steps, generator=generator)
-                scores.setdefault(f"psnr_{steps}", []).append(psnr(result, image))
-            scores.setdefault("psnr_bicubic", []).append(psnr(OPERATOR.upsample(degrade(image)), image))
-        return {k: sum(v) / len(v) for k, v in scores.items()}
+        scores = {f"psnr_{steps}": mean_psnr(enhance(enhancer, images, steps), images) for steps in (1, 4)}
+        return scores | {"psnr_bicubic": mean_psnr(OPERATOR.upsample(degrade(images)), images)}
 
 
 class ExtractorTask(nn.Module):
@@ -137,19 +138,19 @@ class ExtractorTask(nn.Module):
     def _contrast(self, query: Tensor, key: Tensor, grid: Tensor, generator: torch.Generator) -> Tensor:
         """Symmetric InfoNCE over 3×3 patches at random positions of the copy; `grid` says where each comes from."""
         batch, _, height, width = key.shape
-        patches_q, patches_k = (F.normalize(F.unfold(f, 3, padding=1), dim=1) for f in (query, key))
+        patches = (F.normalize(F.unfold(f, 3, padding=1), dim=1).unbind() for f in (query, key))
         # source of every key cell, in cells of the query
         source = F.avg_pool2d(grid.permute(0, 3, 1, 2), 4)
         size = torch.tensor([width, height]).view(1, 2, 1, 1)
         source = ((source + 1) * size / 2 - 0.5).round().long().flatten(2)
         inside = ((source >= 0) & (source < size.flatten(2))).all(1)
         loss = query.new_zeros(())
-        for n in range(batch):
+        for n, (query_n, key_n) in enumerate(zip(*patches, strict=True)):
             cells = inside[n].nonzero()[:, 0]
             cells = cells[torch.randperm(len(cells), generator=generator)[: self.config.positions]]
             x, y = source[n][:, cells]
             # every cell of the image competes, not only the drawn ones: matching will search them all
-            logits = patches_k[n][:, cells].T @ patches_q[n] / self.config.temperature
+            logits = key_n[:, cells].T @ query_n / self.config.temperature
             target = y * width + x
             column = torch.arange(width * height)
             near = ((column % width - x[:, None]).abs() <= 1) & ((column // width - y[:, None]).abs() <= 1)
@@ -167,12 +168,96 @@ class ExtractorTask(nn.Module):
         )
         return sum(terms, image.new_zeros(()))
 
+    def start_from(self, folder: Path) -> None:
+        self.extractor.load_state_dict(load_file(folder / "extractor.safetensors"))
+
     def export(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         save_file({k: v.contiguous() for k, v in self.extractor.state_dict().items()}, folder / "extractor.safetensors")
 
     def validate(self) -> dict[str, float]:
         return {}
+
+
+class ReferenceTask(nn.Module):
+    """Trains Ref-SR with the reconstruction loss (L1; eq. 14 without its last two terms) on top of a frozen extractor and,
+    through the cached enhanced images, a frozen prior."""
+
+    def __init__(self, config: ReferenceConfig, validation: list[Pair]) -> None:
+        super().__init__()
+        self.config = config
+        self.network = ReferenceNetwork(config.extractor, config.features, config.blocks, config.folded)
+        if config.extractor_weights:
+            self.network.feature_extractor.load_state_dict(load_file(config.extractor_weights))
+        self.validation = _stack(validation) if validation else {}
+        if validation and config.prior:
+            enhancer = load_enhancer(config.prior)
+            for name in ("image", "reference"):
+                self.validation[f"enhanced{'_reference' * (name == 'reference')}"] = enhance(
+                    enhancer, self.validation[name], config.enhancer_steps
+                )
+
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        return F.l1_loss(self._restore(batch), batch["image"])
+
+    def _restore(self, batch: dict[str, Tensor]) -> Tensor:
+        y = degrade(batch["image"])
+        if self.config.prior is None:
+            return self.network(y, OPERATOR.pinv(y))
+        reference, enhanced = batch["reference"], batch["enhanced"]
+        views = Views(OPERATOR.upsample(y), enhanced)
+        reference_views = Views(
+            OPERATOR.upsample(degrade(reference)), batch["enhanced_reference"], sharp=reference
+        )
+        found = self.network.match(views, [reference_views], self.config.matching_image)
+        return self.network(y, enhanced, [reference], found, strength=batch["present"].view(-1, 1, 1, 1))
+
+    def start_from(self, folder: Path) -> None:
+        self.network.load_state_dict(ReferenceNetwork.from_pretrained(str(folder / "refsr")).state_dict())
+        if self.config.extractor_weights:
+            self.network.feature_extractor.load_state_dict(load_file(self.config.extractor_weights))
+
+    def export(self, folder: Path) -> None:
+        self.network.save_pretrained(str(folder / "refsr"))
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """RGB PSNR with the true reference, without one, and with the reference of another pair."""
+        if not self.validation:
+            return {}
+        every = self.validation | {"present": torch.ones(len(self.validation["image"]))}
+        shift = len(every["image"]) // 2  # neighbours may show one scene
+        unrelated = {k: v.roll(shift, 0) if "reference" in k else v for k, v in every.items()}
+        none = every | {"present": torch.zeros_like(every["present"])}
+        scores = {"psnr_bicubic": mean_psnr(OPERATOR.upsample(degrade(every["image"])), every["image"])}
+        for name, batch in {"none": none, "true": every, "unrelated": unrelated}.items():
+            parts = [self._restore({k: v[i : i + 8] for k, v in batch.items()}) for i in range(0, 2 * shift, 8)]
+            scores[f"psnr_{name}"] = mean_psnr(torch.cat(parts), every["image"][: 2 * shift])
+            if self.config.prior is None:
+                break
+        return scores
+
+
+def load_enhancer(folder: str) -> DetailEnhancer:
+    """The enhancer of a folder that holds `unet` and `scheduler`."""
+    unet = UNet2DModel.from_pretrained(folder, subfolder="unet", use_safetensors=True)
+    scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
+    denoiser = Denoiser(unet, scheduler.alphas_cumprod, scheduler.config.prediction_type)
+    return DetailEnhancer(denoiser, OPERATOR, window=unet.config.sample_size * denoiser.patch)
+
+
+def enhance(enhancer: DetailEnhancer, images: Tensor, steps: int) -> Tensor:
+    """The enhanced images of what is left of `images` after degradation, in [0, 1]."""
+    generator = torch.Generator().manual_seed(0)
+    parts = [enhancer(degrade(x), num_inference_steps=steps, generator=generator) for x in images.split(8)]
+    return torch.cat(parts).clamp(0, 1)
+
+
+def _stack(pairs: list[Pair]) -> dict[str, Tensor]:
+    return {
+        "image": torch.stack([p.image for p in pairs]).float() / 255,
+        "reference": torch.stack([p.reference for p in pairs]).float() / 255,
+    }
 
 
 def _random(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:

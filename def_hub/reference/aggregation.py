@@ -1,0 +1,163 @@
+"""Aggregator: image features + transferred features + confidence → sr (paper 4.4, eq. 7; TTSR's cross-scale integration)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STRIDES = (4, 2, 1)
+
+
+@dataclass(frozen=True)
+class Texture:
+    """What was borrowed, coarse to fine: `features[i]` `[B, C_i, H/s, W/s]` and `confidence[i]` `[B, 1, H/s, W/s]`, s = 4, 2, 1."""
+
+    features: Sequence[Tensor]
+    confidence: Sequence[Tensor]
+
+
+class Aggregator(nn.Module):
+    """Lays transferred texture into the image, coarse to fine, and returns what is to be added to the enhanced image.
+
+    The trunk sees the LR image and the enhanced image folded onto the LR grid. At each of three scales the texture of that
+    scale enters through the confidence, `x + C · conv([x, T])`, and all scales that exist so far exchange what they have.
+    Zero confidence, or no texture at all, therefore gives the same result whatever the reference.
+
+    Args:
+        texture: channels of the transferred features at the three scales, coarse to fine.
+        features: width of the three scales, coarse to fine (64, 64, 64 in the paper).
+        blocks: residual blocks of the trunk, then of every scale in the stages with one, two and three scales (16, 16, 8, 4).
+    """
+
+    def __init__(
+        self, texture: tuple[int, int, int], features: tuple[int, int, int], blocks: tuple[int, int, int, int]
+    ) -> None:
+        super().__init__()
+        self.head = _conv3(3 + 3 * STRIDES[0] ** 2, features[0])
+        self.trunk = _residual_blocks(features[0], blocks[0])
+        self.inject = nn.ModuleList(_conv3(n + t, n) for n, t in zip(features, texture, strict=True))
+        self.grow = nn.ModuleList(Resample(a, b, 2, 1) for a, b in zip(features, features[1:], strict=False))
+        self.exchange = nn.ModuleList(CrossScale(features[:n]) for n in (2, 3))
+        self.stages = nn.ModuleList(
+            nn.ModuleList(_residual_blocks(width, blocks[stage + 1]) for width in features[: stage + 1])
+            for stage in range(3)
+        )
+        self.merge = nn.ModuleList(Resample(n, features[2], s, 1) for n, s in zip(features, STRIDES, strict=True))
+        self.tail = nn.Sequential(_conv3(features[2], features[2]), nn.ReLU(), _conv3(features[2], 3))
+        nn.init.zeros_(self.tail[-1].weight)
+        nn.init.zeros_(self.tail[-1].bias)
+
+    def forward(self, y: Tensor, enhanced: Tensor, texture: Texture | None) -> Tensor:
+        """LR image `[B, 3, h, w]`, enhanced image `[B, 3, H, W]` and the texture → residual `[B, 3, H, W]`."""
+        x = self.head(torch.cat((y, F.pixel_unshuffle(enhanced, STRIDES[0])), dim=1))
+        scales = [x + self.trunk(x)]  # [B,C1,h,w]
+        for stage in range(3):
+            if stage > 0:
+                scales.append(self.grow[stage - 1](scales[-1]))
+            if texture is not None:
+                lent = torch.cat((scales[-1], texture.features[stage]), dim=1)
+                scales[-1] = scales[-1] + texture.confidence[stage] * self.inject[stage](lent)
+            if stage > 0:
+                scales = self.exchange[stage - 1](scales)
+            scales = [blocks(s) for blocks, s in zip(self.stages[stage], scales, strict=True)]
+        merged = sum(merge(s) for merge, s in zip(self.merge, scales, strict=True))
+        return self.tail(F.relu(merged))
+
+
+class FoldedAggregator(nn.Module):
+    """The same task on the LR grid alone, for two CPU cores: what is finer is folded into channels, and nothing runs at full
+    resolution but the last blend (def-mini; a deviation from the paper, chosen by measurement).
+
+    The finest texture is the reference's own detail `d`: what it would add to the image at every pixel. The output blends it
+    with the residual `r` of the network by a mask per pixel, `r + M · (d - r)` with `M = C · sigmoid(·)`.
+
+    Args and contract as `Aggregator`, but one width for all scales.
+    """
+
+    def __init__(self, texture: tuple[int, int, int], features: int, blocks: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        cell = STRIDES[0] ** 2
+        self.head = _conv3(3 + 3 * cell, features)
+        self.trunk = _residual_blocks(features, blocks[0])
+        folded = [t * (STRIDES[0] // s) ** 2 for t, s in zip(texture, STRIDES, strict=True)]
+        self.inject = nn.ModuleList(_conv3(features + t, features) for t in folded)
+        self.stages = nn.ModuleList(_residual_blocks(features, n) for n in blocks[1:])
+        self.tail = _conv3(features, 3 * cell)
+        self.mask = _conv3(features, cell)
+        for conv in (self.tail, self.mask):
+            nn.init.zeros_(conv.weight)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, y: Tensor, enhanced: Tensor, texture: Texture | None) -> Tensor:
+        """LR image `[B, 3, h, w]`, enhanced image `[B, 3, H, W]` and the texture → residual `[B, 3, H, W]`."""
+        x = self.head(torch.cat((y, F.pixel_unshuffle(enhanced, STRIDES[0])), dim=1) - 0.5)
+        x = x + self.trunk(x)  # [B,C,h,w]
+        for stage, blocks in enumerate(self.stages):
+            if texture is not None:
+                folded = F.pixel_unshuffle(texture.features[stage], STRIDES[0] // STRIDES[stage])
+                x = x + texture.confidence[0] * self.inject[stage](torch.cat((x, folded), dim=1))
+            x = blocks(x)
+        residual = F.pixel_shuffle(self.tail(x), STRIDES[0])
+        if texture is None:
+            return residual
+        mask = texture.confidence[2] * F.pixel_shuffle(self.mask(x), STRIDES[0]).sigmoid()
+        return residual + mask * (texture.features[2] - residual)
+
+
+class CrossScale(nn.Module):
+    """Every scale adds what the others have, resampled to it by one 1×1 convolution each (TTSR's CSFI)."""
+
+    def __init__(self, features: Sequence[int]) -> None:
+        super().__init__()
+        strides = STRIDES[: len(features)]
+        self.paths = nn.ModuleList(
+            nn.ModuleList(Resample(a, b, s, t) for a, s in zip(features, strides, strict=True) if s != t)
+            for b, t in zip(features, strides, strict=True)
+        )
+
+    def forward(self, scales: list[Tensor]) -> list[Tensor]:
+        mixed = []
+        for target, paths in enumerate(self.paths):
+            others = [s for number, s in enumerate(scales) if number != target]
+            mixed.append(scales[target] + sum(path(s) for path, s in zip(paths, others, strict=True)))
+        return mixed
+
+
+class Resample(nn.Module):
+    """A 1×1 convolution from `inputs` channels at stride `source` to `outputs` channels at stride `target`.
+
+    Pixels are folded into channels or unfolded from them, so nothing is interpolated and nothing is lost.
+    """
+
+    def __init__(self, inputs: int, outputs: int, source: int, target: int) -> None:
+        super().__init__()
+        self.up, self.down = max(source // target, 1), max(target // source, 1)
+        self.conv = nn.Conv2d(inputs * self.down**2, outputs * self.up**2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(F.pixel_unshuffle(x, self.down)), self.up)
+
+
+class ResidualBlock(nn.Module):
+    """conv, ReLU, conv, skip; starts as the identity, so that deep stacks train from the first step."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = _conv3(width, width)
+        self.conv2 = _conv3(width, width)
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(self.conv1(x)))
+
+
+def _residual_blocks(width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
+
+
+def _conv3(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)

@@ -1,0 +1,103 @@
+"""ReferenceNetwork: features, matching, transfer, aggregation, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn as nn
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor
+
+from def_hub.operators import Downsample
+from def_hub.reference.aggregation import STRIDES, Aggregator, FoldedAggregator, Texture
+from def_hub.reference.features import ExtractorName, make_extractor
+from def_hub.reference.matching import Correspondence, Views, match, refine
+from def_hub.reference.transfer import DeformableTransfer, spread, warp
+
+
+class ReferenceNetwork(ModelMixin, ConfigMixin):
+    """The Ref-SR half: from an enhanced image and references to the super-resolved image.
+
+    Args:
+        extractor: "vgg19" (def-base, the paper) or "mini" (def-mini).
+        features, blocks: sizes of the `Aggregator`; the defaults are the paper's.
+        folded: use the `FoldedAggregator`, whose finest texture is the reference's own pixels as matched, and whose residual is
+            added to `A†y` instead of the enhanced image.
+        operator: name of the degradation, for what is known and what is missing.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        extractor: ExtractorName = "vgg19",
+        features: tuple[int, int, int] = (64, 64, 64),
+        blocks: tuple[int, int, int, int] = (16, 16, 8, 4),
+        folded: bool = False,
+        operator: Literal["bicubic", "box", "matlab"] = "bicubic",
+    ) -> None:
+        super().__init__()
+        self.feature_extractor = make_extractor(extractor).requires_grad_(False)
+        self._operator = Downsample(operator)
+        sources = tuple(reversed(self.feature_extractor.channels))  # coarse to fine
+        self.transfer = nn.ModuleList(
+            DeformableTransfer(inputs, outputs, inputs)
+            for inputs, outputs in zip(sources, features[:2] if folded else features, strict=False)
+        )
+        self.aggregator: nn.Module
+        if folded:
+            self.aggregator = FoldedAggregator((features[0], features[1], 3), features[0], tuple(blocks))
+        else:
+            self.aggregator = Aggregator(tuple(features), tuple(features), tuple(blocks))
+
+    def match(
+        self, image: Views, references: Sequence[Views], matching_image: str = "joint", *, refined: bool = True
+    ) -> Correspondence:
+        """Where each LR pixel's detail is to be looked for (eq. 10-12), to HR-pixel precision if `refined`.
+
+        Raises ValueError as `matching.match` and `matching.refine` do.
+        """
+        found = match(image, references, self.feature_extractor, matching_image)
+        if refined:
+            sharp = [r.sharp for r in references if r.sharp is not None]
+            found = refine(found, image.enhanced, sharp)
+        return found
+
+    def forward(
+        self,
+        y: Tensor,
+        enhanced: Tensor,
+        references: Sequence[Tensor] = (),
+        correspondence: Correspondence | None = None,
+        strength: float | Tensor = 1.0,
+    ) -> Tensor:
+        """The super-resolved image `[B, 3, H, W]`, not clipped.
+
+        Args:
+            y: LR image `[B, 3, h, w]`; enhanced: I_DE `[B, 3, H, W]`; references: sharp, each `[B, 3, Hr, Wr]`.
+            correspondence: from `match`; without it, or with `strength` 0, the references have no influence at all.
+            strength: factor on the confidence, one or `[B, 1, 1, 1]`.
+        """
+        base = self._operator.pinv(y) if self.config.folded else enhanced
+        texture = None
+        if correspondence is not None and references:
+            texture = self._borrow(enhanced, references, correspondence, strength)
+        return base + self.aggregator(y, enhanced, texture)
+
+    def _borrow(
+        self, enhanced: Tensor, references: Sequence[Tensor], found: Correspondence, strength: float | Tensor
+    ) -> Texture:
+        found = Correspondence(found.reference, found.position, found.confidence * strength)
+        with torch.no_grad():
+            guides = self.feature_extractor(enhanced)
+            pyramids = [self.feature_extractor(reference) for reference in references]
+        features = [
+            transfer([p[2 - i] for p in pyramids], guides[2 - i], found, stride)
+            for i, (transfer, stride) in enumerate(zip(self.transfer, STRIDES, strict=False))
+        ]
+        if self.config.folded:
+            pixels = warp(references, found, stride=1)
+            features.append(pixels - self._operator.pinv(self._operator.forward(pixels)))  # its null-space part
+        return Texture(features, [spread(found.confidence, stride) for stride in STRIDES])
