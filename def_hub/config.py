@@ -15,8 +15,8 @@ from typing import Any, Literal
 class SourceConfig:
     """Where training pictures come from.
 
-    kind: "pairs" is the CUFED layout (`input/`, `ref/`, equal file names); "photos" is a folder of photographs, each of which
-    becomes its own reference by crop, warp and photometric change. crops: fixed crops per photograph.
+    kind: "pairs" is the CUFED layout (`input/`, `ref/`, equal file names); "photos" is a folder of photographs, each
+    of which becomes its own reference by crop, warp and photometric change. crops: fixed crops per photograph.
     weight: share of the samples, relative to the other sources.
     """
 
@@ -28,7 +28,8 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """size: side of an HR crop in pixels. unrelated, missing: share of samples whose reference is another scene's, or absent.
+    """size: side of an HR crop in pixels. unrelated, missing: share of samples whose reference is another scene's,
+    or absent.
     holdout: groups of the pair sources (beginnings of their names) that are kept for validation and never trained on.
     """
 
@@ -65,7 +66,9 @@ class ExtractorConfig:
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """A `UNet2DModel` and its schedule; the defaults are def-base: the paper's schedule and a 256×256 unconditional network."""
+    """A `UNet2DModel` and its schedule; the defaults are def-base: the paper's schedule and a 256×256 unconditional
+    network.
+    """
 
     channels: tuple[int, ...] = (128, 128, 256, 256, 512, 512)
     layers: int = 2
@@ -84,8 +87,8 @@ class PriorConfig:
 class ReferenceConfig:
     """A `ReferenceNetwork`; the defaults are def-base.
 
-    prior: folder with the `unet` and `scheduler` that enhance the training images, once, into `cache`. Without one the network
-    is trained to enlarge single images: a start for the reference part.
+    prior: folder with the `unet` and `scheduler` that enhance the training images, once, into `cache`. Without one
+    the network is trained to enlarge single images: a start for the reference part.
     extractor_weights: safetensors of the frozen extractor. enhancer_steps: network evaluations per enhanced image.
     matching_image: as the pipeline's argument.
     """

@@ -1,8 +1,8 @@
 """Training pairs in the field's folder layouts.
 
-A source is a finite list of fixed pairs, so that what is computed from a pair (its enhanced image, say) can be cached. A
-`SampleStream` draws from several sources without end. Sample `i` depends on the seed and on `i` alone: a resumed run, or two
-processes sharing the work, see exactly what one uninterrupted process would have seen.
+A source is a finite list of fixed pairs, so that what is computed from a pair (its enhanced image, say) can be
+cached. A `SampleStream` draws from several sources without end. Sample `i` depends on the seed and on `i` alone: a
+resumed run, or two processes sharing the work, see exactly what one uninterrupted process would have seen.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Source(Protocol):
 
 class PairFolder:
     """CUFED layout: `input/` and `ref/` with equal file names. With a `pairs.tsv` that names groups, large groups are
-    drawn less often (in proportion to the root of their size), so that no scene dominates. Groups whose names begin with
-    one of `holdout` are left out, or with `held_out` are all there is."""
+    drawn less often (in proportion to the root of their size), so that no scene dominates. Groups whose names begin
+    with one of `holdout` are left out, or with `held_out` are all there is."""
 
     def __init__(self, path: Path, size: int, holdout: tuple[str, ...] = (), held_out: bool = False) -> None:
         self.name = path.name
@@ -106,7 +106,9 @@ class PhotoFolder:
         zoom = rng.choice([1.0, 1.0, 0.7, 0.5])  # shrinking makes sharp pixels of a photograph that is not
         span = min(round(self.size / zoom), *photo.size)
         left, top = (int(rng.integers(0, n - span + 1)) for n in photo.size)
-        image = photo.crop((left, top, left + span, top + span)).resize((self.size, self.size), Image.Resampling.LANCZOS)
+        image = photo.crop((left, top, left + span, top + span)).resize(
+            (self.size, self.size), Image.Resampling.LANCZOS
+        )
         reference = self._reference(photo, rng, left + span / 2, top + span / 2, span)
         return Pair(_tensor(image), _tensor(reference))
 
@@ -138,9 +140,9 @@ def open_source(config: SourceConfig, size: int, holdout: tuple[str, ...] = ()) 
 class SampleStream(Dataset[dict[str, Tensor]]):
     """An endless, seeded stream of augmented samples.
 
-    Sample: `image`, `reference` float `[3, size, size]` in [0, 1]; `present` 0 or 1, whether the reference may be used. With
-    `enhanced` given (per source: uint8 `[len, 2, 3, size, size]`, the enhanced image and the enhanced reference of every
-    pair), also `enhanced` and `enhanced_reference`.
+    Sample: `image`, `reference` float `[3, size, size]` in [0, 1]; `present` 0 or 1, whether the reference may be
+    used. With `enhanced` given (per source: uint8 `[len, 2, 3, size, size]`, the enhanced image and the enhanced
+    reference of every pair), also `enhanced` and `enhanced_reference`.
     """
 
     def __init__(

@@ -59,9 +59,7 @@ def to_tensor(image: ImageLike, name: str = "image") -> Tensor:
         return _from_array(image, name)
     if isinstance(image, Tensor):
         return _from_tensor(image, name)
-    raise TypeError(
-        f"{name}: expected a path, a Pillow image, an array or a tensor, got {type(image).__name__}"
-    )
+    raise TypeError(f"{name}: expected a path, a Pillow image, an array or a tensor, got {type(image).__name__}")
 
 
 def to_list(images: ImageLike | Sequence[ImageLike], name: str = "image") -> list[Tensor]:
@@ -210,9 +208,7 @@ def _pixels(image: Image.Image, name: str) -> np.ndarray:
     if image.mode.startswith("I"):  # I;16, I;16B, or 16-bit values held in 32-bit integers
         values = np.asarray(image).astype(np.float64)
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError(
-                f"{name}: expected 16-bit grey values, got {values.min():.0f} to {values.max():.0f}"
-            )
+            raise ValueError(f"{name}: expected 16-bit grey values, got {values.min():.0f} to {values.max():.0f}")
         return values[..., None] / 65535
     if image.mode == "F":
         return np.asarray(image)[..., None]
@@ -275,9 +271,7 @@ def _from_tensor(tensor: Tensor, name: str) -> Tensor:
 def _finish(pixels: np.ndarray, name: str) -> Tensor:
     """Float `HxWxC` → `[1,3,H,W]`: range checked, alpha laid over white, grey repeated."""
     low, high = float(pixels.min()), float(pixels.max())
-    if not (
-        low >= -1e-5 and high <= 1 + 1e-5
-    ):  # also refuses NaN; the slack is rounding of a caller's own arithmetic
+    if not (low >= -1e-5 and high <= 1 + 1e-5):  # also refuses NaN; the slack is rounding of a caller's own arithmetic
         raise ValueError(f"{name}: expected values from 0 to 1, got {low:.4g} to {high:.4g}")
     if pixels.shape[2] == 4:
         colour, alpha = pixels[..., :3], pixels[..., 3:]
@@ -292,9 +286,7 @@ def _planes(tensor: Tensor) -> Tensor:
     """`[1,C,H,W]` or `[C,H,W]`, C of 1 or 3 → `[C,H,W]` float32 on the CPU, clipped to `[0,1]`."""
     planes = tensor[0] if tensor.ndim == 4 and tensor.shape[0] == 1 else tensor
     if planes.ndim != 3 or planes.shape[0] not in (1, 3):
-        raise ValueError(
-            f"expected a tensor [1,3,H,W], [3,H,W], [1,1,H,W] or [1,H,W], got {list(tensor.shape)}"
-        )
+        raise ValueError(f"expected a tensor [1,3,H,W], [3,H,W], [1,1,H,W] or [1,H,W], got {list(tensor.shape)}")
     planes = planes.detach().cpu().float()
     if not torch.isfinite(planes).all():
         raise ValueError("expected finite values, got NaN or infinity")
@@ -317,9 +309,7 @@ def _png16(pixels: np.ndarray) -> bytes:
     height, width, channels = pixels.shape
     rows = pixels.astype(">u2").view(np.uint8).reshape(height, -1)
     above = np.concatenate([np.zeros_like(rows[:1]), rows[:-1]])
-    filtered = np.concatenate(
-        [np.full((height, 1), 2, np.uint8), rows - above], axis=1
-    )  # 2: PNG's filter "up"
+    filtered = np.concatenate([np.full((height, 1), 2, np.uint8), rows - above], axis=1)  # 2: PNG's filter "up"
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

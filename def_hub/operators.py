@@ -1,8 +1,8 @@
 """Known degradations as objects: `forward` (A), `pinv` (A†), `project` (onto everything that agrees with the input).
 
 Every operator here is separable, `A X = W_h X W_wᵀ`, so the two-dimensional pseudo-inverse is two small matrices:
-`A† Y = W_h† Y W_w†ᵀ` with `W† = Wᵀ(WWᵀ)⁻¹`. W has full row rank (two-dimensional condition number 2.1 for bicubic ×4), so
-this is exact and needs no singular values and no threshold.
+`A† Y = W_h† Y W_w†ᵀ` with `W† = Wᵀ(WWᵀ)⁻¹`. W has full row rank (two-dimensional condition number 2.1 for bicubic
+×4), so this is exact and needs no singular values and no threshold.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ Kernel = Literal["bicubic", "box", "matlab"]
 
 @dataclass(frozen=True)
 class Downsample:
-    """×`scale` downsampling `A` of images `[B, C, H, W]`, its pseudo-inverse and the projection built from them (paper eq. 1-5).
+    """×`scale` downsampling `A` of images `[B, C, H, W]`, its pseudo-inverse and the projection built from them
+    (paper eq. 1-5).
 
     Attributes:
-        kernel: "bicubic" is Pillow's `Image.resize(..., BICUBIC)` on float data (a = -0.5, antialiased, weights renormalised at
-            the border); "matlab" has the same kernel with the symmetric border of `imresize`; "box" averages `scale`×`scale`.
+        kernel: "bicubic" is Pillow's `Image.resize(..., BICUBIC)` on float data (a = -0.5, antialiased, weights
+            renormalised at the border); "matlab" has the same kernel with the symmetric border of `imresize`; "box"
+            averages `scale`×`scale`.
         scale: the whole number by which both sides shrink.
     """
 
@@ -37,29 +39,34 @@ class Downsample:
             raise ValueError(f"scale must be a whole number of at least 2, got {self.scale!r}")
 
     def forward(self, x: Tensor) -> Tensor:
-        """`A x`: `[B, C, H, W]` → `[B, C, H/scale, W/scale]`. Raises ValueError where a side is not a multiple of `scale`."""
+        """`A x`: `[B, C, H, W]` → `[B, C, H/scale, W/scale]`. Raises ValueError where a side is not a multiple of
+        `scale`.
+        """
         height, width = x.shape[-2:]
         if height % self.scale or width % self.scale:
             raise ValueError(f"both sides must be multiples of {self.scale}, got {height}x{width}")
-        rows, columns = (self._matrix("forward", n // self.scale, x) for n in (height, width))
-        return rows @ x @ columns.mT
+        return self._apply("forward", x, height // self.scale, width // self.scale)
 
     def pinv(self, y: Tensor) -> Tensor:
-        """`A† y`: `[B, C, h, w]` → `[B, C, h·scale, w·scale]`, the smallest image that downsamples to `y`. Leaves [0, 1] at edges."""
-        rows, columns = (self._matrix("pinv", n, y) for n in y.shape[-2:])
-        return rows @ y @ columns.mT
+        """`A† y`: `[B, C, h, w]` → `[B, C, h·scale, w·scale]`, the smallest image that downsamples to `y`. Leaves
+        [0, 1] at edges.
+        """
+        return self._apply("pinv", y, *y.shape[-2:])
 
     def project(self, x: Tensor, y: Tensor) -> Tensor:
         """`x - A†(A x - y)`: the nearest image to `x` that downsamples to `y` (eq. 8, 9). Shapes as `forward`'s."""
         return x - self.pinv(self.forward(x) - y)
 
     def upsample(self, y: Tensor) -> Tensor:
-        """Plain bicubic enlargement as Pillow does it, clipped to [0, 1]: `[B, C, h, w]` → `[B, C, h·scale, w·scale]`."""
-        rows, columns = (self._matrix("upsample", n, y) for n in y.shape[-2:])
-        return (rows @ y @ columns.mT).clamp(0, 1)
+        """Plain bicubic enlargement as Pillow does it, clipped to [0, 1]: `[B, C, h, w]` → `[B, C, h·scale,
+        w·scale]`.
+        """
+        return self._apply("upsample", y, *y.shape[-2:]).clamp(0, 1)
 
-    def _matrix(self, role: str, small: int, like: Tensor) -> Tensor:
-        return _cached_matrix(role, self.kernel, small, self.scale, like.dtype, like.device)
+    def _apply(self, role: str, x: Tensor, rows: int, columns: int) -> Tensor:
+        left, right = (_cached_matrix(role, self.kernel, n, self.scale, x.dtype, x.device) for n in (rows, columns))
+        with torch.autocast(x.device.type, enabled=False):  # half precision would break the promise of exactness
+            return left @ x @ right.mT
 
 
 def make_operator(name: Kernel = "bicubic", scale: int = 4) -> Downsample:
@@ -70,8 +77,8 @@ def make_operator(name: Kernel = "bicubic", scale: int = 4) -> Downsample:
 def project_clipped(operator: Downsample, x: Tensor, y: Tensor, *, iterations: int = 60) -> tuple[Tensor, float]:
     """Bring `x` to agree with `y` and to lie in [0, 1] at once, by alternating the two projections.
 
-    One projection alone leaves [0, 1] at hard edges, and clipping it breaks the agreement by up to 35/255. The alternation
-    stops as soon as the 8-bit picture agrees within half a level of 8 bits, or after `iterations`.
+    One projection alone leaves [0, 1] at hard edges, and clipping it breaks the agreement by up to 35/255. The
+    alternation stops as soon as the 8-bit picture agrees within half a level of 8 bits, or after `iterations`.
 
     Args:
         x: `[B, C, H, W]`; y: `[B, C, h, w]` in [0, 1].
@@ -84,13 +91,16 @@ def project_clipped(operator: Downsample, x: Tensor, y: Tensor, *, iterations: i
         residual = operator.forward(x) - y
         if residual.abs().max() <= 0.5 / 255:
             break
-        # Over-relaxation: the clip takes part of every correction back, so a longer step arrives in a third of the rounds.
+        # Over-relaxation: the clip takes part of every correction back, so a longer step arrives in a third of the
+        # rounds.
         x = (x - 1.8 * operator.pinv(residual)).clamp(0, 1)
     return x, consistency_error(operator, x, y)
 
 
 def consistency_error(operator: Downsample, x: Tensor, y: Tensor) -> float:
-    """Largest |A round₈(x) - y| over all pixels and channels, in [0, 1] units: what a user of the saved file would measure."""
+    """Largest |A round₈(x) - y| over all pixels and channels, in [0, 1] units: what a user of the saved file would
+    measure.
+    """
     rounded = (x.clamp(0, 1) * 255).round() / 255
     return float((operator.forward(rounded) - y).abs().max())
 

@@ -1,4 +1,6 @@
-"""Cut a tensor into overlapping windows and blend them back, so that memory is bounded by the window and not by the image."""
+"""Cut a tensor into overlapping windows and blend them back, so that memory is bounded by the window and not by the
+image.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +64,8 @@ def blend(
         predict: maps a list of n windows to their contents, `[n·B, C, size, size]` with the windows outermost.
         replace: instead of blending, later windows overwrite earlier ones (the paper's section 4.2, for comparison).
 
-    Each window is weighted by a ramp that rises from its edges over `overlap` pixels; the weights are normalised, so they
-    sum to one everywhere and a constant stays that constant.
+    Each window is weighted by a ramp that rises from its edges over `overlap` pixels; the weights are normalised, so
+    they sum to one everywhere and a constant stays that constant.
     """
     total: Tensor | None = None
     weights: Tensor | None = None
@@ -96,7 +98,9 @@ def _ramp(length: int, overlap: int, like: Tensor) -> Tensor:
 
 
 def reflect_pad(x: Tensor, height: int, width: int) -> Tensor:
-    """Extend `x` `[..., h, w]` to the right and downwards to `height`×`width` by reflection, repeated as often as needed."""
+    """Extend `x` `[..., h, w]` to the right and downwards to `height`×`width` by reflection, repeated as often as
+    needed.
+    """
     for dim, target in ((-2, height), (-1, width)):
         length = x.shape[dim]
         if target > length:

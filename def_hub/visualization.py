@@ -142,9 +142,7 @@ def match_drawing(
     return _sheet(rows, lines=joined)
 
 
-def before_after(
-    before: ImageLike, after: ImageLike, labels: tuple[str, str] = ("input", "result")
-) -> Image.Image:
+def before_after(before: ImageLike, after: ImageLike, labels: tuple[str, str] = ("input", "result")) -> Image.Image:
     """The input, enlarged to the result's size without smoothing, beside the result."""
     result = _pil(after)
     small = _pil(before).resize(result.size, Image.Resampling.NEAREST)
@@ -202,9 +200,7 @@ def _tint(picture: Image.Image, colours: np.ndarray, strength: np.ndarray) -> Im
     """`picture` in grey under a veil of `colours` `[h,w,3]`, as dense as `strength` `[h,w]` says."""
     grey = Image.blend(picture.convert("L").convert("RGB"), Image.new("RGB", picture.size, PAPER), 0.25)
     veil = Image.fromarray(colours).resize(picture.size, Image.Resampling.NEAREST)
-    mask = Image.fromarray((255 * strength).round().astype(np.uint8)).resize(
-        picture.size, Image.Resampling.NEAREST
-    )
+    mask = Image.fromarray((255 * strength).round().astype(np.uint8)).resize(picture.size, Image.Resampling.NEAREST)
     return Image.composite(veil, grey, mask)
 
 
@@ -222,9 +218,7 @@ def _spread(field: np.ndarray, sure: np.ndarray, count: int) -> list[tuple[int, 
     for axis in (0, 1):
         jump = np.abs(np.diff(moved, axis=axis + 1)).max(axis=0)
         torn = (jump > 8) | (np.diff(number, axis=axis) != 0)
-        before, after = (
-            np.pad(torn, [side if axis == a else (0, 0) for a in (0, 1)]) for side in ((0, 1), (1, 0))
-        )
+        before, after = (np.pad(torn, [side if axis == a else (0, 0) for a in (0, 1)]) for side in ((0, 1), (1, 0)))
         weight = np.where(before | after, 0.0, weight)
     rows, columns = weight.shape
     block = max(1, int(np.sqrt(rows * columns / max(count, 1))))
@@ -266,9 +260,7 @@ class _Legend:
     bar: Image.Image | None = None
 
 
-def _sheet(
-    rows: list[list[_Panel]], legend: _Legend | None = None, lines: Sequence[_Line] = ()
-) -> Image.Image:
+def _sheet(rows: list[list[_Panel]], legend: _Legend | None = None, lines: Sequence[_Line] = ()) -> Image.Image:
     """Panels in rows on light paper, captions above them, lines over them and the legend below."""
     widest = max(sum(panel.picture.width for panel in row) for row in rows)
     size = int(np.clip(widest / 45, 13, 26))
@@ -349,9 +341,7 @@ def _draw_lines(
         draw.line(ends, (255, 255, 255, 150), thin * 3)
         draw.line(ends, (*line.colour, 255), thin)
         for x, y in ends:
-            draw.ellipse(
-                (x - dot, y - dot, x + dot, y + dot), (*line.colour, 255), (255, 255, 255, 255), thin
-            )
+            draw.ellipse((x - dot, y - dot, x + dot, y + dot), (*line.colour, 255), (255, 255, 255, 255), thin)
     # Pillow shrinks premultiplied, so transparent black does not darken the edges.
     small = layer.resize(sheet.size, Image.Resampling.BOX)
     sheet.paste(small, mask=small.getchannel("A"))

@@ -50,9 +50,7 @@ def _train(options: argparse.Namespace) -> int:
     """Train the part that a run file names."""
     from def_hub import training
 
-    folder = training.run(
-        options.config, resume=options.resume, max_minutes=options.max_minutes, output=options.output
-    )
+    folder = training.run(options.config, resume=options.resume, max_minutes=options.max_minutes, output=options.output)
     print(f"weights in {folder}")
     return 0
 
@@ -63,9 +61,7 @@ def _app(options: argparse.Namespace) -> int:
 
     script = Path(__file__).resolve().parents[1] / "app.py"
     if not script.exists():
-        raise FileNotFoundError(
-            f"{script}: not there; the browser interface is started from a clone of the repository"
-        )
+        raise FileNotFoundError(f"{script}: not there; the browser interface is started from a clone of the repository")
     if options.model:
         os.environ["DEF_MODEL"] = options.model
     runpy.run_path(str(script), run_name="__main__")
@@ -84,9 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"def-hub {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command", parser_class=_Parser)
 
-    command = commands.add_parser(
-        "upscale", help="enlarge a picture, or every picture of a folder, four times"
-    )
+    command = commands.add_parser("upscale", help="enlarge a picture, or every picture of a folder, four times")
     add = command.add_argument
     add("image", type=Path, metavar="LR", help="picture, or folder of pictures")
     add(
@@ -138,9 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-minutes", type=float, metavar="M", help="stop, with a checkpoint, after this time")
     add("--output", metavar="DIR", help="instead of the run file's")
     start = command.add_mutually_exclusive_group()
-    start.add_argument(
-        "--resume", action="store_true", default=True, help="go on from a checkpoint (default)"
-    )
+    start.add_argument("--resume", action="store_true", default=True, help="go on from a checkpoint (default)")
     start.add_argument("--fresh", dest="resume", action="store_false", help="start anew")
     command.set_defaults(command=_train)
 

@@ -70,9 +70,7 @@ def _plan(source: Path, output: Path) -> list[tuple[Path, Path]]:
     if output.is_file() or (output.suffix and not output.is_dir()):
         raise ValueError(f"{output}: a folder is enlarged into a folder, got a file name")
     stems = [path.stem for path in pictures]
-    return [
-        (path, output / f"{path.stem if stems.count(path.stem) == 1 else path.name}.png") for path in pictures
-    ]
+    return [(path, output / f"{path.stem if stems.count(path.stem) == 1 else path.name}.png") for path in pictures]
 
 
 def _upscale_one(

@@ -13,8 +13,8 @@ from torch import Tensor
 class Denoiser:
     """One view of two kinds of prior: unconditional (the paper) and conditioned on `A†y` (as SR3).
 
-    What the network is follows from its channel counts. With p×p pixels folded into channels before the network and unfolded
-    behind it (p = 1: none, as in every checkpoint on the Hub; p = 4: it works on the grid of the LR image),
+    What the network is follows from its channel counts. With p×p pixels folded into channels before the network and
+    unfolded behind it (p = 1: none, as in every checkpoint on the Hub; p = 4: it works on the grid of the LR image),
 
     | in_channels | prior |
     |---|---|
@@ -74,8 +74,8 @@ class Denoiser:
 
         Args:
             x: clean images `[B, 3, H, W]` in [-1, 1]; condition: their `A†y`.
-            final_share: share of the samples that get the last timestep, where a conditioned few-step sampler starts and
-                does most of its work; the rest are drawn uniformly.
+            final_share: share of the samples that get the last timestep, where a conditioned few-step sampler starts
+                and does most of its work; the rest are drawn uniformly.
         """
         steps = len(self.alphas_cumprod)
         timestep = torch.randint(0, steps, (len(x),), generator=generator)

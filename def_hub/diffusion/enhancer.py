@@ -1,4 +1,6 @@
-"""DetailEnhancer: the reverse diffusion loop; after each estimate the operator restores what is known (paper 4.2, eq. 8, 9)."""
+"""DetailEnhancer: the reverse diffusion loop; after each estimate the operator restores what is known (paper 4.2,
+eq. 8, 9).
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ class DetailEnhancer:
     """Turns an LR image into the detail-enhanced image I_DE by range-null diffusion.
 
     Args:
-        window, overlap: the denoiser sees square windows of this many HR pixels; their estimates of x₀ are blended, then
-            projected and re-noised once for the whole image, so windows cannot disagree about what is known.
+        window, overlap: the denoiser sees square windows of this many HR pixels; their estimates of x₀ are blended,
+            then projected and re-noised once for the whole image, so windows cannot disagree about what is known.
         window_batch: windows per network call.
         window_mode: "replace" lets later windows overwrite earlier ones, as in the paper.
     """
@@ -72,7 +74,8 @@ class DetailEnhancer:
             y: `[B, 3, h, w]` in [0, 1].
             num_inference_steps: evaluations of the network, 1 … T.
             eta: 0 is deterministic DDIM, 1 has the noise of DDPM (DDNM used 0.85).
-            start: how far up the schedule to start, in (0, 1]: 1 starts from sqrt(ᾱ_T) A†y plus noise, less keeps more of A†y.
+            start: how far up the schedule to start, in (0, 1]: 1 starts from sqrt(ᾱ_T) A†y plus noise, less keeps
+                more of A†y.
             generator: source of all noise; the same one gives the same image, however the windows are cut.
 
         Returns:
@@ -81,9 +84,8 @@ class DetailEnhancer:
         Raises:
             ValueError: for steps, eta or start outside the ranges above.
         """
+        self.check(num_inference_steps, eta, start)
         timesteps = self.timesteps(num_inference_steps, start)
-        if not 0.0 <= eta <= 1.0:
-            raise ValueError(f"eta must lie in [0, 1], got {eta}")
         known = self.operator.pinv(y) * 2 - 1  # A†y in the schedule's [-1, 1]
         y = y * 2 - 1
         alpha_bar = self.denoiser.alpha_bar(timesteps[0])
@@ -105,21 +107,28 @@ class DetailEnhancer:
                 x_t = x_t + sigma * _noise(x_t, generator)
         return (x_0 + 1) / 2
 
-    def timesteps(self, num_inference_steps: int, start: float = 1.0) -> list[int]:
-        """Timesteps visited, highest first: evenly spaced downwards from the start, which is always visited itself."""
-        total = len(self.denoiser.alphas_cumprod)
+    def check(self, num_inference_steps: int, eta: float, start: float) -> None:
+        """Raise ValueError where a call with these settings would."""
+        if not 0.0 <= eta <= 1.0:
+            raise ValueError(f"eta must lie in [0, 1], got {eta}")
         if not 0.0 < start <= 1.0:
             raise ValueError(f"start must lie in (0, 1], got {start}")
-        first = max(round(start * total), 1)
-        if not 1 <= num_inference_steps <= first:
-            raise ValueError(f"num_inference_steps must be a whole number in 1 … {first}, got {num_inference_steps}")
+        most = self._first(start)
+        if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= most:
+            raise ValueError(f"num_inference_steps must be a whole number in 1 … {most}, got {num_inference_steps!r}")
+
+    def _first(self, start: float) -> int:
+        return max(round(start * len(self.denoiser.alphas_cumprod)), 1)
+
+    def timesteps(self, num_inference_steps: int, start: float = 1.0) -> list[int]:
+        """Timesteps visited, highest first: evenly spaced downwards from the start, which is always visited itself."""
+        first = self._first(start)
         return [first - 1 - i * first // num_inference_steps for i in range(num_inference_steps)]
 
     def _estimate(self, x_t: Tensor, timestep: int, known: Tensor) -> Tensor:
         height, width = x_t.shape[-2:]
-        padded = [max(self.window, n) for n in (height, width)]
-        padded = [-(-n // self.denoiser.patch) * self.denoiser.patch for n in padded]
-        x_t, known = (reflect_pad(t, *padded) for t in (x_t, known))
+        rows, columns = (-(-max(self.window, n) // self.denoiser.patch) * self.denoiser.patch for n in (height, width))
+        x_t, known = (reflect_pad(t, rows, columns) for t in (x_t, known))
 
         def predict(group: list[Window]) -> Tensor:
             noisy, condition = (torch.cat([w.cut(t) for w in group]) for t in (x_t, known))
@@ -127,7 +136,8 @@ class DetailEnhancer:
 
         x_0 = blend(
             predict,
-            *padded,
+            rows,
+            columns,
             self.window,
             self.overlap,
             batch=self.window_batch,

@@ -125,9 +125,7 @@ def load_dataset(folder: str | Path) -> Dataset:
         layout = "plain"
         items = [Item(path.stem, path, scene=path.stem) for path in images.list_pictures(folder)]
     if not items:
-        raise ValueError(
-            f"data set {folder}: expected pictures, or NNN_0 with NNN_1 …, or the folders input/ and ref/"
-        )
+        raise ValueError(f"data set {folder}: expected pictures, or NNN_0 with NNN_1 …, or the folders input/ and ref/")
     return Dataset(folder.resolve().name, layout, tuple(items))
 
 
@@ -205,9 +203,7 @@ def evaluate(
     for index, item in enumerate(dataset.items):
         row = known.get((method, dataset.name, references, item.name))
         if row is None:
-            row = measure(
-                restore, dataset, index, references, method=method, protocol=protocol, save_to=save_to
-            )
+            row = measure(restore, dataset, index, references, method=method, protocol=protocol, save_to=save_to)
             if on_row is not None:
                 on_row(row)
         rows.append(row)
@@ -264,9 +260,7 @@ class Journal:
         described = self.folder / "settings.json"
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         if resume and described.exists() and described.read_text() != text:
-            raise ValueError(
-                f"{described}: this evaluation was begun with other settings; leave out the resuming"
-            )
+            raise ValueError(f"{described}: this evaluation was begun with other settings; leave out the resuming")
         described.write_text(text)
         self.done = list(_read_rows(self._rows)) if resume and self._rows.exists() else []
         self._rows.unlink(missing_ok=True)

@@ -74,9 +74,7 @@ def luma(image: Tensor) -> Tensor:
 def _compared(image: Tensor, truth: Tensor, protocol: Protocol) -> tuple[Tensor, Tensor]:
     """Both pictures in float64 on the 0-255 scale, in the channels and the area that are compared."""
     if image.shape != truth.shape or image.ndim != 4 or image.shape[1] != 3:
-        raise ValueError(
-            f"expected two [B,3,H,W] of one shape, got {list(image.shape)} and {list(truth.shape)}"
-        )
+        raise ValueError(f"expected two [B,3,H,W] of one shape, got {list(image.shape)} and {list(truth.shape)}")
     if min(image.shape[-2:]) <= 2 * protocol.border:
         size = f"{image.shape[-1]}×{image.shape[-2]}"
         raise ValueError(f"a border of {protocol.border} pixels leaves nothing of {size}")

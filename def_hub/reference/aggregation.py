@@ -1,4 +1,6 @@
-"""Aggregator: image features + transferred features + confidence → sr (paper 4.4, eq. 7; TTSR's cross-scale integration)."""
+"""Aggregator: image features + transferred features + confidence → sr (paper 4.4, eq. 7; TTSR's cross-scale
+integration).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ STRIDES = (4, 2, 1)
 
 @dataclass(frozen=True)
 class Texture:
-    """What was borrowed, coarse to fine: `features[i]` `[B, C_i, H/s, W/s]` and `confidence[i]` `[B, 1, H/s, W/s]`, s = 4, 2, 1."""
+    """What was borrowed, coarse to fine: `features[i]` `[B, C_i, H/s, W/s]` and `confidence[i]` `[B, 1, H/s, W/s]`,
+    s = 4, 2, 1.
+    """
 
     features: Sequence[Tensor]
     confidence: Sequence[Tensor]
@@ -23,14 +27,15 @@ class Texture:
 class Aggregator(nn.Module):
     """Lays transferred texture into the image, coarse to fine, and returns what is to be added to the enhanced image.
 
-    The trunk sees the LR image and the enhanced image folded onto the LR grid. At each of three scales the texture of that
-    scale enters through the confidence, `x + C · conv([x, T])`, and all scales that exist so far exchange what they have.
-    Zero confidence, or no texture at all, therefore gives the same result whatever the reference.
+    The trunk sees the LR image and the enhanced image folded onto the LR grid. At each of three scales the texture
+    of that scale enters through the confidence, `x + C · conv([x, T])`, and all scales that exist so far exchange
+    what they have. Zero confidence, or no texture at all, therefore gives the same result whatever the reference.
 
     Args:
         texture: channels of the transferred features at the three scales, coarse to fine.
         features: width of the three scales, coarse to fine (64, 64, 64 in the paper).
-        blocks: residual blocks of the trunk, then of every scale in the stages with one, two and three scales (16, 16, 8, 4).
+        blocks: residual blocks of the trunk, then of every scale in the stages with one, two and three scales (16,
+            16, 8, 4).
     """
 
     def __init__(
@@ -48,8 +53,7 @@ class Aggregator(nn.Module):
         )
         self.merge = nn.ModuleList(Resample(n, features[2], s, 1) for n, s in zip(features, STRIDES, strict=True))
         self.tail = nn.Sequential(_conv3(features[2], features[2]), nn.ReLU(), _conv3(features[2], 3))
-        nn.init.zeros_(self.tail[-1].weight)
-        nn.init.zeros_(self.tail[-1].bias)
+        _zero(self.tail[-1])
 
     def forward(self, y: Tensor, enhanced: Tensor, texture: Texture | None) -> Tensor:
         """LR image `[B, 3, h, w]`, enhanced image `[B, 3, H, W]` and the texture → residual `[B, 3, H, W]`."""
@@ -63,17 +67,17 @@ class Aggregator(nn.Module):
                 scales[-1] = scales[-1] + texture.confidence[stage] * self.inject[stage](lent)
             if stage > 0:
                 scales = self.exchange[stage - 1](scales)
-            scales = [blocks(s) for blocks, s in zip(self.stages[stage], scales, strict=True)]
+            scales = [self.stages[stage][i](s) for i, s in enumerate(scales)]  # type: ignore[index]
         merged = sum(merge(s) for merge, s in zip(self.merge, scales, strict=True))
         return self.tail(F.relu(merged))
 
 
 class FoldedAggregator(nn.Module):
-    """The same task on the LR grid alone, for two CPU cores: what is finer is folded into channels, and nothing runs at full
-    resolution but the last blend (def-mini; a deviation from the paper, chosen by measurement).
+    """The same task on the LR grid alone, for two CPU cores: what is finer is folded into channels, and nothing runs
+    at full resolution but the last blend (def-mini; a deviation from the paper, chosen by measurement).
 
-    The finest texture is the reference's own detail `d`: what it would add to the image at every pixel. The output blends it
-    with the residual `r` of the network by a mask per pixel, `r + M · (d - r)` with `M = C · sigmoid(·)`.
+    The finest texture is the reference's own detail `d`: what it would add to the image at every pixel. The output
+    blends it with the residual `r` of the network by a mask per pixel, `r + M · (d - r)` with `M = C · sigmoid(·)`.
 
     Args and contract as `Aggregator`, but one width for all scales.
     """
@@ -88,9 +92,8 @@ class FoldedAggregator(nn.Module):
         self.stages = nn.ModuleList(_residual_blocks(features, n) for n in blocks[1:])
         self.tail = _conv3(features, 3 * cell)
         self.mask = _conv3(features, cell)
-        for conv in (self.tail, self.mask):
-            nn.init.zeros_(conv.weight)
-            nn.init.zeros_(conv.bias)
+        _zero(self.tail)
+        _zero(self.mask)
 
     def forward(self, y: Tensor, enhanced: Tensor, texture: Texture | None) -> Tensor:
         """LR image `[B, 3, h, w]`, enhanced image `[B, 3, H, W]` and the texture → residual `[B, 3, H, W]`."""
@@ -122,8 +125,8 @@ class CrossScale(nn.Module):
     def forward(self, scales: list[Tensor]) -> list[Tensor]:
         mixed = []
         for target, paths in enumerate(self.paths):
-            others = [s for number, s in enumerate(scales) if number != target]
-            mixed.append(scales[target] + sum(path(s) for path, s in zip(paths, others, strict=True)))
+            others = scales[:target] + scales[target + 1 :]
+            mixed.append(scales[target] + sum(paths[i](s) for i, s in enumerate(others)))  # type: ignore[index]
         return mixed
 
 
@@ -161,3 +164,8 @@ def _residual_blocks(width: int, count: int) -> nn.Sequential:
 
 def _conv3(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+def _zero(conv: nn.Module) -> None:
+    for parameter in conv.parameters():
+        nn.init.zeros_(parameter)

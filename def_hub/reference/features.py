@@ -16,7 +16,9 @@ ExtractorName = Literal["vgg19", "mini"]
 
 
 class FeatureExtractor(nn.Module):
-    """Maps images `[B, 3, H, W]` in [0, 1], sides multiples of 4, to `[B, C1, H, W]`, `[B, C2, H/2, W/2]`, `[B, C3, H/4, W/4]`."""
+    """Maps images `[B, 3, H, W]` in [0, 1], sides multiples of 4, to `[B, C1, H, W]`, `[B, C2, H/2, W/2]`, `[B, C3,
+    H/4, W/4]`.
+    """
 
     channels: tuple[int, int, int]
 
@@ -59,8 +61,9 @@ class VGG19Features(FeatureExtractor):
 class MiniFeatures(FeatureExtractor):
     """A fortieth of VGG19's arithmetic, trained for correspondence (`def_hub.training.tasks.ExtractorTask`).
 
-    The first level carries the pixels themselves beside its filters, so that what is transferred at full resolution can be
-    the reference's own texture; the third has no rectifier, because cosine similarity separates better with both signs.
+    The first level carries the pixels themselves beside its filters, so that what is transferred at full resolution
+    can be the reference's own texture; the third has no rectifier, because cosine similarity separates better with
+    both signs.
     """
 
     def __init__(self, channels: tuple[int, int, int] = (16, 32, 64)) -> None:

@@ -82,9 +82,7 @@ class Correspondence:
     @staticmethod
     def identity(batch: int, height: int, width: int, device: torch.device | str = "cpu") -> Correspondence:
         """Each cell of a `height`×`width` grid looks, fully sure, at its own place in the first reference."""
-        y, x = torch.meshgrid(
-            torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
-        )
+        y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
         position = torch.stack((x, y)) * float(CELL) + (CELL - 1) / 2
         return Correspondence(
             reference=torch.zeros(batch, height, width, dtype=torch.long, device=device),
@@ -127,9 +125,7 @@ def match(
                 f"got {key.bicubic.shape[0]}"
             )
         if key.sharp is None and any(view == "sharp" for _, view in pairing):
-            raise ValueError(
-                f"keys[{number}]: matching_image {matching_image!r} needs the sharp view, got None"
-            )
+            raise ValueError(f"keys[{number}]: matching_image {matching_image!r} needs the sharp view, got None")
 
     def patches(views: Views, name: str) -> _Patches:
         return _Patches.of(extractor(getattr(views, name))[2])
@@ -293,9 +289,7 @@ def refine(
     """
     batch, h, w = correspondence.reference.shape
     if query.shape != (batch, 3, CELL * h, CELL * w):
-        raise ValueError(
-            f"query: expected {[batch, 3, CELL * h, CELL * w]} for these cells, got {list(query.shape)}"
-        )
+        raise ValueError(f"query: expected {[batch, 3, CELL * h, CELL * w]} for these cells, got {list(query.shape)}")
     for number, image in enumerate(references):
         if image.ndim != 4 or image.shape[:2] != (batch, 3) or min(image.shape[2:]) < CELL:
             raise ValueError(
@@ -303,13 +297,9 @@ def refine(
             )
     named = int(correspondence.reference.max()) + 1
     if named > len(references):
-        raise ValueError(
-            f"references: expected the {named} that the correspondence names, got {len(references)}"
-        )
+        raise ValueError(f"references: expected the {named} that the correspondence names, got {len(references)}")
     if radius < 1 or patch < CELL or patch % 2:
-        raise ValueError(
-            f"expected radius >= 1 and an even patch >= {CELL}, got radius {radius}, patch {patch}"
-        )
+        raise ValueError(f"expected radius >= 1 and an even patch >= {CELL}, got radius {radius}, patch {patch}")
 
     before = (patch - CELL) // 2  # the patch around a cell begins so many pixels above and to the left of it
     centre = (CELL - 1) / 2  # of a cell, from its first pixel
@@ -354,13 +344,9 @@ class _Windows:
         length = 0
         for image in images:
             # Centred, so that the variances below keep their precision.
-            plane = torch.einsum(
-                "bchw,c->bhw", image.float() - 0.5, image.new_tensor(LUMA, dtype=torch.float32)
-            )
+            plane = torch.einsum("bchw,c->bhw", image.float() - 0.5, image.new_tensor(LUMA, dtype=torch.float32))
             plane = F.pad(plane, (margin,) * 4, mode="replicate")
-            mean, square = (
-                F.avg_pool2d(F.avg_pool2d(x, (1, patch), 1), (patch, 1), 1) for x in (plane, plane**2)
-            )
+            mean, square = (F.avg_pool2d(F.avg_pool2d(x, (1, patch), 1), (patch, 1), 1) for x in (plane, plane**2))
             energy = (square - mean**2).clamp_min(0) * patch**2
             # Half a grey level of noise: without it flat patches correlate with anything.
             norm = (energy + (0.5 / 255 * patch) ** 2).rsqrt()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -18,14 +19,22 @@ from def_hub.reference.matching import Correspondence, Views, match, refine
 from def_hub.reference.transfer import DeformableTransfer, spread, warp
 
 
+@dataclass(frozen=True)
+class ReferenceOutput:
+    """sr: `[B, 3, H, W]`, not clipped. correspondence: where the detail came from, or None without references."""
+
+    sr: Tensor
+    correspondence: Correspondence | None
+
+
 class ReferenceNetwork(ModelMixin, ConfigMixin):
     """The Ref-SR half: from an enhanced image and references to the super-resolved image.
 
     Args:
         extractor: "vgg19" (def-base, the paper) or "mini" (def-mini).
         features, blocks: sizes of the `Aggregator`; the defaults are the paper's.
-        folded: use the `FoldedAggregator`, whose finest texture is the reference's own pixels as matched, and whose residual is
-            added to `A†y` instead of the enhanced image.
+        folded: use the `FoldedAggregator`, whose finest texture is the reference's own pixels as matched, and whose
+            residual is added to `A†y` instead of the enhanced image.
         operator: name of the degradation, for what is known and what is missing.
     """
 
@@ -48,48 +57,43 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         )
         self.aggregator: nn.Module
         if folded:
-            self.aggregator = FoldedAggregator((features[0], features[1], 3), features[0], tuple(blocks))
+            self.aggregator = FoldedAggregator((features[0], features[1], 3), features[0], blocks)
         else:
-            self.aggregator = Aggregator(tuple(features), tuple(features), tuple(blocks))
-
-    def match(
-        self, image: Views, references: Sequence[Views], matching_image: str = "joint", *, refined: bool = True
-    ) -> Correspondence:
-        """Where each LR pixel's detail is to be looked for (eq. 10-12), to HR-pixel precision if `refined`.
-
-        Raises ValueError as `matching.match` and `matching.refine` do.
-        """
-        found = match(image, references, self.feature_extractor, matching_image)
-        if refined:
-            sharp = [r.sharp for r in references if r.sharp is not None]
-            found = refine(found, image.enhanced, sharp)
-        return found
+            self.aggregator = Aggregator(features, features, blocks)
 
     def forward(
         self,
         y: Tensor,
-        enhanced: Tensor,
-        references: Sequence[Tensor] = (),
-        correspondence: Correspondence | None = None,
+        image: Views,
+        references: Sequence[Views] = (),
+        *,
+        matching_image: str = "joint",
+        refined: bool = True,
         strength: float | Tensor = 1.0,
-    ) -> Tensor:
-        """The super-resolved image `[B, 3, H, W]`, not clipped.
+    ) -> ReferenceOutput:
+        """Find, carry over and lay in the detail of the references.
 
         Args:
-            y: LR image `[B, 3, h, w]`; enhanced: I_DE `[B, 3, H, W]`; references: sharp, each `[B, 3, Hr, Wr]`.
-            correspondence: from `match`; without it, or with `strength` 0, the references have no influence at all.
-            strength: factor on the confidence, one or `[B, 1, 1, 1]`.
-        """
-        base = self._operator.pinv(y) if self.config.folded else enhanced
-        texture = None
-        if correspondence is not None and references:
-            texture = self._borrow(enhanced, references, correspondence, strength)
-        return base + self.aggregator(y, enhanced, texture)
+            y: LR image `[B, 3, h, w]`; image: its views; references: the views of each, `sharp` included.
+            matching_image, refined: see `matching.match` and `matching.refine`.
+            strength: factor on the confidence, one or `[B, 1, 1, 1]`. With 0, as without references, they have no
+                influence.
 
-    def _borrow(
-        self, enhanced: Tensor, references: Sequence[Tensor], found: Correspondence, strength: float | Tensor
-    ) -> Texture:
-        found = Correspondence(found.reference, found.position, found.confidence * strength)
+        Raises:
+            ValueError: as `matching.match` and `matching.refine` do.
+        """
+        sharp = [r.sharp for r in references if r.sharp is not None]
+        found = texture = None
+        if references:
+            found = match(image, references, self.feature_extractor, matching_image)  # eq. 10-12
+            if refined:
+                found = refine(found, image.enhanced, sharp)
+            found = replace(found, confidence=found.confidence * strength)
+            texture = self._transfer(image.enhanced, sharp, found)  # eq. 13
+        base = self._operator.pinv(y) if self.config.folded else image.enhanced
+        return ReferenceOutput(base + self.aggregator(y, image.enhanced, texture), found)  # eq. 7
+
+    def _transfer(self, enhanced: Tensor, references: Sequence[Tensor], found: Correspondence) -> Texture:
         with torch.no_grad():
             guides = self.feature_extractor(enhanced)
             pyramids = [self.feature_extractor(reference) for reference in references]
@@ -99,5 +103,5 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         ]
         if self.config.folded:
             pixels = warp(references, found, stride=1)
-            features.append(pixels - self._operator.pinv(self._operator.forward(pixels)))  # its null-space part
+            features.append(pixels - self._operator.pinv(self._operator.forward(pixels)))  # what lies in the null space
         return Texture(features, [spread(found.confidence, stride) for stride in STRIDES])

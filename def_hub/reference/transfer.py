@@ -34,9 +34,7 @@ def sample(features: Sequence[Tensor], reference: Tensor, x: Tensor, y: Tensor) 
         for number, map_ in enumerate(features):
             here = (reference[b] == number).flatten().nonzero()[:, 0]
             if len(here):
-                found = _bilinear(
-                    map_[b : b + 1], x[b].flatten()[here][None, None], y[b].flatten()[here][None, None]
-                )
+                found = _bilinear(map_[b : b + 1], x[b].flatten()[here][None, None], y[b].flatten()[here][None, None])
                 values[b, :, here] = found[0, :, 0]
     return values.view(batch, channels, *x.shape[1:])
 
@@ -79,9 +77,7 @@ class DeformableTransfer(nn.Module):
         assert self.offsets.bias is not None
         nn.init.zeros_(self.offsets.bias)
 
-    def forward(
-        self, features: Sequence[Tensor], guide: Tensor, correspondence: Correspondence, stride: int
-    ) -> Tensor:
+    def forward(self, features: Sequence[Tensor], guide: Tensor, correspondence: Correspondence, stride: int) -> Tensor:
         """→ [B,out_channels,Hl,Wl].
 
         `features` holds one [B,in_channels,Hk,Wk] for each reference, `guide` [B,guide_channels,Hl,Wl] the
@@ -95,17 +91,13 @@ class DeformableTransfer(nn.Module):
             raise ValueError(f"guide: expected {list(expected)} at stride {stride}, got {list(guide.shape)}")
 
         warped = sample(features, reference, x, y)
-        dx, dy, mask = (
-            self.offsets(torch.cat((warped, guide), dim=1)).float().chunk(3, dim=1)
-        )  # [B,9,Hl,Wl] each
+        dx, dy, mask = self.offsets(torch.cat((warped, guide), dim=1)).float().chunk(3, dim=1)  # [B,9,Hl,Wl] each
         mask = 2 * mask.sigmoid()
         transferred = torch.zeros((), device=guide.device)
         for j in range(9):
             row, column = divmod(j, 3)
             tap = sample(features, reference, x + (column - 1) + dx[:, j], y + (row - 1) + dy[:, j])
-            transferred = transferred + F.conv2d(
-                tap * mask[:, j, None], self.weight[:, :, row, column, None, None]
-            )
+            transferred = transferred + F.conv2d(tap * mask[:, j, None], self.weight[:, :, row, column, None, None])
         return transferred * spread(correspondence.confidence, stride)
 
 
@@ -122,9 +114,7 @@ def _check(features: Sequence[Tensor], correspondence: Correspondence, stride: i
             )
     named = int(correspondence.reference.max()) + 1
     if named > len(features):
-        raise ValueError(
-            f"features: expected those of the {named} references that are named, got {len(features)}"
-        )
+        raise ValueError(f"features: expected those of the {named} references that are named, got {len(features)}")
 
 
 def _places(correspondence: Correspondence, stride: int) -> tuple[Tensor, Tensor, Tensor]:

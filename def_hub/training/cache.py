@@ -1,7 +1,7 @@
 """Enhanced images of a training set, computed once and kept on disk.
 
-The name of a cache is a digest of everything that decides its content: the prior's weights and schedule, the number of steps,
-and every picture. Whatever changes, another cache is made; a stale one cannot be taken.
+The name of a cache is a digest of everything that decides its content: the prior's weights and schedule, the number
+of steps, and every picture. Whatever changes, another cache is made; a stale one cannot be taken.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from def_hub.training.tasks import enhance, load_enhancer
 
 
 def enhanced_images(source: Source, config: ReferenceConfig, size: int) -> np.ndarray:
-    """uint8 `[len(source), 2, 3, size, size]`: the enhanced image and the enhanced reference of every pair, memory-mapped."""
+    """uint8 `[len(source), 2, 3, size, size]`: the enhanced image and the enhanced reference of every pair,
+    memory-mapped.
+    """
     assert config.prior is not None
     path = Path(config.cache) / f"{_digest(source, config)}.npy"
     shape = (len(source), 2, 3, size, size)

@@ -104,8 +104,9 @@ class PriorTask(nn.Module):
 
 
 class ExtractorTask(nn.Module):
-    """Trains `MiniFeatures` for correspondence: a patch of a degraded, partly re-sharpened image must find its own place in
-    a warped, photometrically changed copy, among all other places of that copy and of the other copies of the batch.
+    """Trains `MiniFeatures` for correspondence: a patch of a degraded, partly re-sharpened image must find its own
+    place in a warped, photometrically changed copy, among all other places of that copy and of the other copies of
+    the batch.
 
     Both sides are drawn at a random point between "bicubic" and "sharp", so that the descriptor means the same in every
     domain that matching mixes. With a teacher, its three levels are also approximated through 1×1 heads (distillation).
@@ -127,7 +128,10 @@ class ExtractorTask(nn.Module):
         theta = _random_similarities(len(image), generator).to(image)
         grid = F.affine_grid(theta, list(image.shape), align_corners=False)
         copy = F.grid_sample(image, grid, padding_mode="reflection", align_corners=False)
-        copy = (copy * _random((len(image), 3, 1, 1), 0.85, 1.15, generator) + _random((len(image), 1, 1, 1), -0.08, 0.08, generator)).clamp(0, 1)
+        copy = (
+            copy * _random((len(image), 3, 1, 1), 0.85, 1.15, generator)
+            + _random((len(image), 1, 1, 1), -0.08, 0.08, generator)
+        ).clamp(0, 1)
         query = self.extractor(_resharpen(image, generator))
         key = self.extractor(_resharpen(copy, generator))
         loss = self._contrast(query[2], key[2], grid, generator)
@@ -173,15 +177,18 @@ class ExtractorTask(nn.Module):
 
     def export(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in self.extractor.state_dict().items()}, folder / "extractor.safetensors")
+        save_file(
+            {k: v.contiguous() for k, v in self.extractor.state_dict().items()},
+            folder / "extractor.safetensors",
+        )
 
     def validate(self) -> dict[str, float]:
         return {}
 
 
 class ReferenceTask(nn.Module):
-    """Trains Ref-SR with the reconstruction loss (L1; eq. 14 without its last two terms) on top of a frozen extractor and,
-    through the cached enhanced images, a frozen prior."""
+    """Trains Ref-SR with the reconstruction loss (L1; eq. 14 without its last two terms) on top of a frozen
+    extractor and, through the cached enhanced images, a frozen prior."""
 
     def __init__(self, config: ReferenceConfig, validation: list[Pair]) -> None:
         super().__init__()
@@ -203,14 +210,16 @@ class ReferenceTask(nn.Module):
     def _restore(self, batch: dict[str, Tensor]) -> Tensor:
         y = degrade(batch["image"])
         if self.config.prior is None:
-            return self.network(y, OPERATOR.pinv(y))
-        reference, enhanced = batch["reference"], batch["enhanced"]
-        views = Views(OPERATOR.upsample(y), enhanced)
-        reference_views = Views(
-            OPERATOR.upsample(degrade(reference)), batch["enhanced_reference"], sharp=reference
-        )
-        found = self.network.match(views, [reference_views], self.config.matching_image)
-        return self.network(y, enhanced, [reference], found, strength=batch["present"].view(-1, 1, 1, 1))
+            return self.network(y, Views(OPERATOR.upsample(y), OPERATOR.pinv(y))).sr
+        reference = batch["reference"]
+        reference_views = Views(OPERATOR.upsample(degrade(reference)), batch["enhanced_reference"], sharp=reference)
+        return self.network(
+            y,
+            Views(OPERATOR.upsample(y), batch["enhanced"]),
+            [reference_views],
+            matching_image=self.config.matching_image,
+            strength=batch["present"].view(-1, 1, 1, 1),
+        ).sr
 
     def start_from(self, folder: Path) -> None:
         self.network.load_state_dict(ReferenceNetwork.from_pretrained(str(folder / "refsr")).state_dict())

@@ -1,4 +1,6 @@
-"""One loop for every part: Accelerate, averaging of weights, schedule, log, checkpoints that survive a kill at any moment."""
+"""One loop for every part: Accelerate, averaging of weights, schedule, log, checkpoints that survive a kill at any
+moment.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ class Task(Protocol):
 class Trainer:
     """Trains the parameters of `task` that require gradients.
 
-    Everything random is drawn from (seed, step), so a checkpoint is weights, averages, optimiser state and a step number.
+    Everything random is drawn from (seed, step), so a checkpoint is weights, averages, optimiser state and a step
+    number.
     """
 
     def __init__(self, task: nn.Module, stream: SampleStream, config: RunConfig) -> None:
@@ -53,7 +56,9 @@ class Trainer:
         self.step = 0
 
     def fit(self, *, resume: bool = True, max_minutes: float | None = None) -> Path:
-        """Train up to the configured number of steps, or until the time is up; returns the folder with the exported weights."""
+        """Train up to the configured number of steps, or until the time is up; returns the folder with the exported
+        weights.
+        """
         config, device = self.config, self.accelerator.device
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume and self._checkpoint.exists():
@@ -71,7 +76,9 @@ class Trainer:
                 group["lr"] = config.optim.lr * self._schedule()
             loss = task({k: v.to(device) for k, v in batch.items()}, self._generator())
             if not math.isfinite(loss.item()):
-                raise FloatingPointError(f"the loss became {loss.item()} at step {self.step}; the last checkpoint is unharmed")
+                raise FloatingPointError(
+                    f"the loss became {loss.item()} at step {self.step}; the last checkpoint is unharmed"
+                )
             self.accelerator.backward(loss)
             self.accelerator.clip_grad_norm_(task.parameters(), config.optim.clip)
             optimizer.step()
@@ -81,7 +88,10 @@ class Trainer:
             recent.append(loss.item())
             bar.update()
             if self.step % config.log.every == 0:
-                self._log("train.csv", {"loss": sum(recent) / len(recent), "minutes": (time.monotonic() - started) / 60})
+                self._log(
+                    "train.csv",
+                    {"loss": sum(recent) / len(recent), "minutes": (time.monotonic() - started) / 60},
+                )
                 bar.set_postfix(loss=f"{sum(recent) / len(recent):.5f}")
                 recent.clear()
             if self.step % config.log.validate == 0:
@@ -143,9 +153,7 @@ class Trainer:
             raise ValueError(f"a batch of {batch} cannot be shared by {world} processes")
         share, rank = batch // world, self.accelerator.process_index
         indices = [
-            step * batch + rank * share + i
-            for step in range(self.step, self.config.optim.steps)
-            for i in range(share)
+            step * batch + rank * share + i for step in range(self.step, self.config.optim.steps) for i in range(share)
         ]
         return iter(DataLoader(Subset(self.stream, indices), batch_size=share))
 

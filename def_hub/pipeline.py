@@ -1,0 +1,312 @@
+"""DEFPipeline: image + references in, `DEFOutput` out; the figure of the paper as numbered steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
+from diffusers.utils import BaseOutput
+from huggingface_hub import snapshot_download
+from torch import Tensor
+
+from def_hub.diffusion.denoiser import Denoiser
+from def_hub.diffusion.enhancer import DetailEnhancer, WindowMode
+from def_hub.images import ImageLike, to_list, to_pil
+from def_hub.operators import Downsample, consistency_error, project_clipped
+from def_hub.provenance import provenance_shares
+from def_hub.reference.matching import PAIRINGS, Correspondence, Views
+from def_hub.reference.network import ReferenceNetwork
+from def_hub.reference.transfer import spread, warp
+
+EMBEDDED = Path(__file__).parent / "weights" / "def-mini"
+
+Picture = PIL.Image.Image | np.ndarray | Tensor
+References = ImageLike | Sequence[ImageLike] | Sequence[Sequence[ImageLike]] | None
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings that go together; every one can be overridden in the call, but for the weights.
+
+    steps, eta, start: of the diffusion, see `DetailEnhancer`.
+    prior_strength: how much of the enhanced image's own detail is laid over the result where no reference is
+        trusted, 0 … 1.
+    refsr: component with the Ref-SR weights; where a checkpoint has no such component, "refsr".
+    """
+
+    steps: int
+    eta: float = 0.0
+    start: float = 1.0
+    prior_strength: float = 0.0
+    refsr: str = "refsr"
+
+
+PRESETS = {
+    "fast": Preset(steps=1),
+    "balanced": Preset(steps=2),
+    "detail": Preset(steps=8, prior_strength=0.7, refsr="refsr_detail"),
+}
+
+
+@dataclass
+class DEFOutput(BaseOutput):
+    """What a call returns: lists with one entry per image. Pictures are in the form that `output_type` names.
+
+    images: the results, 4h×4w.
+    enhanced: I_DE, what the diffusion made of the image alone.
+    confidence: `[h, w]` in [0, 1], how far each LR pixel's match is trusted; zeros without references.
+    correspondence: `[3, h, w]`: number of the reference (-1: none), x, y in its pixels.
+    transferred: the reference texture that was laid under the image; None without references.
+    provenance: `[2 + K, 4h, 4w]` shares that sum to one: from the input, from the priors, from reference 1 … K.
+    consistency_error: largest deviation from the input, in 1/255, of the 8-bit result shrunk again.
+    """
+
+    images: list[Any]
+    enhanced: list[Any]
+    confidence: list[Tensor]
+    correspondence: list[Tensor]
+    transferred: list[Any]
+    provenance: list[Tensor]
+    consistency_error: list[float]
+
+
+class DEFPipeline(DiffusionPipeline):
+    """Reference-based ×4 super-resolution with a detail-enhancing diffusion prior.
+
+    Args:
+        unet: any `UNet2DModel` that `Denoiser` understands: unconditional, or conditioned on `A†y`.
+        scheduler: any scheduler with `alphas_cumprod` and a `prediction_type`; only its noise schedule is used.
+        refsr: the Ref-SR network. refsr_detail: weights of the same kind trained for sharpness, used by the preset
+            "detail".
+        operator: the degradation that made the input: "bicubic" (Pillow), "box" or "matlab".
+        window: side in HR pixels of the windows that the prior sees at a time; the size it was trained on by default.
+    """
+
+    model_cpu_offload_seq = "unet->refsr->refsr_detail"
+    _optional_components = ["refsr_detail"]
+
+    def __init__(
+        self,
+        unet: UNet2DModel,
+        scheduler: SchedulerMixin,
+        refsr: ReferenceNetwork,
+        refsr_detail: ReferenceNetwork | None = None,
+        operator: str = "bicubic",
+        window: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler, refsr=refsr, refsr_detail=refsr_detail)
+        self.register_to_config(operator=operator, window=window)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any = None, **kwargs: Any) -> DEFPipeline:
+        """Load a pipeline from a folder, from the Hub by name, or, without an argument, the embedded default.
+
+        Takes the keywords of `DiffusionPipeline.from_pretrained`. Weights are read from safetensors only.
+        """
+        name = EMBEDDED if pretrained_model_name_or_path is None else pretrained_model_name_or_path
+        return super().from_pretrained(str(name), **{"use_safetensors": True, **kwargs})
+
+    @classmethod
+    def download(cls, pretrained_model_name: str, **kwargs: Any) -> str:
+        """Fetch a repository of the Hub; returns the folder. The base class would refuse components from outside
+        diffusers.
+        """
+        passed = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+        return snapshot_download(
+            pretrained_model_name,
+            allow_patterns=["*.json", "*.safetensors"],
+            **{k: kwargs[k] for k in passed if kwargs.get(k) is not None},
+        )
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: ImageLike | Sequence[ImageLike],
+        reference: References = None,
+        preset: Literal["fast", "balanced", "detail"] = "balanced",
+        num_inference_steps: int | None = None,
+        eta: float | None = None,
+        generator: torch.Generator | None = None,
+        reference_strength: float = 1.0,
+        matching_image: Literal["enhanced", "bicubic", "joint"] = "joint",
+        refine: bool = True,
+        consistency: bool = True,
+        window_mode: WindowMode = "blend",
+        output_type: Literal["pil", "np", "pt"] = "pil",
+        callback_on_step_end: Callable[[DEFPipeline, int, int, dict[str, Tensor]], dict[str, Tensor] | None]
+        | None = None,
+        return_dict: bool = True,
+    ) -> DEFOutput:
+        """Enlarge `image` four times with the help of `reference`.
+
+        Args:
+            image: a path, Pillow image, array or tensor from 8×8 pixels up, or several (see
+                `def_hub.images.to_tensor`).
+            reference: nothing, one or several sharp photographs of any size; for several images, also one list for
+                each.
+            preset: "fast", "balanced" (faithful) or "detail" (sharp to the eye); the other arguments override it.
+            num_inference_steps: evaluations of the prior, 1 … 1000. eta: fresh noise per step, 0 … 1.
+            generator: source of all randomness; the same one gives the same bytes.
+            reference_strength: 0 (ignore the references) … 1.
+            matching_image: what is compared with the references. refine: to HR-pixel precision.
+            consistency: project the result onto the images that shrink back to the input.
+            window_mode: "blend", or "replace" as in the paper's section 4.2.
+            output_type: Pillow images, arrays `[H, W, 3]` or tensors `[3, H, W]`, the latter two float in [0, 1].
+            callback_on_step_end: called as `(pipe, step, timestep, {"x0": [1, 3, H, W] in [0, 1]})` after each step
+                of the diffusion of an image; a returned "x0" replaces the estimate.
+            return_dict: return a `DEFOutput` instead of a tuple.
+
+        Raises:
+            ValueError, TypeError: for an argument outside what is said above, before anything is computed.
+        """
+        # 0. At the door
+        settings = _preset(preset)
+        steps = settings.steps if num_inference_steps is None else num_inference_steps
+        eta = settings.eta if eta is None else eta
+        _check(reference_strength, matching_image, output_type)
+        images = to_list(image)
+        references = _references_of(reference, len(images))
+        device = self._execution_device
+        generator = generator if generator is not None else torch.Generator().manual_seed(torch.seed())
+        operator = Downsample(self.config.operator)
+        enhancer = self._enhancer(operator, window_mode)
+        enhancer.check(steps, eta, settings.start)
+        refsr = getattr(self, settings.refsr, None) or self.refsr
+        diffuse: dict[str, Any] = {"num_inference_steps": steps, "eta": eta, "start": settings.start}
+
+        results: dict[str, list[Any]] = {name: [] for name in DEFOutput.__dataclass_fields__}
+        with self.progress_bar(total=steps * len(images)) as bar:
+            for y, sharp in zip(images, references, strict=True):
+                y, sharp = y.to(device), [s.to(device) for s in sharp]  # [1,3,h,w], each [1,3,Hr,Wr]
+
+                # 1. Detail enhancement (4.2): the diffusion prior, held to the input
+                def on_step(step: int, timestep: int, x_0: Tensor) -> Tensor | None:
+                    bar.update()  # noqa: B023  (called before the next turn of the loop)
+                    if callback_on_step_end is None:
+                        return None
+                    changed = callback_on_step_end(self, step, timestep, {"x0": x_0})
+                    return (changed or {}).get("x0")
+
+                enhanced = enhancer(y, **diffuse, generator=generator, callback=on_step).clamp(0, 1)  # [1,3,H,W]
+                views = Views(operator.upsample(y), enhanced)
+
+                # 2. The references, degraded and enhanced in the same way, so that like is compared with like
+                reference_views = [self._views(enhancer, operator, s, diffuse) for s in sharp]
+
+                # 3. Features, matching, transfer, aggregation (4.3, 4.4)
+                with torch.autocast(device.type, refsr.dtype, enabled=refsr.dtype != torch.float32):
+                    alone = refsr(y, views).sr.float()
+                    result, found = alone, None
+                    if sharp and reference_strength > 0:
+                        lent = refsr(
+                            y,
+                            views,
+                            reference_views,
+                            matching_image=matching_image,
+                            refined=refine,
+                            strength=reference_strength,
+                        )
+                        result, found = lent.sr.float(), lent.correspondence
+
+                # 4. Where the reference has nothing to offer, the diffusion detail stays
+                trust = spread(found.confidence, 1) if found is not None else 0.0
+                result = result + settings.prior_strength * (1 - trust) * (enhanced - result)
+                alone = alone + settings.prior_strength * (enhanced - alone)
+
+                # 5. What is known is restored a last time (eq. 9)
+                if consistency:
+                    result, error = project_clipped(operator, result, y)
+                else:
+                    result = result.clamp(0, 1)
+                    error = consistency_error(operator, result, y)
+
+                # 6. What came from where
+                transferred = warp(sharp, found, stride=1) if found is not None else None
+                results["images"].append(_picture(result, output_type))
+                results["enhanced"].append(_picture(enhanced, output_type))
+                results["confidence"].append(_confidence(found, y))
+                results["correspondence"].append(_correspondence(found, y))
+                results["transferred"].append(None if transferred is None else _picture(transferred, output_type))
+                results["provenance"].append(provenance_shares(operator, y, alone, result, found, len(sharp)))
+                results["consistency_error"].append(255 * error)
+        self.maybe_free_model_hooks()
+        output = DEFOutput(**results)
+        return output if return_dict else output.to_tuple()
+
+    def _enhancer(self, operator: Downsample, window_mode: WindowMode) -> DetailEnhancer:
+        schedule = getattr(self.scheduler, "alphas_cumprod", None)
+        if schedule is None:
+            raise ValueError(
+                "the scheduler must have a discrete noise schedule (alphas_cumprod), "
+                f"{type(self.scheduler).__name__} has none"
+            )
+        denoiser = Denoiser(self.unet, schedule, self.scheduler.config.prediction_type)
+        window = self.config.window or self.unet.config.sample_size * denoiser.patch
+        return DetailEnhancer(denoiser, operator, window=window, overlap=window // 8, window_mode=window_mode)
+
+    @staticmethod
+    def _views(enhancer: DetailEnhancer, operator: Downsample, sharp: Tensor, diffuse: dict[str, Any]) -> Views:
+        small = operator.forward(sharp).clamp(0, 1)
+        # its own generator: what a reference draws must not change what the image draws
+        enhanced = enhancer(small, **diffuse, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
+        return Views(operator.upsample(small), enhanced, sharp)
+
+
+def _preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    return PRESETS[name]
+
+
+def _check(reference_strength: float, matching_image: str, output_type: str) -> None:
+    if not 0.0 <= reference_strength <= 1.0:
+        raise ValueError(f"reference_strength must lie in [0, 1], got {reference_strength}")
+    if matching_image not in PAIRINGS:
+        raise ValueError(f"matching_image must be one of {', '.join(PAIRINGS)}, got {matching_image!r}")
+    if output_type not in ("pil", "np", "pt"):
+        raise ValueError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}")
+
+
+def _references_of(reference: References, count: int) -> list[list[Tensor]]:
+    """The references of each of `count` images, cut at the right and at the bottom to multiples of 4."""
+    if reference is None:
+        return [[] for _ in range(count)]
+    nested = isinstance(reference, (list, tuple)) and any(isinstance(r, (list, tuple)) for r in reference)
+    if nested:
+        assert isinstance(reference, (list, tuple))
+        if len(reference) != count or not all(isinstance(r, (list, tuple)) for r in reference):
+            raise ValueError(f"reference: expected one list for each of {count} images, got {len(reference)} entries")
+        return [_references_of(r or None, 1)[0] for r in reference]
+    tensors = [] if isinstance(reference, (list, tuple)) and not reference else list(_cut(reference))
+    return [tensors for _ in range(count)]
+
+
+def _cut(reference: Any) -> Iterator[Tensor]:
+    for tensor in to_list(reference, "reference"):
+        height, width = (n // 4 * 4 for n in tensor.shape[-2:])
+        yield tensor[..., :height, :width]
+
+
+def _picture(x: Tensor, output_type: str) -> Picture:
+    """`[1, 3, H, W]` in the form that the caller asked for."""
+    if output_type == "pil":
+        return to_pil(x)
+    x = x[0].clamp(0, 1).cpu()
+    return x if output_type == "pt" else x.permute(1, 2, 0).numpy()
+
+
+def _confidence(found: Correspondence | None, y: Tensor) -> Tensor:
+    return torch.zeros(y.shape[-2:]) if found is None else found.confidence[0, 0].cpu()
+
+
+def _correspondence(found: Correspondence | None, y: Tensor) -> Tensor:
+    if found is None:
+        return torch.full((3, *y.shape[-2:]), -1.0)
+    return torch.cat((found.reference[:, None].float(), found.position), dim=1)[0].cpu()
