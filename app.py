@@ -15,12 +15,13 @@ import torch
 from PIL import Image
 
 from def_hub import DEFPipeline, images, make_operator, visualization
+from def_hub.pipeline import PRESETS
 
 EXAMPLES = Path(__file__).parent / "examples"
 MAX_INPUT_PIXELS = 1_000_000  # sixteen times as many come out
 MAX_REFERENCE_PIXELS = 16_000_000
 MAX_REFERENCES = 8
-AS_PRESET = "as the preset"
+MAX_STEPS = 50
 
 TITLE = "# Sharper with a reference\n"
 INTRODUCTION = """
@@ -51,14 +52,8 @@ def build_demo(pipeline: DEFPipeline) -> gr.Blocks:
         files = [path for path, _ in references or []]
         try:
             image, sharp = _open(photo, files)
-            options: dict[str, Any] = {
-                "preset": preset,
-                "reference_strength": strength,
-                "consistency": consistency,
-            }
-            options |= {"num_inference_steps": int(steps)} if steps else {}
-            options |= {"eta": eta} if eta >= 0 else {}
-            options |= {"matching_image": matching_image}
+            options = {"preset": preset, "num_inference_steps": int(steps), "eta": eta, "consistency": consistency}
+            options |= {"reference_strength": strength, "matching_image": matching_image}
             generator = torch.Generator().manual_seed(int(seed))
             started = time.perf_counter()
             output = pipeline(image, sharp or None, generator=generator, output_type="pt", **options)
@@ -67,14 +62,10 @@ def build_demo(pipeline: DEFPipeline) -> gr.Blocks:
         except (ValueError, TypeError) as error:
             raise gr.Error(_public(str(error), [photo, *files]), print_exception=False) from error
         except MemoryError as error:
-            raise gr.Error(
-                "There is not enough memory for pictures of this size.", print_exception=False
-            ) from error
+            raise gr.Error("There is not enough memory for pictures of this size.", print_exception=False) from error
         except Exception as error:
             log.exception("upscaling failed")
-            raise gr.Error(
-                "Something went wrong on the server; its log says what.", print_exception=False
-            ) from error
+            raise gr.Error("Something went wrong on the server; its log says what.", print_exception=False) from error
         result = images.to_pil(output.images[0])
         before = images.to_pil(make_operator().upsample(image))
         names = ("enhanced", "matches", "confidence", "provenance", "transferred")
@@ -110,21 +101,18 @@ def build_demo(pipeline: DEFPipeline) -> gr.Blocks:
                     interactive=True,
                 )
                 preset = gr.Radio(
-                    ["fast", "balanced", "detail"],
+                    list(PRESETS),
                     value="balanced",
                     label="Preset",
                     info="balanced keeps to what is known, detail looks sharper and invents more",
                 )
                 with gr.Accordion("Settings", open=False):
-                    steps = gr.Slider(0, 100, 0, step=1, label="Diffusion steps", info=f"0: {AS_PRESET}")
-                    eta = gr.Slider(
-                        -1, 1, -1, step=0.05, label="η, fresh noise per step", info=f"below 0: {AS_PRESET}"
-                    )
+                    standard = PRESETS["balanced"]
+                    steps = gr.Slider(1, MAX_STEPS, standard.steps, step=1, label="Diffusion steps")
+                    eta = gr.Slider(0, 1, standard.eta, step=0.05, label="η: fresh noise per step")
                     seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1)
                     strength = gr.Slider(0, 1, 1, step=0.05, label="How much the references may add")
-                    matching = gr.Radio(
-                        ["joint", "enhanced", "bicubic"], value="joint", label="Matching image"
-                    )
+                    matching = gr.Radio(["joint", "enhanced", "bicubic"], value="joint", label="Matching image")
                     consistency = gr.Checkbox(True, label="Make the result agree with the input")
                 run = gr.Button("Enlarge", variant="primary")
             with gr.Column(scale=3, min_width=420):
@@ -149,6 +137,9 @@ def build_demo(pipeline: DEFPipeline) -> gr.Blocks:
         inputs = [photo, references, preset, steps, eta, seed, strength, matching, consistency]
         outputs = [slider, result, enhanced, matches, confidence, provenance, transferred, summary]
         run.click(upscale, inputs, outputs, api_name="upscale", api_visibility="public", concurrency_limit=1)
+        preset.change(
+            lambda name: (PRESETS[name].steps, PRESETS[name].eta), preset, [steps, eta], api_visibility="private"
+        )
         gr.Examples(_examples(), [photo, references], label="Examples", cache_examples=False)
     return demo
 
@@ -194,9 +185,7 @@ def _check_pixels(path: str, limit: int, name: str) -> None:
     except Exception as error:
         raise ValueError(f"{name} is not a picture that can be read.") from error
     if width * height > limit:
-        raise ValueError(
-            f"{name} has {width}×{height} pixels; at most {limit / 1e6:g} million are taken here."
-        )
+        raise ValueError(f"{name} has {width}×{height} pixels; at most {limit / 1e6:g} million are taken here.")
 
 
 def _public(message: str, paths: list[str | None]) -> str:

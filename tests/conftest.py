@@ -2,13 +2,70 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
+if TYPE_CHECKING:
+    from def_hub import DEFPipeline
+
 ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+def make_tiny_pipe(seed: int = 0) -> "DEFPipeline":
+    """The whole pipeline from random components so small that a call takes a moment."""
+    from diffusers import DDIMScheduler, UNet2DModel
+
+    from def_hub import DEFPipeline, ReferenceNetwork
+
+    torch.manual_seed(seed)
+    unet = UNet2DModel(
+        sample_size=32,
+        in_channels=6,
+        out_channels=3,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        add_attention=False,
+    )
+    scheduler = DDIMScheduler(beta_start=1e-6, beta_end=1e-2, clip_sample=False)
+    refsr = ReferenceNetwork(extractor="mini", features=(8, 8, 8), blocks=(1, 1, 1, 1))
+    pipe = DEFPipeline(unet=unet, scheduler=scheduler, refsr=refsr)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture
+def tiny_pipe() -> "DEFPipeline":
+    """A pipeline of tiny random components; a fresh one for every test."""
+    return make_tiny_pipe()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a saved tiny pipeline."""
+    folder = tmp_path_factory.mktemp("tiny-model")
+    make_tiny_pipe().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pipe() -> "DEFPipeline":
+    """The embedded default."""
+    weights = ROOT / "def_hub" / "weights"
+    if not any(weights.glob("**/*.safetensors")):
+        pytest.skip(f"no weights in {weights}: the embedded default is not part of this checkout")
+    from def_hub import DEFPipeline
+
+    pipe = DEFPipeline.from_pretrained()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 @pytest.fixture(scope="session")

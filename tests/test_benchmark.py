@@ -174,9 +174,7 @@ def test_the_pipeline_is_called_alike_for_every_picture(plain: Path) -> None:
     dataset = benchmark.load_dataset(plain)
     seen: list[tuple[int, Any]] = []
 
-    def pipe(
-        image: Tensor, reference: Any, *, generator: torch.Generator, output_type: str, steps: int
-    ) -> Any:
+    def pipe(image: Tensor, reference: Any, *, generator: torch.Generator, output_type: str, steps: int) -> Any:
         assert output_type == "pt" and steps == 3
         seen.append((generator.initial_seed(), None if reference is None else len(reference)))
         return SimpleNamespace(images=[benchmark.bicubic(image, [])[0]])
@@ -200,9 +198,7 @@ def test_fingerprints_follow_the_weights() -> None:
     ("name", "count", "psnr", "ssim"),
     [("Set5", 5, 28.43, 0.811), ("Set14", 14, 25.86, 0.706), ("MultiView", 27, 27.01, 0.736)],
 )
-def test_bicubic_has_the_known_numbers(
-    shared_data: Path, name: str, count: int, psnr: float, ssim: float
-) -> None:
+def test_bicubic_has_the_known_numbers(shared_data: Path, name: str, count: int, psnr: float, ssim: float) -> None:
     dataset = benchmark.load_dataset(shared_data / "eval-dev" / name)
     (summary,) = benchmark.summarise(benchmark.evaluate(benchmark.bicubic, dataset, "none", method="bicubic"))
     assert (summary.images, round(summary.psnr, 2), round(summary.ssim, 3)) == (count, psnr, ssim)

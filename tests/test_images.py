@@ -131,9 +131,7 @@ def test_arrays_and_tensors_agree_with_the_file_they_came_from() -> None:
         assert torch.allclose(images.to_tensor(image), expected, atol=1e-7)
     grey = images.to_tensor(chw[:1])
     assert torch.equal(grey, expected[:, :1].expand(1, 3, 9, 14))
-    assert torch.equal(images.to_tensor(pixels[..., 0]), grey) and torch.equal(
-        images.to_tensor(pixels[..., :1]), grey
-    )
+    assert torch.equal(images.to_tensor(pixels[..., 0]), grey) and torch.equal(images.to_tensor(pixels[..., :1]), grey)
 
 
 def test_the_callers_data_is_never_shared() -> None:
@@ -210,9 +208,7 @@ def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
         header = np.array([width, height], ">u4").tobytes() + bytes([1, 0, 0, 0, 0])
         body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b"") + png_chunk(b"IEND", b"")
         path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-        with pytest.raises(
-            ValueError, match="huge.png: (expected at most 50 million|not a readable picture)"
-        ):
+        with pytest.raises(ValueError, match="huge.png: (expected at most 50 million|not a readable picture)"):
             images.to_tensor(path)
 
 
@@ -244,7 +240,5 @@ def test_padding_reaches_the_multiple_and_keeps_the_picture(size: tuple[int, int
     assert height % multiple == 0 and width % multiple == 0 and height - size[0] < multiple
     assert torch.equal(padded[..., : size[0], : size[1]], x)
     if size[0] > 1 and height > size[0]:
-        assert torch.equal(
-            padded[..., size[0], : size[1]], x[..., size[0] - 2, :]
-        )  # reflected, the edge not repeated
+        assert torch.equal(padded[..., size[0], : size[1]], x[..., size[0] - 2, :])  # reflected, the edge not repeated
     assert padded.min() >= x.min() and padded.max() <= x.max()

@@ -70,9 +70,7 @@ def test_agreement_with_the_definitions(channel: str, border: int) -> None:
             planes.append(y[None] if channel == "y" else rgb)
         error = np.mean((planes[0] - planes[1]) ** 2)
         expected = np.mean([slow_ssim(a, b) for a, b in zip(*planes, strict=True)])
-        assert psnr(image, truth, protocol)[index].item() == pytest.approx(
-            10 * math.log10(255**2 / error), abs=1e-9
-        )
+        assert psnr(image, truth, protocol)[index].item() == pytest.approx(10 * math.log10(255**2 / error), abs=1e-9)
         assert ssim(image, truth, protocol)[index].item() == pytest.approx(expected, abs=1e-9)
 
 

@@ -39,9 +39,7 @@ def test_provenance_shows_pure_sources_in_their_colours(k: int) -> None:
         expected = [draw.INPUT, draw.PRIOR, *(draw.reference_colour(n) for n in range(k))][source]
         pixels = np.asarray(picture)
         assert (pixels == expected).all(axis=2).sum() >= 40 * 30
-        assert all(
-            (pixels == colour).all(axis=2).any() for colour in (draw.INPUT, draw.PRIOR)
-        )  # in the legend
+        assert all((pixels == colour).all(axis=2).any() for colour in (draw.INPUT, draw.PRIOR))  # in the legend
 
 
 def test_provenance_mixes() -> None:
@@ -56,9 +54,7 @@ def test_matching_cells_have_the_colour_of_their_place() -> None:
     grid = draw._position_colours(0, x[None], x[:, None])
     distinct = {tuple(c) for c in grid.reshape(-1, 3).tolist()}
     assert len(distinct) > 300  # a place can be read from its colour
-    assert not distinct & {
-        tuple(c) for c in draw._position_colours(1, x[None], x[:, None]).reshape(-1, 3).tolist()
-    }
+    assert not distinct & {tuple(c) for c in draw._position_colours(1, x[None], x[:, None]).reshape(-1, 3).tolist()}
     field = correspondence(10, 12).numpy()
     cells = draw._cell_colours(field, [(48, 40)])
     assert np.array_equal(cells[3, 5], draw._position_colours(0, np.array(21.5 / 48), np.array(13.5 / 40)))

@@ -146,12 +146,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_model_options(add: Callable[..., Any]) -> None:
     add("--model", metavar="MODEL", help="folder or Hub name (default: the embedded model)")
     add("--device", metavar="DEVICE", help="cpu, cuda, mps … (default: cuda if there is one)")
-    add("--preset", choices=PRESETS, help="default: balanced")
+    add("--preset", choices=PRESETS, default="balanced", help="default: balanced")
     add("--steps", type=_steps, metavar="N", help="diffusion steps, 1 to 1000 (default: the preset's)")
     add("--eta", type=_share, help="fresh noise per step, 0 to 1 (default: the preset's)")
     add("--seed", type=_whole, default=0, help="default: 0")
-    add("--strength", type=_share, help="how much the references may add, 0 to 1 (default: 1)")
-    add("--matching-image", choices=MATCHING_IMAGES, help="what is compared with the references")
+    add("--strength", type=_share, default=1.0, help="how much the references may add, 0 to 1 (default: 1)")
+    add("--matching-image", choices=MATCHING_IMAGES, default="joint", help="what is compared (default: joint)")
     add(
         "--no-consistency",
         dest="consistency",

@@ -2,7 +2,9 @@
 
 import argparse
 import platform
+import re
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from def_hub import __version__
@@ -23,21 +25,27 @@ def load(options: argparse.Namespace) -> "DEFPipeline":
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device {name}: not available here ({str(error).splitlines()[0]})") from error
-    pipe = DEFPipeline.from_pretrained(options.model) if options.model else DEFPipeline.from_pretrained()
-    return pipe.to(device)
+    if options.model and not Path(options.model).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", options.model):
+        raise FileNotFoundError(f"--model {options.model}: neither a folder nor a Hub name like user/model")
+    try:
+        return DEFPipeline.from_pretrained(options.model).to(device)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--model {options.model or 'embedded default'}: {error}") from error
 
 
 def call_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of the pipeline's call that were given; the preset decides the others."""
-    given = {
+    """The arguments of the pipeline's call, complete, so that a report says what was really done."""
+    from def_hub.pipeline import PRESETS
+
+    preset = PRESETS[options.preset]
+    return {
         "preset": options.preset,
-        "num_inference_steps": options.steps,
-        "eta": options.eta,
+        "num_inference_steps": preset.steps if options.steps is None else options.steps,
+        "eta": preset.eta if options.eta is None else options.eta,
         "reference_strength": options.strength,
         "matching_image": options.matching_image,
-        "consistency": None if options.consistency else False,
+        "consistency": options.consistency,
     }
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,75 @@
+"""The shipped examples are what their page says, and every script runs on the embedded default."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from def_hub import DEFPipeline, images
+from def_hub.evaluation.metrics import psnr
+from def_hub.operators import make_operator
+from tests.conftest import EXAMPLES
+
+NAMES = ("street", "banana", "robot")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_small_picture_is_the_quarter_of_the_truth(name: str) -> None:
+    truth = images.to_tensor(EXAMPLES / f"{name}_hr.webp")
+    assert np.array_equal(images.shrink(truth), images.to_tensor(EXAMPLES / f"{name}_lr.png"))
+
+
+def test_the_pictures_are_small_and_credited() -> None:
+    pictures = images.list_pictures(EXAMPLES)
+    assert sum(path.stat().st_size for path in pictures) < 1_600_000
+    assert all(max(Image.open(path).size) <= 640 for path in pictures)
+    credits = (EXAMPLES / "CREDITS.md").read_text()
+    assert {path.name.split("_")[0] for path in pictures} == set(NAMES)
+    assert all(f"`{name}_*`" in credits for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("script", "results"),
+    [
+        ("one_reference", ["one_reference.png"]),
+        ("several_references", ["several_references.png"]),
+        ("no_reference", ["no_reference.png"]),
+        (
+            "inspect_intermediates",
+            [f"inspect/{n}.png" for n in ("matches", "steps", "before_after", "provenance")],
+        ),
+        ("demo", ["demo/result.png", "demo/before_after.png", "demo/matches.png", "demo/report.json"]),
+    ],
+)
+def test_scripts_run(pipe: DEFPipeline, tmp_path: Path, script: str, results: list[str]) -> None:
+    environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / f"{script}.py")],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for result in results:
+        path = tmp_path / "outputs" / result
+        assert path.exists() and Path("outputs", result).parts[1] in done.stdout
+        if path.suffix == ".png":
+            Image.open(path).load()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_embedded_default_restores_a_real_photograph(pipe: DEFPipeline, name: str) -> None:
+    small, truth = (
+        images.to_tensor(EXAMPLES / f"{name}_lr.png"),
+        images.to_tensor(EXAMPLES / f"{name}_hr.webp"),
+    )
+    references = sorted(EXAMPLES.glob(f"{name}_ref*.jpg"))
+    output = pipe(small, references, output_type="pt")
+    gain = psnr(output.images[0][None], truth) - psnr(make_operator().upsample(small), truth)
+    assert gain.item() > 0.5
+    assert output.consistency_error[0] <= 2
