@@ -52,7 +52,12 @@ def build_demo(pipeline: DEFPipeline) -> gr.Blocks:
         files = [path for path, _ in references or []]
         try:
             image, sharp = _open(photo, files)
-            options = {"preset": preset, "num_inference_steps": int(steps), "eta": eta, "consistency": consistency}
+            options: dict[str, Any] = {
+                "preset": preset,
+                "num_inference_steps": int(steps),
+                "eta": eta,
+                "consistency": consistency,
+            }
             options |= {"reference_strength": strength, "matching_image": matching_image}
             generator = torch.Generator().manual_seed(int(seed))
             started = time.perf_counter()
