@@ -99,6 +99,7 @@ class ReferenceConfig:
     features: tuple[int, int, int] = (64, 64, 64)
     blocks: tuple[int, int, int, int] = (16, 16, 8, 4)
     folded: bool = False
+    match_estimate: bool = False
     enhancer_steps: int = 1
     matching_image: Literal["enhanced", "bicubic", "joint"] = "joint"
     cache: str = "runs/cache"

@@ -172,7 +172,7 @@ class DEFPipeline(DiffusionPipeline):
         eta = settings.eta if eta is None else eta
         _check(reference_strength, matching_image, output_type)
         images = to_list(image)
-        references = _references_of(reference, len(images))
+        references = _references_of(reference if reference_strength > 0 else None, len(images))
         device = self._execution_device
         generator = generator if generator is not None else torch.Generator().manual_seed(torch.seed())
         operator = Downsample(self.config.operator)
@@ -202,18 +202,15 @@ class DEFPipeline(DiffusionPipeline):
 
                 # 3. Features, matching, transfer, aggregation (4.3, 4.4)
                 with torch.autocast(device.type, refsr.dtype, enabled=refsr.dtype != torch.float32):
-                    alone = refsr(y, views).sr.float()
-                    result, found = alone, None
-                    if sharp and reference_strength > 0:
-                        lent = refsr(
-                            y,
-                            views,
-                            reference_views,
-                            matching_image=matching_image,
-                            refined=refine,
-                            strength=reference_strength,
-                        )
-                        result, found = lent.sr.float(), lent.correspondence
+                    lent = refsr(
+                        y,
+                        views,
+                        reference_views,
+                        matching_image=matching_image,
+                        refined=refine,
+                        strength=reference_strength,
+                    )
+                result, alone, found = lent.sr.float(), lent.alone.float(), lent.correspondence
 
                 # 4. Where the reference has nothing to offer, the diffusion detail stays
                 trust = spread(found.confidence, 1) if found is not None else 0.0
@@ -249,7 +246,7 @@ class DEFPipeline(DiffusionPipeline):
             )
         denoiser = Denoiser(self.unet, schedule, self.scheduler.config.prediction_type)
         window = self.config.window or self.unet.config.sample_size * denoiser.patch
-        return DetailEnhancer(denoiser, operator, window=window, overlap=window // 8, window_mode=window_mode)
+        return DetailEnhancer(denoiser, operator, window=window, window_mode=window_mode)
 
     @staticmethod
     def _views(enhancer: DetailEnhancer, operator: Downsample, sharp: Tensor, diffuse: dict[str, Any]) -> Views:

@@ -30,7 +30,7 @@ class DetailEnhancer:
     """Turns an LR image into the detail-enhanced image I_DE by range-null diffusion.
 
     Args:
-        window, overlap: the denoiser sees square windows of this many HR pixels; their estimates of x₀ are blended,
+        window, overlap: the denoiser sees square windows of this many HR pixels (overlapping by an eighth by default); their estimates of x₀ are blended,
             then projected and re-noised once for the whole image, so windows cannot disagree about what is known.
         window_batch: windows per network call.
         window_mode: "replace" lets later windows overwrite earlier ones, as in the paper.
@@ -42,7 +42,7 @@ class DetailEnhancer:
         operator: Operator,
         *,
         window: int = 256,
-        overlap: int = 32,
+        overlap: int | None = None,
         window_batch: int = 4,
         window_mode: WindowMode = "blend",
     ) -> None:
@@ -53,7 +53,7 @@ class DetailEnhancer:
         self.denoiser = denoiser
         self.operator = operator
         self.window = window
-        self.overlap = overlap
+        self.overlap = window // 8 if overlap is None else overlap
         self.window_batch = window_batch
         self.window_mode = window_mode
 

@@ -14,17 +14,20 @@ from torch import Tensor
 
 from def_hub.operators import Downsample
 from def_hub.reference.aggregation import STRIDES, Aggregator, FoldedAggregator, Texture
-from def_hub.reference.features import ExtractorName, make_extractor
+from def_hub.reference.features import ExtractorName, Pyramid, make_extractor
 from def_hub.reference.matching import Correspondence, Views, match, refine
 from def_hub.reference.transfer import DeformableTransfer, spread, warp
 
 
 @dataclass(frozen=True)
 class ReferenceOutput:
-    """sr: `[B, 3, H, W]`, not clipped. correspondence: where the detail came from, or None without references."""
+    """sr, alone: the results with and without the references, `[B, 3, H, W]`, not clipped; the same where there are none.
+    correspondence: where the detail came from, or None without references.
+    """
 
     sr: Tensor
-    correspondence: Correspondence | None
+    alone: Tensor
+    correspondence: Correspondence | None = None
 
 
 class ReferenceNetwork(ModelMixin, ConfigMixin):
@@ -35,6 +38,8 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         features, blocks: sizes of the `Aggregator`; the defaults are the paper's.
         folded: use the `FoldedAggregator`, whose finest texture is the reference's own pixels as matched, and whose
             residual is added to `A†y` instead of the enhanced image.
+        match_estimate: match and refine by what the network makes of each picture alone, instead of by I_DE itself: the
+            better the estimate, the better the match.
         operator: name of the degradation, for what is known and what is missing.
     """
 
@@ -45,6 +50,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         features: tuple[int, int, int] = (64, 64, 64),
         blocks: tuple[int, int, int, int] = (16, 16, 8, 4),
         folded: bool = False,
+        match_estimate: bool = False,
         operator: Literal["bicubic", "box", "matlab"] = "bicubic",
     ) -> None:
         super().__init__()
@@ -82,26 +88,57 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         Raises:
             ValueError: as `matching.match` and `matching.refine` do.
         """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not references):
+            alone = self._base(y, image.enhanced) + self.aggregator(y, image.enhanced, None)
+        if not references:
+            return ReferenceOutput(alone, alone)
         sharp = [r.sharp for r in references if r.sharp is not None]
-        found = texture = None
-        if references:
-            found = match(image, references, self.feature_extractor, matching_image)  # eq. 10-12
-            if refined:
-                found = refine(found, image.enhanced, sharp)
-            found = replace(found, confidence=found.confidence * strength)
-            texture = self._transfer(image.enhanced, sharp, found)  # eq. 13
-        base = self._operator.pinv(y) if self.config.folded else image.enhanced
-        return ReferenceOutput(base + self.aggregator(y, image.enhanced, texture), found)  # eq. 7
+        seen, keys = image, list(references)
+        if self.config.match_estimate:
+            seen = Views(image.bicubic, alone.clamp(0, 1))
+            keys = [self._estimated(r) for r in references]
+        extract = _Memo(self.feature_extractor)
+        found = match(seen, keys, extract, matching_image)  # eq. 10-12
+        if refined:
+            found = refine(found, seen.enhanced, sharp)
+        found = replace(found, confidence=found.confidence * strength)
+        texture = self._transfer(extract(seen.enhanced), [extract(s) for s in sharp], sharp, found)  # eq. 13
+        sr = self._base(y, image.enhanced) + self.aggregator(y, image.enhanced, texture)  # eq. 7
+        return ReferenceOutput(sr, alone, found)
 
-    def _transfer(self, enhanced: Tensor, references: Sequence[Tensor], found: Correspondence) -> Texture:
-        with torch.no_grad():
-            guides = self.feature_extractor(enhanced)
-            pyramids = [self.feature_extractor(reference) for reference in references]
+    def _base(self, y: Tensor, enhanced: Tensor) -> Tensor:
+        return self._operator.pinv(y) if self.config.folded else enhanced
+
+    @torch.no_grad()
+    def _estimated(self, reference: Views) -> Views:
+        """The reference as the network itself would restore it: what the image's own estimate is compared with."""
+        assert reference.sharp is not None
+        small = self._operator.forward(reference.sharp).clamp(0, 1)
+        estimate = self._base(small, reference.enhanced) + self.aggregator(small, reference.enhanced, None)
+        return replace(reference, enhanced=estimate.clamp(0, 1))
+
+    def _transfer(
+        self, guides: Pyramid, pyramids: Sequence[Pyramid], references: Sequence[Tensor], found: Correspondence
+    ) -> Texture:
         features = [
             transfer([p[2 - i] for p in pyramids], guides[2 - i], found, stride)
             for i, (transfer, stride) in enumerate(zip(self.transfer, STRIDES, strict=False))
         ]
         if self.config.folded:
             pixels = warp(references, found, stride=1)
-            features.append(pixels - self._operator.pinv(self._operator.forward(pixels)))  # what lies in the null space
+            features.append(pixels - self._operator.pinv(self._operator.forward(pixels)))  # its null-space part
         return Texture(features, [spread(found.confidence, stride) for stride in STRIDES])
+
+
+class _Memo:
+    """The frozen extractor, which sees some pictures both when matching and when transferring, run once for each."""
+
+    def __init__(self, extractor: nn.Module) -> None:
+        self.extractor = extractor
+        self.seen: dict[int, tuple[Tensor, Pyramid]] = {}
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor) -> Pyramid:
+        if id(image) not in self.seen:  # the picture is kept beside its pyramid, so that its id stays taken
+            self.seen[id(image)] = image, self.extractor(image)
+        return self.seen[id(image)][1]

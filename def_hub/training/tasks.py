@@ -193,7 +193,9 @@ class ReferenceTask(nn.Module):
     def __init__(self, config: ReferenceConfig, validation: list[Pair]) -> None:
         super().__init__()
         self.config = config
-        self.network = ReferenceNetwork(config.extractor, config.features, config.blocks, config.folded)
+        self.network = ReferenceNetwork(
+            config.extractor, config.features, config.blocks, config.folded, config.match_estimate
+        )
         if config.extractor_weights:
             self.network.feature_extractor.load_state_dict(load_file(config.extractor_weights))
         self.validation = _stack(validation) if validation else {}

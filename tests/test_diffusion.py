@@ -1,0 +1,148 @@
+"""A denoiser which knows the answer gives the answer; same generator, same image; windows or one piece, same image."""
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+from torch import Tensor
+
+from def_hub.diffusion.denoiser import Denoiser
+from def_hub.diffusion.enhancer import DetailEnhancer
+from def_hub.operators import Downsample
+
+from .test_operators import picture
+
+OPERATOR = Downsample()
+SCHEDULE = DDIMScheduler(beta_start=1e-6, beta_end=1e-2, beta_schedule="linear").alphas_cumprod
+
+
+def make_unet(inputs: int, outputs: int) -> UNet2DModel:
+    torch.manual_seed(0)
+    return UNet2DModel(
+        sample_size=32,
+        in_channels=inputs,
+        out_channels=outputs,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        add_attention=False,
+    )
+
+
+class Oracle(Denoiser):
+    """Knows the clean image, wherever a window cuts it."""
+
+    def __init__(self, answer: Tensor) -> None:
+        super().__init__(make_unet(6, 3), SCHEDULE)
+        self.answer = answer * 2 - 1
+        self.patch = 4  # windows begin on the LR grid
+
+    def __call__(self, x_t: Tensor, timestep: int | Tensor, condition: Tensor) -> Tensor:
+        # the window is found by its condition, which is unique in the picture
+        known = OPERATOR.pinv(OPERATOR.forward(self.answer / 2 + 0.5)) * 2 - 1
+        height, width = condition.shape[-2:]
+        pieces = []
+        for piece in condition:
+            for top in range(0, known.shape[-2] - height + 1, 4):
+                for left in range(0, known.shape[-1] - width + 1, 4):
+                    if torch.allclose(known[0, :, top : top + height, left : left + width], piece, atol=1e-4):
+                        pieces.append(self.answer[:, :, top : top + height, left : left + width])
+        return torch.cat(pieces)
+
+
+@pytest.mark.parametrize("mode", ("blend", "replace"))
+def test_a_denoiser_that_knows_gives_the_answer(mode: str) -> None:
+    truth = picture(64, 96)
+    for window in (64, 32):
+        enhancer = DetailEnhancer(Oracle(truth), OPERATOR, window=window, overlap=8, window_mode=mode)  # type: ignore[arg-type]
+        result = enhancer(OPERATOR.forward(truth), num_inference_steps=3, eta=0.85)
+        assert (result - truth).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("channels", ((3, 3), (3, 6), (6, 3), (48, 48), (96, 48)))
+@pytest.mark.parametrize("prediction", ("epsilon", "sample", "v_prediction"))
+def test_every_kind_of_prior_runs_through_one_loop(channels: tuple[int, int], prediction: str) -> None:
+    y = OPERATOR.forward(picture(72, 40))
+    enhancer = DetailEnhancer(Denoiser(make_unet(*channels), SCHEDULE, prediction), OPERATOR, window=32)
+    seen: list[tuple[int, int]] = []
+
+    def callback(step: int, timestep: int, x_0: Tensor) -> None:
+        assert (OPERATOR.forward(x_0) - y).abs().max() < 1e-4  # each estimate agrees with the input
+        seen.append((step, timestep))
+
+    a, b, c = (
+        enhancer(y, num_inference_steps=4, eta=0.5, generator=torch.Generator().manual_seed(s), callback=callback)
+        for s in (1, 1, 2)
+    )
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert a.shape == (1, 3, 72, 40) and (OPERATOR.forward(a) - y).abs().max() < 1e-4
+    assert seen[:4] == [(0, 999), (1, 749), (2, 499), (3, 249)]
+
+
+def test_a_local_denoiser_gives_the_same_image_in_windows_and_in_one_piece() -> None:
+    class Local(Denoiser):
+        def __call__(self, x_t: Tensor, timestep: int | Tensor, condition: Tensor) -> Tensor:
+            return 0.5 * x_t.tanh() + 0.3 * condition
+
+    local = Local(make_unet(6, 3), SCHEDULE)
+    y = OPERATOR.forward(picture(96, 64))
+    whole, pieces = (
+        DetailEnhancer(local, OPERATOR, window=w, overlap=8, window_batch=2)(
+            y, num_inference_steps=5, eta=0.7, generator=torch.Generator().manual_seed(0)
+        )
+        for w in (96, 32)
+    )
+    assert (whole - pieces).abs().max() < 1e-5
+
+
+def test_a_callback_may_replace_the_estimate() -> None:
+    y = OPERATOR.forward(picture(32, 32))
+    enhancer = DetailEnhancer(Denoiser(make_unet(6, 3), SCHEDULE), OPERATOR, window=32)
+    grey = torch.full((1, 3, 32, 32), 0.5)
+    assert torch.allclose(enhancer(y, num_inference_steps=2, callback=lambda *_: grey), grey)
+
+
+def test_starting_part_way_keeps_more_of_the_input() -> None:
+    enhancer = DetailEnhancer(Denoiser(make_unet(6, 3), SCHEDULE), OPERATOR, window=32)
+    assert enhancer.timesteps(1) == [999]
+    assert enhancer.timesteps(2, start=0.3) == [299, 149]
+    assert enhancer.timesteps(1000)[::999] == [999, 0]
+
+
+def test_epsilon_and_v_are_inverted_exactly() -> None:
+    """Given the true noise, either prediction returns the clean image; checked against the definitions."""
+    x, noise = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randn(2, 3, 32, 32)
+    t = torch.tensor([10, 900])
+    alpha = SCHEDULE[t].view(-1, 1, 1, 1)
+    x_t = alpha.sqrt() * x + (1 - alpha).sqrt() * noise
+    for prediction, output in (("epsilon", noise), ("v_prediction", alpha.sqrt() * noise - (1 - alpha).sqrt() * x)):
+        denoiser = Denoiser(make_unet(3, 3), SCHEDULE, prediction)
+        denoiser.unet.forward = lambda *_, output=output, **__: (output,)  # type: ignore[method-assign]
+        assert (denoiser(x_t, t, x) - x).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    (
+        ({"num_inference_steps": 0}, "num_inference_steps"),
+        ({"num_inference_steps": 1001}, "1 … 1000, got 1001"),
+        ({"eta": 1.5}, "eta"),
+        ({"start": 0.0}, "start"),
+    ),
+)
+def test_refusals(options: dict, message: str) -> None:
+    enhancer = DetailEnhancer(Denoiser(make_unet(6, 3), SCHEDULE), OPERATOR, window=32)
+    with pytest.raises(ValueError, match=message):
+        enhancer(torch.rand(1, 3, 8, 8), **options)
+
+
+def test_refused_networks() -> None:
+    with pytest.raises(ValueError, match="3p² or 6p² channels"):
+        Denoiser(make_unet(5, 3), SCHEDULE)
+    with pytest.raises(ValueError, match="must return 3 channels"):
+        Denoiser(make_unet(6, 4), SCHEDULE)
+    with pytest.raises(ValueError, match="expected epsilon, sample or v_prediction"):
+        Denoiser(make_unet(6, 3), SCHEDULE, "flow")
+    with pytest.raises(ValueError, match="multiple of 8"):
+        DetailEnhancer(Denoiser(make_unet(96, 48), SCHEDULE), OPERATOR, window=36)

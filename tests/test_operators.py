@@ -1,0 +1,100 @@
+"""A A† y = y; projecting twice equals once; bicubic equals Pillow's; the largest error is checked, not the mean."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from def_hub.operators import Downsample, consistency_error, make_operator, project_clipped
+
+KERNELS = ("bicubic", "box", "matlab")
+SIZES = ((8, 8), (13, 29), (64, 37))
+
+
+def picture(height: int, width: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Something like a photograph: smooth, with edges, inside [0, 1]."""
+    y, x = torch.meshgrid(torch.linspace(0, 3, height), torch.linspace(0, 3, width), indexing="ij")
+    plane = 0.5 + 0.3 * torch.sin(5 * x + y**2) * torch.cos(3 * y) + 0.15 * (x + y > 3)
+    return torch.stack((plane, plane.flip(0), 1 - plane))[None].to(dtype)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("size", SIZES)
+def test_pseudo_inverse_is_a_right_inverse(kernel: str, size: tuple[int, int]) -> None:
+    operator = make_operator(kernel)  # type: ignore[arg-type]
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        y = torch.rand(2, 3, *size, dtype=dtype)
+        assert (operator.forward(operator.pinv(y)) - y).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_pseudo_inverse_is_the_one_of_moore_and_penrose(kernel: str) -> None:
+    """The full matrix, built column by column, against `torch.linalg.pinv`."""
+    operator = make_operator(kernel)  # type: ignore[arg-type]
+    basis = torch.eye(16 * 12, dtype=torch.float64).view(-1, 1, 16, 12)
+    matrix = operator.forward(basis).flatten(1).T
+    columns = operator.pinv(torch.eye(4 * 3, dtype=torch.float64).view(-1, 1, 4, 3)).flatten(1).T
+    assert (torch.linalg.pinv(matrix) - columns).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_projection(kernel: str) -> None:
+    operator = make_operator(kernel)  # type: ignore[arg-type]
+    x, y = torch.rand(1, 3, 52, 36, dtype=torch.float64), torch.rand(1, 3, 13, 9, dtype=torch.float64)
+    once = operator.project(x, y)
+    assert (operator.forward(once) - y).abs().max() < 1e-12
+    assert (operator.project(once, y) - once).abs().max() < 1e-12
+    # it is the nearest such image: the step is orthogonal to everything that A cannot see
+    unseen = operator.project(torch.rand_like(x), torch.zeros_like(y))
+    assert abs(((once - x) * unseen).sum()) < 1e-9
+
+
+@pytest.mark.parametrize("size", ((32, 60), (52, 8), (256, 128)))
+def test_bicubic_is_pillows(size: tuple[int, int]) -> None:
+    operator, (height, width) = make_operator(), size
+    plane = torch.rand(1, 1, height, width)
+    small = np.asarray(Image.fromarray(plane[0, 0].numpy()).resize((width // 4, height // 4), Image.Resampling.BICUBIC))
+    assert np.abs(operator.forward(plane)[0, 0].numpy() - small).max() < 1e-6
+    large = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+    assert np.abs(operator.upsample(torch.from_numpy(small)[None, None])[0, 0].numpy() - large.clip(0, 1)).max() < 1e-6
+
+
+def test_box_averages() -> None:
+    x = torch.rand(1, 3, 16, 8)
+    assert torch.allclose(make_operator("box").forward(x), torch.nn.functional.avg_pool2d(x, 4), atol=1e-6)
+
+
+def test_matlab_mirrors_the_border() -> None:
+    """Downsampling an image and downsampling it inside its own reflection are the same thing."""
+    x = torch.rand(1, 1, 32, 32, dtype=torch.float64)
+    mirrored = torch.cat((x.flip(-1), x, x.flip(-1)), dim=-1)
+    mirrored = torch.cat((mirrored.flip(-2), mirrored, mirrored.flip(-2)), dim=-2)
+    inside = make_operator("matlab").forward(mirrored)[..., 8:16, 8:16]
+    assert (make_operator("matlab").forward(x) - inside).abs().max() < 1e-12
+
+
+def test_clipped_projection_holds_after_rounding() -> None:
+    operator = make_operator()
+    truth = picture(96, 132)
+    y = (operator.forward(truth) * 255).round() / 255
+    x, error = project_clipped(operator, truth.flip(-1), y)  # a start that is wrong everywhere
+    assert 0 <= x.min() and x.max() <= 1
+    assert error == consistency_error(operator, x, y) <= 2 / 255
+
+
+def test_clipping_alone_would_break_it() -> None:
+    """The reason for alternating: at a hard edge one projection and one clip leave more than 2/255."""
+    operator = make_operator()
+    edge = torch.zeros(1, 3, 64, 64)
+    edge[..., 21:43, 18:39] = 1
+    y = operator.forward(edge).clamp(0, 1)
+    naive = operator.project(operator.upsample(y), y).clamp(0, 1)
+    assert consistency_error(operator, naive, y) > 2 / 255
+    assert project_clipped(operator, operator.upsample(y), y)[1] <= 2 / 255
+
+
+def test_refusals() -> None:
+    with pytest.raises(ValueError, match="kernel must be one of"):
+        make_operator("lanczos")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="multiples of 4, got 10x8"):
+        Downsample().forward(torch.rand(1, 3, 10, 8))

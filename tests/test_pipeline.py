@@ -1,0 +1,197 @@
+"""The whole pipeline from tiny random parts, and the embedded default on a real example."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from PIL import Image
+
+from def_hub import DEFOutput, DEFPipeline
+from def_hub.operators import Downsample
+from def_hub.provenance import provenance_shares
+
+from .test_operators import picture
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def small(height: int, width: int) -> torch.Tensor:
+    return Downsample().forward(picture(4 * height, 4 * width))
+
+
+@pytest.mark.parametrize("size", ((8, 8), (13, 29), (32, 9)))
+def test_any_size_in_four_times_out(tiny_pipe: DEFPipeline, size: tuple[int, int]) -> None:
+    references = [picture(43, 70), picture(9, 8)]
+    output = tiny_pipe(small(*size), references, generator=generator(), output_type="pt")
+    height, width = 4 * size[0], 4 * size[1]
+    assert output.images[0].shape == output.enhanced[0].shape == output.transferred[0].shape == (3, height, width)
+    assert output.confidence[0].shape == size and output.correspondence[0].shape == (3, *size)
+    assert output.provenance[0].shape == (4, height, width)
+    assert torch.allclose(output.provenance[0].sum(0), torch.ones(height, width), atol=1e-5)
+    index, x, y = output.correspondence[0]
+    for k, (h, w) in enumerate(((40, 68), (8, 8))):  # cut to multiples of four
+        here = index == k
+        assert (x[here] <= w).all() and (y[here] <= h).all()
+
+
+def test_the_result_shrinks_back_to_the_input(tiny_pipe: DEFPipeline) -> None:
+    truth = Image.fromarray((picture(96, 128)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
+    lr = truth.resize((32, 24), Image.Resampling.BICUBIC)
+    output = tiny_pipe(lr, picture(64, 64), generator=generator())
+    again = output.images[0].resize(lr.size, Image.Resampling.BICUBIC)
+    difference = np.abs(np.asarray(again, dtype=int) - np.asarray(lr, dtype=int))
+    assert difference.max() <= 2 and output.consistency_error[0] <= 2
+    free = tiny_pipe(lr, picture(64, 64), generator=generator(), consistency=False)
+    assert free.consistency_error[0] > output.consistency_error[0]
+
+
+def test_same_seed_same_bytes(tiny_pipe: DEFPipeline) -> None:
+    a, b, c = (tiny_pipe(small(12, 10), picture(40, 40), generator=generator(s), preset="detail") for s in (3, 3, 4))
+    assert a.images[0].tobytes() == b.images[0].tobytes() != c.images[0].tobytes()
+
+
+def test_save_and_load_gives_identical_output(tiny_pipe: DEFPipeline, tmp_path: Path) -> None:
+    tiny_pipe.save_pretrained(tmp_path)
+    again = DEFPipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    a, b = (p(small(12, 10), picture(40, 40), generator=generator()).images[0] for p in (tiny_pipe, again))
+    assert a.tobytes() == b.tobytes()
+    assert not list(tmp_path.rglob("*.bin"))
+
+
+def test_reference_strength_zero_is_no_reference(tiny_pipe: DEFPipeline) -> None:
+    without = tiny_pipe(small(12, 10), generator=generator())
+    silent = tiny_pipe(small(12, 10), picture(40, 40), generator=generator(), reference_strength=0.0)
+    assert without.images[0].tobytes() == silent.images[0].tobytes()
+    assert without.transferred == [None] and (without.correspondence[0] == -1).all()
+
+
+def test_a_reference_does_not_change_what_the_image_draws(tiny_pipe: DEFPipeline) -> None:
+    a = tiny_pipe(small(12, 10), generator=generator(), output_type="pt").enhanced[0]
+    b = tiny_pipe(small(12, 10), picture(40, 40), generator=generator(), output_type="pt").enhanced[0]
+    assert torch.equal(a, b)
+
+
+def test_batches_with_references_of_their_own(tiny_pipe: DEFPipeline) -> None:
+    output = tiny_pipe([small(8, 8), small(9, 12)], [[picture(32, 32)], []], generator=generator())
+    assert [i.size for i in output.images] == [(32, 32), (48, 36)]
+    assert [p.shape[0] for p in output.provenance] == [3, 2]
+    shared = tiny_pipe([small(8, 8), small(9, 12)], picture(32, 32), generator=generator())
+    assert [p.shape[0] for p in shared.provenance] == [3, 3]
+
+
+def test_output_types_agree(tiny_pipe: DEFPipeline) -> None:
+    pil, array, tensor = (
+        tiny_pipe(small(8, 8), generator=generator(), output_type=t).images[0]  # type: ignore[arg-type]
+        for t in ("pil", "np", "pt")
+    )
+    assert np.array_equal(array, tensor.permute(1, 2, 0).numpy())
+    assert np.array_equal(np.asarray(pil), (array * 255).round().astype(np.uint8))
+
+
+def test_tuple_and_callback(tiny_pipe: DEFPipeline) -> None:
+    seen: list[tuple[int, int, tuple[int, ...]]] = []
+
+    def callback(pipe: DEFPipeline, step: int, timestep: int, kwargs: dict[str, torch.Tensor]) -> dict:
+        assert pipe is tiny_pipe
+        seen.append((step, timestep, tuple(kwargs["x0"].shape)))
+        return {"x0": torch.full_like(kwargs["x0"], 0.5)}
+
+    output: Any = tiny_pipe(
+        small(8, 8), num_inference_steps=3, callback_on_step_end=callback, return_dict=False, output_type="pt"
+    )
+    assert isinstance(output, tuple)
+    assert seen == [(0, 999, (1, 3, 32, 32)), (1, 666, (1, 3, 32, 32)), (2, 333, (1, 3, 32, 32))]
+    assert torch.allclose(output[1][0], torch.tensor(0.5))  # the callback's estimate is the enhanced image
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    (
+        ({"preset": "best"}, "preset must be one of fast, balanced, detail, got 'best'"),
+        ({"num_inference_steps": 0}, "num_inference_steps"),
+        ({"num_inference_steps": 2.5}, "num_inference_steps"),
+        ({"eta": -0.1}, "eta"),
+        ({"reference_strength": 1.1}, "reference_strength must lie in"),
+        ({"matching_image": "sharp"}, "matching_image"),
+        ({"output_type": "latent"}, "output_type"),
+        ({"window_mode": "crop"}, "window_mode"),
+        ({"image": torch.rand(3, 7, 20)}, "image"),
+        ({"image": torch.rand(3, 20, 20) * 255}, "image"),
+        ({"reference": torch.rand(3, 5, 5)}, "reference"),
+        ({"reference": [[], []]}, "one list for each of 1 images"),
+    ),
+)
+def test_wrong_inputs_are_refused_before_any_work(
+    tiny_pipe: DEFPipeline, change: dict, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("the network was called")
+
+    monkeypatch.setattr(tiny_pipe.unet, "forward", work)
+    with pytest.raises((ValueError, TypeError), match=message):
+        tiny_pipe(**{"image": small(8, 8), "reference": None, **change})
+
+
+def test_a_scheduler_without_a_noise_schedule_is_refused(tiny_pipe: DEFPipeline) -> None:
+    tiny_pipe.scheduler = FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(ValueError, match="alphas_cumprod"):
+        tiny_pipe(small(8, 8))
+
+
+def test_half_precision_and_variant(tiny_pipe: DEFPipeline, tmp_path: Path) -> None:
+    tiny_pipe.to(dtype=torch.float16)
+    tiny_pipe.save_pretrained(tmp_path, variant="fp16")
+    wide = DEFPipeline.from_pretrained(tmp_path, variant="fp16", dtype=torch.float32)
+    narrow = DEFPipeline.from_pretrained(tmp_path, variant="fp16", dtype=torch.bfloat16)
+    assert wide.unet.dtype == torch.float32 and narrow.refsr.dtype == torch.bfloat16
+    a, b = (p(small(16, 16), picture(64, 64), generator=generator(), output_type="pt") for p in (wide, narrow))
+    assert (a.enhanced[0] - b.enhanced[0]).abs().mean() < 0.02
+    assert b.consistency_error[0] <= 2  # the operators stay exact
+
+
+def test_provenance_of_a_reference_that_changes_nothing() -> None:
+    y, operator = small(8, 8), Downsample()
+    alone = operator.pinv(y)
+    shares = provenance_shares(operator, y, alone, alone, None, 1)
+    assert torch.equal(shares[2], torch.zeros(32, 32)) and shares[0].min() > 0.99
+
+
+# ------------------------------------------------------------------ the embedded default
+
+
+@pytest.fixture(scope="module")
+def street(pipe: DEFPipeline) -> DEFOutput:
+    return pipe(EXAMPLES / "street_lr.png", EXAMPLES / "street_ref1.jpg", generator=generator())
+
+
+def test_the_embedded_default_restores(street: DEFOutput, pipe: DEFPipeline) -> None:
+    """Sharper than bicubic by a margin, better with its reference than without, and it shrinks back to the input."""
+    truth = np.asarray(Image.open(EXAMPLES / "street_hr.webp").convert("RGB"), dtype=float)
+    lr = Image.open(EXAMPLES / "street_lr.png").convert("RGB")
+
+    def psnr(image: Image.Image) -> float:
+        return -10 * np.log10(((np.asarray(image, dtype=float) - truth) ** 2).mean() / 255**2)
+
+    bicubic = psnr(lr.resize(street.images[0].size, Image.Resampling.BICUBIC))
+    alone = psnr(pipe(lr, generator=generator()).images[0])
+    assert psnr(street.images[0]) > alone > bicubic + 0.5
+    assert street.consistency_error[0] <= 2
+    assert street.provenance[0][2].mean() > 0.05
+
+
+def test_the_embedded_default_is_small_and_safe() -> None:
+    from def_hub.pipeline import EMBEDDED
+
+    if not EMBEDDED.exists():
+        pytest.skip(f"no weights in {EMBEDDED}")
+    files = list(EMBEDDED.rglob("*"))
+    assert not [f for f in files if f.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
+    assert sum(f.stat().st_size for f in files if f.suffix == ".safetensors") <= 32e6

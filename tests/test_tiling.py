@@ -1,0 +1,59 @@
+"""Round trips are exact for every size, primes included; blend weights sum to one."""
+
+import pytest
+import torch
+
+from def_hub.tiling import Window, blend, reflect_pad, windows
+
+SIZES = ((7, 7), (64, 64), (97, 131), (65, 64), (200, 67))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("replace", (False, True))
+def test_cutting_and_blending_gives_the_image_back(size: tuple[int, int], replace: bool) -> None:
+    x = torch.rand(2, 3, *size, dtype=torch.float64)
+
+    def cut(group: list[Window]) -> torch.Tensor:
+        return torch.cat([w.cut(x) for w in group])
+
+    assert torch.allclose(blend(cut, *size, 64, 16, batch=3, replace=replace), x, atol=1e-14)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_windows_cover_with_overlap(size: tuple[int, int]) -> None:
+    count = torch.zeros(size)
+    found = windows(*size, 64, 16)
+    for w in found:
+        w.cut(count).add_(1)
+    assert count.min() >= 1
+    tops = sorted({w.top for w in found})
+    assert all(b - a <= 64 - 16 for a, b in zip(tops, tops[1:], strict=False))
+
+
+def test_no_seam_where_windows_disagree() -> None:
+    """Windows that differ by one leave a ramp, whose steepest step is far from one; replacing leaves a step of one."""
+    numbers = iter(range(100))
+
+    def constant(group: list[Window]) -> torch.Tensor:
+        return torch.cat([torch.full((1, 1, 64, 64), float(next(numbers) % 2)) for _ in group])
+
+    assert blend(constant, 64, 112, 64, 16).diff(dim=-1).abs().max() < 0.15
+    numbers = iter(range(100))
+    assert blend(constant, 64, 112, 64, 16, replace=True).diff(dim=-1).abs().max() == 1
+
+
+def test_corners_lie_on_multiples() -> None:
+    assert all(w.top % 4 == 0 and w.left % 4 == 0 for w in windows(500, 332, 64, 8, multiple=4))
+
+
+@pytest.mark.parametrize("length", (1, 2, 5, 32))
+def test_reflection_reaches_any_size(length: int) -> None:
+    x = torch.arange(length, dtype=torch.float32).view(1, 1, 1, length)
+    padded = reflect_pad(x, 1, 70)
+    assert padded.shape == (1, 1, 1, 70) and torch.equal(padded[..., :length], x)
+    assert padded.diff(dim=-1).abs().max() <= 1  # it never jumps
+
+
+def test_refusal() -> None:
+    with pytest.raises(ValueError, match="overlap"):
+        windows(100, 100, 64, 64)

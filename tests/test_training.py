@@ -1,0 +1,222 @@
+"""One batch can be learned; stop and resume equals not stopping; two processes equal one with twice the batch."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from def_hub.config import load_config
+from def_hub.data import PairFolder, PhotoFolder, SampleStream, open_source
+from def_hub.reference.network import ReferenceNetwork
+from def_hub.training import run
+
+from .test_operators import picture
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with six tiny pairs and two photographs, and the working directory of the test."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("pairs/input", "pairs/ref", "photos"):
+        (tmp_path / name).mkdir(parents=True)
+    for i in range(6):
+        scene = (picture(48 + i, 56)[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+        Image.fromarray(scene[:32, :32]).save(tmp_path / f"pairs/input/{i}.png")
+        Image.fromarray(scene[6:38, 4:36]).save(tmp_path / f"pairs/ref/{i}.png")
+        if i < 2:
+            Image.fromarray(scene).save(tmp_path / f"photos/{i}.png")
+    groups = "name\tgroup\n" + "".join(f"{i}\t{'castle' if i < 4 else 'garden'}\n" for i in range(6))
+    (tmp_path / "pairs/pairs.tsv").write_text(groups)
+    return tmp_path
+
+
+COMMON = """
+seed = 5
+[data]
+size = 32
+holdout = ["garden"]
+[[data.sources]]
+kind = "pairs"
+path = "pairs"
+[[data.sources]]
+kind = "photos"
+path = "photos"
+crops = 2
+[log]
+every = 1
+validate = 3
+"""
+
+PRIOR = (
+    COMMON
+    + """
+[prior]
+channels = [8, 16]
+layers = 1
+attention = false
+patch = 4
+conditioned = true
+groups = 4
+prediction = "sample"
+window = 32
+final_share = 0.5
+"""
+)
+
+REFERENCE = (
+    COMMON
+    + """
+[reference]
+prior = "prior/export"
+extractor_weights = "extractor/export/extractor.safetensors"
+extractor = "mini"
+features = [8, 4, 3]
+blocks = [1, 1, 1, 1]
+folded = true
+match_estimate = true
+cache = "cache"
+"""
+)
+
+
+def write(name: str, part: str, body: str, steps: int, batch: int = 4, output: str = "", lr: float = 2e-3) -> str:
+    text = f'part = "{part}"\noutput = "{output or name}"\n' + body
+    Path(f"{name}.toml").write_text(text + f"\n[optim]\nsteps = {steps}\nbatch = {batch}\nwarmup = 1\nlr = {lr}\n")
+    return f"{name}.toml"
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return {k: v for f in sorted(folder.rglob("*.safetensors")) for k, v in load_file(f).items()}
+
+
+def test_three_parts_from_data_to_a_network(workplace: Path) -> None:
+    run(write("extractor", "extractor", COMMON, 2))
+    run(write("prior", "prior", PRIOR, 2))
+    folder = run(write("reference", "reference", REFERENCE, 3))
+    network = ReferenceNetwork.from_pretrained(folder / "refsr")
+    extractor = load_file("extractor/export/extractor.safetensors")
+    for key, value in extractor.items():  # frozen: what matching relies on is what part 1 made
+        assert torch.equal(network.feature_extractor.state_dict()[key], value)
+    header, row = Path("reference/validation.csv").read_text().splitlines()[:2]
+    assert header == "step,psnr_bicubic,psnr_none,psnr_true,psnr_unrelated" and row.startswith("3,")
+    assert len(list(Path("cache").glob("*.npy"))) == 2
+    # another prior, another cache: a stale one is never used
+    run(write("prior2", "prior", PRIOR, 3))
+    body = REFERENCE.replace("prior/export", "prior2/export")
+    run(write("reference2", "reference", body, 1))
+    assert len(list(Path("cache").glob("*.npy"))) == 4
+
+
+def test_resume_is_bit_identical(workplace: Path) -> None:
+    run(write("whole", "prior", PRIOR, 6))
+    config = write("halves", "prior", PRIOR, 6)
+    from def_hub.training import trainer
+
+    class Killed(Exception):
+        pass
+
+    original = trainer.Trainer._validate
+
+    def killed(self: trainer.Trainer) -> None:  # in the middle, after a checkpoint
+        self.save()
+        raise Killed
+
+    trainer.Trainer._validate = killed  # type: ignore[method-assign]
+    try:
+        with pytest.raises(Killed):
+            run(config)
+    finally:
+        trainer.Trainer._validate = original  # type: ignore[method-assign]
+    (workplace / "halves/checkpoint.part").write_bytes(b"half written")  # a kill while the next one was written
+    run(config)
+    one, two = weights(workplace / "whole"), weights(workplace / "halves")
+    assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_two_processes_equal_one(workplace: Path) -> None:
+    """Equal up to the order of summation in float32."""
+    run(write("one", "reference", REFERENCE.split("[reference]")[0] + TRUNK, 3, lr=1e-4))
+    config = write("two", "reference", REFERENCE.split("[reference]")[0] + TRUNK, 3, lr=1e-4)
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    script = f"from def_hub.training import run; run({config!r})"
+    Path("train.py").write_text(script)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"]
+    subprocess.run(command, check=True, env=environment, cwd=workplace, timeout=300)
+    one, two = weights(workplace / "one/export"), weights(workplace / "two/export")
+    assert all(torch.allclose(one[k], two[k], atol=2e-6) for k in one)
+
+
+TRUNK = """
+[reference]
+extractor = "mini"
+features = [8, 4, 3]
+blocks = [1, 1, 1, 1]
+folded = true
+"""
+
+
+def test_one_batch_can_be_learned(workplace: Path) -> None:
+    """The single-image network on one picture: the loss falls by more than a third."""
+    body = COMMON.replace('holdout = ["garden"]', "") + TRUNK
+    for path in sorted((workplace / "pairs").rglob("*.png")):
+        if path.stem != "0":
+            path.unlink()
+    body = body.split('[[data.sources]]\nkind = "photos"')[0] + "[log]\nevery = 1\n" + TRUNK
+    run(write("overfit", "reference", body, 60, lr=5e-3))
+    losses = [float(line.split(",")[1]) for line in Path("overfit/train.csv").read_text().splitlines()[1:]]
+    assert np.mean(losses[-5:]) < 0.67 * losses[0]
+
+
+def test_samples_depend_on_seed_and_number_alone(workplace: Path) -> None:
+    config = load_config(write("run", "prior", PRIOR, 1))
+    sources = [open_source(s, 32, config.data.holdout) for s in config.data.sources]
+    first, second, other = (SampleStream(sources, config.data, seed) for seed in (1, 1, 2))
+    _ = first[7]
+    assert torch.equal(first[3]["image"], second[3]["image"])
+    assert any(not torch.equal(first[i]["image"], other[i]["image"]) for i in range(8))
+
+
+def test_sources(workplace: Path) -> None:
+    pairs = PairFolder(workplace / "pairs", 32, holdout=("garden",))
+    held = PairFolder(workplace / "pairs", 32, holdout=("garden",), held_out=True)
+    assert (len(pairs), len(held)) == (4, 2)
+    photos = PhotoFolder(workplace / "photos", 32, crops=3)
+    assert len(photos) == 6 and photos[4].image.shape == photos[4].reference.shape == (3, 32, 32)
+    assert torch.equal(photos[4].reference, PhotoFolder(workplace / "photos", 32, crops=3)[4].reference)
+    with pytest.raises(ValueError, match="no photographs of at least 500x500"):
+        PhotoFolder(workplace / "photos", 500, crops=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    (
+        (("seed = 5", "sed = 5"), "unknown key sed"),
+        (("crops = 2", 'crops = "2"'), r"data.sources\[1\].crops: expected int"),
+        (('kind = "photos"', 'kind = "films"'), "expected one of"),
+        (("channels = [8, 16]", "channels = 8"), "prior.channels"),
+        (("size = 32", ""), None),
+    ),
+)
+def test_run_files_are_checked(workplace: Path, change: tuple[str, str], message: str | None) -> None:
+    path = write("run", "prior", PRIOR.replace(*change), 1)
+    if message is None:
+        assert load_config(path).data.size == 160
+        return
+    with pytest.raises(ValueError, match=message):
+        load_config(path)
+
+
+def test_every_shipped_run_file_is_valid() -> None:
+    files = sorted((ROOT / "examples").rglob("*.toml"))
+    assert files
+    for path in files:
+        assert dataclasses.is_dataclass(load_config(path))
