@@ -36,9 +36,10 @@ def upscale(options: argparse.Namespace) -> int:
         images.to_tensor(options.image)  # a bad picture is told before the model is loaded
 
     pipe = load(options)
-    pipe.set_progress_bar_config(disable=None, leave=False)  # a bar on a terminal, none in a log file
     failed = 0
     for number, (source, target) in enumerate(jobs, start=1):
+        # a bar on a terminal, none in a log file
+        pipe.set_progress_bar_config(desc=source.name, disable=None, leave=False)
         folder = options.save_intermediates
         if folder is not None and options.image.is_dir():
             folder = folder / target.stem
