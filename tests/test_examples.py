@@ -46,7 +46,7 @@ def test_the_pictures_are_small_and_credited() -> None:
     ],
 )
 def test_scripts_run(pipe: DEFPipeline, tmp_path: Path, script: str, results: list[str]) -> None:
-    environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "2"}
+    environment = {"OMP_NUM_THREADS": "2"} | os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / f"{script}.py")],
         cwd=tmp_path,
