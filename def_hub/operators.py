@@ -89,7 +89,7 @@ def project_clipped(operator: Downsample, x: Tensor, y: Tensor, *, iterations: i
     x = operator.project(x, y).clamp(0, 1)
     for _ in range(iterations):
         residual = operator.forward(x) - y
-        if residual.abs().max() <= 0.5 / 255:
+        if residual.abs().max() <= 0.2 / 255:
             break
         # Over-relaxation: the clip takes part of every correction back, so a longer step arrives in a third of the
         # rounds.

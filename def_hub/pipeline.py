@@ -22,7 +22,7 @@ from def_hub.operators import Downsample, consistency_error, project_clipped
 from def_hub.provenance import provenance_shares
 from def_hub.reference.matching import PAIRINGS, Correspondence, Views
 from def_hub.reference.network import ReferenceNetwork
-from def_hub.reference.transfer import spread, warp
+from def_hub.reference.transfer import overlapped, spread
 
 EMBEDDED = Path(__file__).parent / "weights" / "def-mini"
 
@@ -225,7 +225,7 @@ class DEFPipeline(DiffusionPipeline):
                     error = consistency_error(operator, result, y)
 
                 # 6. What came from where
-                transferred = warp(sharp, found, stride=1) if found is not None else None
+                transferred = overlapped(sharp, found) if found is not None else None
                 results["images"].append(_picture(result, output_type))
                 results["enhanced"].append(_picture(enhanced, output_type))
                 results["confidence"].append(_confidence(found, y))

@@ -42,14 +42,17 @@ def test_any_size_in_four_times_out(tiny_pipe: DEFPipeline, size: tuple[int, int
 
 
 def test_the_result_shrinks_back_to_the_input(tiny_pipe: DEFPipeline) -> None:
+    """Measured with Pillow, one float plane at a time: its 8-bit resize also clips and rounds between its two
+    passes.
+    """
     truth = Image.fromarray((picture(96, 128)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
     lr = truth.resize((32, 24), Image.Resampling.BICUBIC)
     output = tiny_pipe(lr, picture(64, 64), generator=generator())
-    again = output.images[0].resize(lr.size, Image.Resampling.BICUBIC)
-    difference = np.abs(np.asarray(again, dtype=int) - np.asarray(lr, dtype=int))
-    assert difference.max() <= 2 and output.consistency_error[0] <= 2
+    for plane, known in zip(output.images[0].split(), lr.split(), strict=True):
+        again = plane.convert("F").resize(lr.size, Image.Resampling.BICUBIC)
+        assert np.abs(np.asarray(again) - np.asarray(known)).max() <= min(2, output.consistency_error[0] + 1e-3)
     free = tiny_pipe(lr, picture(64, 64), generator=generator(), consistency=False)
-    assert free.consistency_error[0] > output.consistency_error[0]
+    assert free.consistency_error[0] > 2
 
 
 def test_same_seed_same_bytes(tiny_pipe: DEFPipeline) -> None:
@@ -183,7 +186,8 @@ def test_the_embedded_default_restores(street: DEFOutput, pipe: DEFPipeline) -> 
     bicubic = psnr(lr.resize(street.images[0].size, Image.Resampling.BICUBIC))
     alone = psnr(pipe(lr, generator=generator()).images[0])
     assert psnr(street.images[0]) > alone > bicubic + 0.5
-    assert street.consistency_error[0] <= 2
+    again = np.asarray(street.images[0].resize(lr.size, Image.Resampling.BICUBIC), dtype=int)
+    assert np.abs(again - np.asarray(lr, dtype=int)).max() <= 2 and street.consistency_error[0] <= 2
     assert street.provenance[0][2].mean() > 0.05
 
 

@@ -30,8 +30,9 @@ class DetailEnhancer:
     """Turns an LR image into the detail-enhanced image I_DE by range-null diffusion.
 
     Args:
-        window, overlap: the denoiser sees square windows of this many HR pixels (overlapping by an eighth by default); their estimates of x₀ are blended,
-            then projected and re-noised once for the whole image, so windows cannot disagree about what is known.
+        window, overlap: the denoiser sees square windows of this many HR pixels (overlapping by an eighth by
+            default); their estimates of x₀ are blended, then projected and re-noised once for the whole image, so
+            windows cannot disagree about what is known.
         window_batch: windows per network call.
         window_mode: "replace" lets later windows overwrite earlier ones, as in the paper.
     """

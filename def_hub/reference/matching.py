@@ -263,6 +263,10 @@ def _spans(length: int, step: int) -> Iterator[tuple[int, int]]:
 # -------------------------------------------------------------- local search at HR-pixel precision
 
 LUMA = (0.299, 0.587, 0.114)
+TRUST = 3
+"""A correlation to this power is about the share of a match's detail that is worth taking
+(examples/matching_table.py).
+"""
 
 
 @torch.no_grad()
@@ -281,7 +285,7 @@ def refine(
     need one. The `patch`×`patch` pixels around each cell of `query` [B,3,H,W] (the enhanced image) are
     compared with `references` (each [B,3,Hr,Wr]; the sharp ones) by zero-mean normalised cross-correlation of
     luma; a parabola through the best correlation and its neighbours gives the fraction. The correlation
-    becomes the confidence.
+    becomes, to the power of `TRUST`, the confidence.
 
     Not in the paper, which leaves it to the learned offsets. `memory` bounds the working storage in bytes,
     beside two planes per image. Raises ValueError when query or references do not fit the correspondence, or
@@ -331,7 +335,7 @@ def refine(
     return Correspondence(
         correspondence.reference,
         torch.cat(position).view(batch, h, w, 2).permute(0, 3, 1, 2).contiguous(),
-        torch.cat(similarity).clamp(0, 1).view(batch, 1, h, w),
+        torch.cat(similarity).clamp(0, 1).pow(TRUST).view(batch, 1, h, w),
     )
 
 

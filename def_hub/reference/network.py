@@ -16,12 +16,13 @@ from def_hub.operators import Downsample
 from def_hub.reference.aggregation import STRIDES, Aggregator, FoldedAggregator, Texture
 from def_hub.reference.features import ExtractorName, Pyramid, make_extractor
 from def_hub.reference.matching import Correspondence, Views, match, refine
-from def_hub.reference.transfer import DeformableTransfer, spread, warp
+from def_hub.reference.transfer import DeformableTransfer, overlapped, spread
 
 
 @dataclass(frozen=True)
 class ReferenceOutput:
-    """sr, alone: the results with and without the references, `[B, 3, H, W]`, not clipped; the same where there are none.
+    """sr, alone: the results with and without the references, `[B, 3, H, W]`, not clipped; the same where there are
+    none.
     correspondence: where the detail came from, or None without references.
     """
 
@@ -125,7 +126,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             for i, (transfer, stride) in enumerate(zip(self.transfer, STRIDES, strict=False))
         ]
         if self.config.folded:
-            pixels = warp(references, found, stride=1)
+            pixels = overlapped(references, found)
             features.append(pixels - self._operator.pinv(self._operator.forward(pixels)))  # its null-space part
         return Texture(features, [spread(found.confidence, stride) for stride in STRIDES])
 

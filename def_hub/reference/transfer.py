@@ -55,6 +55,34 @@ def spread(cells: Tensor, stride: int) -> Tensor:
     return cells.repeat_interleave(per_cell, -1).repeat_interleave(per_cell, -2)
 
 
+def overlapped(images: Sequence[Tensor], correspondence: Correspondence) -> Tensor:
+    """Transfer of pixels, each predicted by its own cell and the eight around it. [B,C,H,W].
+
+    Where a cell looks is right for its neighbourhood too, or wrong for reasons of its own: the mean of nine
+    predictions, weighted by a triangle over 12×12 pixels, has nearly one and a half times the correlation with the
+    true detail that one has (examples/matching_table.py). Arguments and errors as `warp`, at stride 1.
+    """
+    _check(images, correspondence, 1)
+    batch, height, width = correspondence.reference.shape
+    home = Correspondence.identity(batch, height, width, correspondence.position.device).position
+    moved = F.pad(correspondence.position - home, (1, 1, 1, 1), mode="replicate")
+    reference = F.pad(correspondence.reference[:, None].float(), (1, 1, 1, 1), mode="replicate")[:, 0].long()
+    total, weights = torch.zeros((), device=home.device), torch.zeros((), device=home.device)
+    within = torch.arange(CELL, device=home.device) - (CELL - 1) / 2  # of a pixel, from the centre of its cell
+    for row in range(3):
+        for column in range(3):
+            neighbour = Correspondence(
+                reference[:, row : row + height, column : column + width],
+                home + moved[:, :, row : row + height, column : column + width],
+                correspondence.confidence,
+            )
+            vertical, horizontal = (1 - (within - CELL * (n - 1)).abs() / (1.5 * CELL) for n in (row, column))
+            weight = torch.outer(vertical, horizontal).repeat(height, width)
+            total = total + warp(images, neighbour, stride=1) * weight
+            weights = weights + weight
+    return total / weights
+
+
 class DeformableTransfer(nn.Module):
     """Modulated deformable 3×3 convolution whose sampling starts from the match (eq. 13):
 

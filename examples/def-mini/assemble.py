@@ -1,0 +1,28 @@
+"""Put the parts that the run files trained together: `python examples/def-mini/assemble.py [FOLDER]`, half
+precision.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+
+from def_hub import DEFPipeline, ReferenceNetwork
+
+runs, here = Path("runs"), Path(__file__).resolve().parent
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else here.parents[1] / "def_hub/weights/def-mini")
+pipe = DEFPipeline(
+    unet=UNet2DModel.from_pretrained(runs / "prior/export/unet"),
+    scheduler=DDIMScheduler.from_pretrained(runs / "prior/export/scheduler"),
+    refsr=ReferenceNetwork.from_pretrained(runs / "reference/export/refsr"),
+)
+pipe.to(dtype=torch.float16)
+pipe.save_pretrained(str(folder))
+(folder / "made-by").mkdir(exist_ok=True)
+for number, name in enumerate(("extractor", "prior", "trunk", "reference"), start=1):
+    shutil.copy(here / f"{number}-{name}.toml", folder / "made-by")
+    for log in sorted((runs / name).glob("*.csv")):
+        shutil.copy(log, folder / "made-by" / f"{number}-{name}-{log.name}")
+print(f"{sum(f.stat().st_size for f in folder.rglob('*.safetensors')) / 1e6:.1f} MB of weights in {folder}")
