@@ -143,7 +143,10 @@ def build_demo(pipeline: DEFPipeline) -> gr.Blocks:
         outputs = [slider, result, enhanced, matches, confidence, provenance, transferred, summary]
         run.click(upscale, inputs, outputs, api_name="upscale", api_visibility="public", concurrency_limit=1)
         preset.change(
-            lambda name: (PRESETS[name].steps, PRESETS[name].eta), preset, [steps, eta], api_visibility="private"
+            lambda name: (PRESETS[name].steps, PRESETS[name].eta, PRESETS[name].matching_image),
+            preset,
+            [steps, eta, matching],
+            api_visibility="private",
         )
         gr.Examples(_examples(), [photo, references], label="Examples", cache_examples=False)
     return demo

@@ -37,6 +37,7 @@ class Preset:
     steps, eta, start: of the diffusion, see `DetailEnhancer`.
     prior_strength: how much of the enhanced image's own detail is laid over the result where no reference is
         trusted, 0 … 1.
+    matching_image: what is compared with the references, see `matching.match`.
     refsr: component with the Ref-SR weights; where a checkpoint has no such component, "refsr".
     """
 
@@ -44,13 +45,14 @@ class Preset:
     eta: float = 0.0
     start: float = 1.0
     prior_strength: float = 0.0
+    matching_image: str = "joint"
     refsr: str = "refsr"
 
 
 PRESETS = {
-    "fast": Preset(steps=1),
-    "balanced": Preset(steps=2),
-    "detail": Preset(steps=8, prior_strength=0.7, refsr="refsr_detail"),
+    "fast": Preset(steps=1, matching_image="enhanced"),  # one search instead of three
+    "balanced": Preset(steps=1),  # the first estimate is the mean of all that may be true: the most faithful one
+    "detail": Preset(steps=8, prior_strength=0.5, refsr="refsr_detail"),
 }
 
 
@@ -135,7 +137,7 @@ class DEFPipeline(DiffusionPipeline):
         eta: float | None = None,
         generator: torch.Generator | None = None,
         reference_strength: float = 1.0,
-        matching_image: Literal["enhanced", "bicubic", "joint"] = "joint",
+        matching_image: Literal["enhanced", "bicubic", "joint"] | None = None,
         refine: bool = True,
         consistency: bool = True,
         window_mode: WindowMode = "blend",
@@ -155,7 +157,8 @@ class DEFPipeline(DiffusionPipeline):
             num_inference_steps: evaluations of the prior, 1 … 1000. eta: fresh noise per step, 0 … 1.
             generator: source of all randomness; the same one gives the same bytes.
             reference_strength: 0 (ignore the references) … 1.
-            matching_image: what is compared with the references. refine: to HR-pixel precision.
+            matching_image: what is compared with the references; "joint" but for the preset "fast".
+            refine: look for matches to HR-pixel precision.
             consistency: project the result onto the images that shrink back to the input.
             window_mode: "blend", or "replace" as in the paper's section 4.2.
             output_type: Pillow images, arrays `[H, W, 3]` or tensors `[3, H, W]`, the latter two float in [0, 1].
@@ -170,7 +173,8 @@ class DEFPipeline(DiffusionPipeline):
         settings = _preset(preset)
         steps = settings.steps if num_inference_steps is None else num_inference_steps
         eta = settings.eta if eta is None else eta
-        _check(reference_strength, matching_image, output_type)
+        compared = matching_image or settings.matching_image
+        _check(reference_strength, compared, output_type)
         images = to_list(image)
         references = _references_of(reference if reference_strength > 0 else None, len(images))
         device = self._execution_device
@@ -206,7 +210,7 @@ class DEFPipeline(DiffusionPipeline):
                         y,
                         views,
                         reference_views,
-                        matching_image=matching_image,
+                        matching_image=compared,
                         refined=refine,
                         strength=reference_strength,
                     )

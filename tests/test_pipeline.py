@@ -99,6 +99,18 @@ def test_output_types_agree(tiny_pipe: DEFPipeline) -> None:
     assert np.array_equal(np.asarray(pil), (array * 255).round().astype(np.uint8))
 
 
+def test_explicit_arguments_win_over_the_preset(tiny_pipe: DEFPipeline) -> None:
+    from def_hub.pipeline import PRESETS
+
+    def timesteps(**options: Any) -> list[int]:
+        seen: list[int] = []
+        tiny_pipe(small(8, 8), callback_on_step_end=lambda p, s, t, k: seen.append(t), **options)
+        return seen
+
+    assert len(timesteps(preset="detail")) == PRESETS["detail"].steps
+    assert len(timesteps(preset="detail", num_inference_steps=2)) == 2
+
+
 def test_tuple_and_callback(tiny_pipe: DEFPipeline) -> None:
     seen: list[tuple[int, int, tuple[int, ...]]] = []
 

@@ -151,7 +151,7 @@ def _add_model_options(add: Callable[..., Any]) -> None:
     add("--eta", type=_share, help="fresh noise per step, 0 to 1 (default: the preset's)")
     add("--seed", type=_whole, default=0, help="default: 0")
     add("--strength", type=_share, default=1.0, help="how much the references may add, 0 to 1 (default: 1)")
-    add("--matching-image", choices=MATCHING_IMAGES, default="joint", help="what is compared (default: joint)")
+    add("--matching-image", choices=MATCHING_IMAGES, help="what is compared (default: the preset's)")
     add(
         "--no-consistency",
         dest="consistency",

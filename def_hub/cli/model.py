@@ -43,7 +43,7 @@ def call_options(options: argparse.Namespace) -> dict[str, Any]:
         "num_inference_steps": preset.steps if options.steps is None else options.steps,
         "eta": preset.eta if options.eta is None else options.eta,
         "reference_strength": options.strength,
-        "matching_image": options.matching_image,
+        "matching_image": options.matching_image or preset.matching_image,
         "consistency": options.consistency,
     }
 
