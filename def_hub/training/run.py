@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from def_hub.config import RunConfig, load_config
 from def_hub.data import SampleStream, open_source, open_validation
 from def_hub.training.cache import enhanced_images
@@ -35,6 +37,7 @@ def run(
     sources = [open_source(s, config.data.size, config.data.holdout) for s in config.data.sources]
     for source in sources:
         print(f"{source.name}: {len(source)} pairs", flush=True)
+    torch.manual_seed(config.seed)  # the initial weights; everything later is drawn from (seed, step)
     task = _task(config)
     if config.init is not None:
         task.start_from(Path(config.init))

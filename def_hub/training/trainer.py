@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -49,7 +49,9 @@ class Trainer:
         self.stream = stream
         self.config = config
         self.folder = Path(config.output)
-        self.accelerator = Accelerator()
+        # a batch without references leaves the reference's layers without a gradient
+        idle = DistributedDataParallelKwargs(find_unused_parameters=True)
+        self.accelerator = Accelerator(kwargs_handlers=[idle])
         parameters = [p for p in task.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(parameters, lr=config.optim.lr, betas=config.optim.betas)
         self.average = AveragedModel(task, multi_avg_fn=get_ema_multi_avg_fn(config.optim.average))
