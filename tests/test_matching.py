@@ -61,9 +61,7 @@ def test_agrees_with_a_slow_double_loop(matching_image, memory):
     x, y = ((found.position[0] - 1.5) / 4).long().flatten(1)
     number = found.reference.flatten()
     assert torch.equal(starts[number] + y * widths[number] + x, index)
-    torch.testing.assert_close(
-        found.confidence.flatten(), (score / len(PAIRINGS[matching_image])).clamp(0, 1)
-    )
+    torch.testing.assert_close(found.confidence.flatten(), (score / len(PAIRINGS[matching_image])).clamp(0, 1))
 
 
 def test_every_sample_of_a_batch_is_searched_alone():
@@ -117,9 +115,7 @@ def test_refine_finds_a_shift_that_the_grid_cannot_express():
     scene = texture(1, 3, 96, 96)
     image, query = scene, scene[:, :, 9:73, 14:78]  # 5 rows and 2 columns off the grid
     rough = Correspondence.identity(1, 16, 16)
-    rough = Correspondence(
-        rough.reference, rough.position + torch.tensor([12.0, 8.0]).view(2, 1, 1), rough.confidence
-    )
+    rough = Correspondence(rough.reference, rough.position + torch.tensor([12.0, 8.0]).view(2, 1, 1), rough.confidence)
     found = refine(rough, query, [image])
     shift = found.position - Correspondence.identity(1, 16, 16).position
     inside = shift[..., 1:-1, 1:-1]  # patches at the border see pixels that the crop of the scene repeats
@@ -135,6 +131,20 @@ def test_refine_measures_fractions_of_a_pixel():
     shift = (found.position - Correspondence.identity(1, 16, 16).position)[..., 1:-1, 1:-1]
     assert (shift - 0.25).abs().mean() < 0.25 / 2  # whole pixels would be 0.25 off everywhere
     assert (shift.mean((0, 2, 3)) - 0.25).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("sharpening", [0.0, 1.5])
+def test_neighbours_rescue_a_match_that_is_out_of_reach(sharpening):
+    left, right = texture(1, 3, 64, 64, seed=1), texture(1, 3, 64, 64, seed=2)
+    rough = Correspondence.identity(1, 16, 16)
+    position, reference = rough.position.clone(), rough.reference.clone()
+    position[:, :, 8, 8] += 24  # far beyond the radius
+    reference[:, 5, 4] = 1  # the wrong picture
+    wrong = Correspondence(reference, position, rough.confidence)
+    found = [refine(wrong, left, [left, right], rounds=rounds, sharpening=sharpening) for rounds in (0, 1)]
+    lost = [(f.position - rough.position).abs().amax(1)[0] > 0.5 for f in found]
+    assert lost[0][8, 8] and found[0].reference[0, 5, 4] == 1
+    assert not lost[1].any() and not found[1].reference.any()
 
 
 def test_refine_uses_the_reference_and_the_sample_that_are_named():
@@ -186,5 +196,7 @@ def test_wrong_inputs_say_what_was_expected():
         refine(identity, texture(1, 3, 20, 16), [image])
     with pytest.raises(ValueError, match="even patch"):
         refine(identity, image, [image], patch=11)
+    with pytest.raises(ValueError, match="rounds >= 0"):
+        refine(identity, image, [image], rounds=-1)
     with pytest.raises(ValueError, match="that the correspondence names"):
         refine(Correspondence(identity.reference + 1, identity.position, identity.confidence), image, [image])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from def_hub.reference.matching import Correspondence
-from def_hub.reference.transfer import DeformableTransfer, sample, warp
+from def_hub.reference.transfer import DeformableTransfer, overlapped, sample, warp
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -66,6 +66,26 @@ def test_warp_copies_the_block_that_each_cell_matched(stride):
             block = features[correspondence.reference[0, i, j]][0, :, y : y + size, x : x + size]
             cell = found[0, :, i * size : (i + 1) * size, j * size : (j + 1) * size]
             torch.testing.assert_close(cell, block, atol=1e-5, rtol=0)
+
+
+def test_overlapped_is_the_weighted_mean_of_what_the_cells_around_would_lay():
+    sizes = [(24, 32), (20, 12)]
+    correspondence = scattered(1, 4, 5, sizes)
+    images = [random(1, 3, *size, seed=size[0]) for size in sizes]
+    found = overlapped(images, correspondence)
+    for i, j in torch.cartesian_prod(torch.arange(16), torch.arange(20)).tolist():
+        total, weights = torch.zeros(3), 0.0
+        for row in range(i // 4 - 1, i // 4 + 2):
+            for column in range(j // 4 - 1, j // 4 + 2):
+                centre = torch.tensor([column, row]) * 4 + 1.5
+                weight = float((1 - (torch.tensor([j, i]) - centre).abs() / 6).clamp_min(0).prod())
+                r, c = min(max(row, 0), 3), min(max(column, 0), 4)  # beyond the border, as the last cell
+                x, y = (correspondence.position[0, :, r, c] + torch.tensor([j - 4 * c, i - 4 * r]) - 1.5).tolist()
+                total += weight * bilinear(images[correspondence.reference[0, r, c]][0], x, y)
+                weights += weight
+        torch.testing.assert_close(found[0, :, i, j], total / weights, atol=1e-4, rtol=1e-4)
+    image = random(2, 3, 24, 32)
+    torch.testing.assert_close(overlapped([image], Correspondence.identity(2, 6, 8)), image)
 
 
 def test_sample_agrees_with_bilinear_written_out_also_outside():

@@ -1,0 +1,78 @@
+"""What goes into matching and what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CELL = 4
+"""HR pixels along one side of a cell: the scale of the enlargement."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """One picture as the matcher may look at it. All `[B,3,H,W]` in `[0,1]`, equal sizes, multiples of 4.
+
+    A similarity only means something between images of one domain, so an input is seen `bicubic` (enlarged)
+    and `enhanced`, and a reference is degraded and then treated in the same two ways. `sharp` is the
+    reference itself.
+    """
+
+    bicubic: Tensor
+    enhanced: Tensor
+    sharp: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("bicubic", "enhanced", "sharp"):
+            view = getattr(self, name)
+            if view is None and name == "sharp":
+                continue
+            if not isinstance(view, Tensor):
+                raise TypeError(f"Views.{name}: expected a tensor, got {type(view).__name__}")
+            if view.ndim != 4 or view.shape[1] != 3 or view.shape[2] % CELL or view.shape[3] % CELL:
+                raise ValueError(
+                    f"Views.{name}: expected [B,3,H,W], H and W multiples of {CELL}, got {list(view.shape)}"
+                )
+            if view.shape != self.bicubic.shape:
+                raise ValueError(
+                    f"Views.{name}: expected the size of the bicubic view {list(self.bicubic.shape)}, "
+                    f"got {list(view.shape)}"
+                )
+
+
+@dataclass(frozen=True)
+class Correspondence:
+    """For every cell of the LR grid, where to look.
+
+    reference   [B,h,w] long: which of the references
+    position    [B,2,h,w] float: (x, y) of the centre of the cell's 4×4 block, in HR pixels of that reference
+    confidence  [B,1,h,w] float in [0,1]
+
+    Pixel centres lie at integers: cell (i, j) of an identical reference has the position (4j+1.5, 4i+1.5).
+    """
+
+    reference: Tensor
+    position: Tensor
+    confidence: Tensor
+
+    def __post_init__(self) -> None:
+        batch, *grid = self.reference.shape
+        if len(grid) != 2:
+            raise ValueError(f"Correspondence.reference: expected [B,h,w], got {[batch, *grid]}")
+        for name, channels in (("position", 2), ("confidence", 1)):
+            expected, came = [batch, channels, *grid], list(getattr(self, name).shape)
+            if came != expected:
+                raise ValueError(f"Correspondence.{name}: expected {expected} like the others, got {came}")
+
+    @staticmethod
+    def identity(batch: int, height: int, width: int, device: torch.device | str = "cpu") -> Correspondence:
+        """Each cell of a `height`×`width` grid looks, fully sure, at its own place in the first reference."""
+        y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
+        position = torch.stack((x, y)) * float(CELL) + (CELL - 1) / 2
+        return Correspondence(
+            reference=torch.zeros(batch, height, width, dtype=torch.long, device=device),
+            position=position.expand(batch, -1, -1, -1),
+            confidence=torch.ones(batch, 1, height, width, device=device),
+        )
