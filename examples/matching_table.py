@@ -1,0 +1,172 @@
+"""What makes a match good: measured on pairs of photographs of one place.
+
+For every way to match and to refine: the PSNR of the reference's 4×4 blocks copied to where they matched; the
+correlation of their detail (the part that the LR image does not hold) with the true detail, over all pixels and over
+the half of each image whose matches are surer; and that correlation when each pixel is the mean of nine overlapping
+predictions, as the network takes it.
+
+A last table shows what the confidence means: how far to go from the enhanced image's own detail towards the detail
+that matches of one confidence bring, for the least squared error.
+
+    python examples/matching_table.py --data DATA/pairs160 [--vgg WEIGHTS.safetensors] [--enhance images]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from def_hub import DEFPipeline
+from def_hub.images import list_pictures, to_tensor
+from def_hub.operators import Downsample
+from def_hub.reference.features import FeatureExtractor, VGG19Features
+from def_hub.reference.matching import Correspondence, Views, match, refine
+from def_hub.reference.transfer import overlapped, spread, warp
+
+OPERATOR = Downsample()
+REFINED = "joint, refined: enhanced, reference, 12 px"
+Enhancer = Callable[[Tensor], Tensor]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with input/ and ref/, equal names are pairs")
+    parser.add_argument("--pairs", type=int, default=60, help="how many pairs")
+    parser.add_argument("--seed", type=int, default=0, help="which pairs")
+    parser.add_argument("--model", help="folder of a DEFPipeline; the embedded default without it")
+    parser.add_argument("--vgg", help="match in these weights' features instead of the model's")
+    parser.add_argument(
+        "--enhance",
+        choices=("enhanced", "images"),
+        default="enhanced",
+        help="the enhanced image: the prior's (enhanced), or the whole network's without a reference (images)",
+    )
+    options = parser.parse_args()
+
+    pipe = DEFPipeline.from_pretrained(options.model)
+    pipe.set_progress_bar_config(disable=True)
+
+    def enhance(y: Tensor) -> Tensor:
+        result = pipe(y, generator=torch.Generator().manual_seed(0), output_type="pt")
+        return getattr(result, options.enhance)[0][None]
+
+    extractor = VGG19Features.from_safetensors(options.vgg) if options.vgg else pipe.refsr.feature_extractor
+    rows: dict[str, Row] = {}
+    for truth, reference in pairs(options.data, options.pairs, options.seed):
+        measure(rows, truth, reference, enhance, extractor)
+    print(f"{options.pairs} pairs, seed {options.seed}, {type(extractor).__name__}")
+    print(f"{'':52} warped PSNR  correlation  surer half  overlapped")
+    for name, row in rows.items():
+        print(f"{name:52} {row}")
+    print("\nconfidence after refinement, share of the cells, how far to trust their detail")
+    print(rows[REFINED].trust())
+
+
+def pairs(folder: Path, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """`count` pairs [1,3,H,W], evenly spaced over the sorted names, so that every group has its share."""
+    names = [path.name for path in list_pictures(folder / "input")]
+    step = len(names) / count
+    first = torch.rand((), generator=torch.Generator().manual_seed(seed)).item() * step
+    for number in range(count):
+        name = names[int(first + number * step)]
+        yield to_tensor(folder / "input" / name), to_tensor(folder / "ref" / name)
+
+
+@torch.no_grad()
+def measure(
+    rows: dict[str, Row], truth: Tensor, reference: Tensor, enhance: Enhancer, extractor: FeatureExtractor
+) -> None:
+    """Add one pair to every row of the table."""
+
+    def degraded(image: Tensor) -> tuple[Tensor, Tensor]:
+        y = (OPERATOR.forward(image).clamp(0, 1) * 255).round() / 255
+        return OPERATOR.upsample(y), enhance(y)
+
+    bicubic, enhanced = degraded(truth)
+    key = Views(*degraded(reference), reference)
+    features: dict[int, Sequence[Tensor]] = {}  # of each picture once; all live as long as this call
+
+    def extract(image: Tensor) -> Sequence[Tensor]:
+        if id(image) not in features:
+            features[id(image)] = extractor(image)
+        return features[id(image)]
+
+    def score(name: str, found: Correspondence) -> None:
+        rows.setdefault(name, Row()).add(truth, enhanced, reference, found)
+
+    # `match` pairs views by name; any other pairing is one of pictures that stand under those names.
+    one_to_sharp = partial(match, extractor=extract, matching_image="enhanced")
+    one_to_one = partial(match, extractor=extract, matching_image="bicubic")
+    ttsr = one_to_one(Views(bicubic, bicubic), [key])
+    joint = match(Views(bicubic, enhanced), [key], extract, "joint")
+    score("bicubic × down-up reference (TTSR)", ttsr)
+    score("bicubic × reference", one_to_sharp(Views(bicubic, bicubic), [key]))
+    score("enhanced × reference (the paper)", one_to_sharp(Views(enhanced, enhanced), [key]))
+    score(
+        "enhanced × degraded and enhanced reference",
+        one_to_one(Views(enhanced, enhanced), [Views(key.enhanced, key.enhanced)]),
+    )
+    score("joint: sum of three", joint)
+    score("truth × reference (oracle)", one_to_sharp(Views(truth, truth), [key]))
+
+    score(REFINED, refine(joint, enhanced, [reference]))
+    score("  what neighbours found spreads", refine(joint, enhanced, [reference], rounds=1))
+    score("  and luma is sharpened", refine(joint, enhanced, [reference], rounds=1, sharpening=1.5))
+    score("  against the degraded and enhanced reference", refine(joint, enhanced, [key.enhanced]))
+    score("  20 px", refine(joint, enhanced, [reference], patch=20))
+    score("  8 px", refine(joint, enhanced, [reference], patch=8))
+    score("  truth instead of the enhanced image (oracle)", refine(joint, truth, [reference]))
+    score("TTSR's index, refined: enhanced, reference, 12 px", refine(ttsr, enhanced, [reference]))
+    score("TTSR's index, refined: bicubic, down-up reference", refine(ttsr, bicubic, [key.bicubic]))
+
+
+class Row:
+    """One line of the table: sums over pairs."""
+
+    def __init__(self) -> None:
+        self.psnr: list[float] = []
+        self.moments = torch.zeros(3, 6, dtype=torch.float64)  # of all pixels, of the surer half, overlapped
+        self.cells = torch.zeros(10, 3, dtype=torch.float64)  # by confidence: how many, gain × true gain, gain²
+
+    def add(self, truth: Tensor, enhanced: Tensor, reference: Tensor, found: Correspondence) -> None:
+        copied = warp([reference], found, stride=1)
+        self.psnr.append(float(-10 * (copied - truth).square().mean().log10()))
+        blocks, true = warp([detail(reference)], found, stride=1).double(), detail(truth).double()
+        smooth = detail(overlapped([reference], found)).double()
+        sure = spread(found.confidence >= found.confidence.median(), 1).expand_as(true)
+        for moments, a, b in zip(self.moments, (blocks, blocks[sure], smooth), (true, true[sure], true), strict=True):
+            moments += torch.stack([torch.ones_like(a).sum(), *(x.sum() for x in (a, b, a * a, b * b, a * b))])
+
+        level = (found.confidence.flatten() * 10).long().clamp_max(9)
+        own = detail(enhanced).double()
+        gain, wanted = smooth - own, true - own
+        for column, product in enumerate((torch.ones_like(gain), gain * wanted, gain * gain)):
+            per_cell = F.avg_pool2d(product.mean(1, keepdim=True), 4).flatten()
+            self.cells[:, column].index_add_(0, level, per_cell)
+
+    def __str__(self) -> str:
+        n, a, b, aa, bb, ab = self.moments.unbind(1)
+        correlation = (ab - a * b / n) / ((aa - a * a / n) * (bb - b * b / n)).sqrt()
+        return f"{sum(self.psnr) / len(self.psnr):11.2f}" + "".join(f"{value:12.3f}" for value in correlation)
+
+    def trust(self) -> str:
+        """A line for each tenth of confidence."""
+        count, product, energy = self.cells.unbind(1)
+        worth = product / energy.clamp_min(1e-12)
+        shares = count / count.sum()
+        return "\n".join(f"{k / 10:.1f} {shares[k]:7.3f} {worth[k]:7.3f}" for k in range(10))
+
+
+def detail(image: Tensor) -> Tensor:
+    """The null-space part: what shrinking loses."""
+    return image - OPERATOR.pinv(OPERATOR.forward(image))
+
+
+if __name__ == "__main__":
+    main()
