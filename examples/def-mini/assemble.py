@@ -19,7 +19,7 @@ pipe = DEFPipeline(
     refsr=ReferenceNetwork.from_pretrained(runs / "reference/export/refsr"),
 )
 pipe.to(dtype=torch.float16)
-pipe.save_pretrained(str(folder))
+pipe.save_pretrained(str(folder))  # small files: every clone carries them
 (folder / "made-by").mkdir(exist_ok=True)
 for number, name in enumerate(("extractor", "prior", "trunk", "reference"), start=1):
     shutil.copy(here / f"{number}-{name}.toml", folder / "made-by")
