@@ -117,7 +117,6 @@ def measure(
 
     score(REFINED, refine(joint, enhanced, [reference]))
     score("  what neighbours found spreads", refine(joint, enhanced, [reference], rounds=1))
-    score("  and luma is sharpened", refine(joint, enhanced, [reference], rounds=1, sharpening=1.5))
     score("  against the degraded and enhanced reference", refine(joint, enhanced, [key.enhanced]))
     score("  20 px", refine(joint, enhanced, [reference], patch=20))
     score("  8 px", refine(joint, enhanced, [reference], patch=8))
@@ -164,8 +163,8 @@ class Row:
 
 
 def detail(image: Tensor) -> Tensor:
-    """The null-space part: what shrinking loses."""
-    return image - OPERATOR.pinv(OPERATOR.forward(image))
+    """What shrinking and enlarging loses."""
+    return image - OPERATOR.upsample(OPERATOR.forward(image))
 
 
 if __name__ == "__main__":

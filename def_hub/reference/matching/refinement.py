@@ -27,16 +27,15 @@ def refine(
     radius: int = 4,
     patch: int = 12,
     rounds: int = 0,
-    sharpening: float = 0.0,
     memory: int = 2**24,
 ) -> Correspondence:
     """Move each match to the best place within ±`radius` HR pixels, then below a pixel.
 
     A match on the LR grid is right to four HR pixels; the high frequencies that a reference is wanted for need one.
     The `patch`×`patch` pixels around each cell of `query` [B,3,H,W] (the enhanced image) are compared with
-    `references` (each [B,3,Hr,Wr]; the sharp ones) by zero-mean normalised cross-correlation of luma, to which
-    `sharpening` times what a 9×9 mean takes away is added first; a parabola through the best correlation and its
-    neighbours gives the fraction. The correlation becomes, to the power of `TRUST`, the confidence.
+    `references` (each [B,3,Hr,Wr]; the sharp ones) by zero-mean normalised cross-correlation of luma; a parabola
+    through the best correlation and its neighbours gives the fraction. The correlation becomes, to the power of
+    `TRUST`, the confidence.
 
     Then, `rounds` times, each cell tries the displacements of its four neighbours, a pixel around each, and keeps what
     correlates better: what one cell found spreads over the surface that it lies on (the propagation of PatchMatch,
@@ -62,7 +61,7 @@ def refine(
             f"expected radius >= 1, an even patch >= {CELL} and rounds >= 0, got {radius}, {patch} and {rounds}"
         )
 
-    comparison = _Comparison(query, references, patch, radius, sharpening, memory)
+    comparison = _Comparison(query, references, patch, radius, memory)
     home = Correspondence.identity(batch, h, w, query.device).position
     reference = correspondence.reference
     position, similarity = comparison.best(reference, correspondence.position, radius)
@@ -83,14 +82,12 @@ def refine(
 class _Comparison:
     """The patches around the cells of a query against windows of the references."""
 
-    def __init__(
-        self, query: Tensor, references: Sequence[Tensor], patch: int, radius: int, sharpening: float, memory: int
-    ) -> None:
+    def __init__(self, query: Tensor, references: Sequence[Tensor], patch: int, radius: int, memory: int) -> None:
         """`radius` is the largest that `best` will be asked for."""
         self.patch, self.memory = patch, memory
         self.before = (patch - CELL) // 2  # a patch begins so many pixels above and to the left of its cell
-        self.queries = _Windows([query], patch, self.before, sharpening)
-        self.keys = _Windows(references, patch, self.before + radius, sharpening)
+        self.queries = _Windows([query], patch, self.before)
+        self.keys = _Windows(references, patch, self.before + radius)
 
     def best(self, reference: Tensor, position: Tensor, radius: int) -> tuple[Tensor, Tensor]:
         """Best place [B,2,h,w] within ±`radius` pixels of `position`, to a fraction, and the correlation [B,h,w]."""
@@ -128,15 +125,14 @@ class _Comparison:
 class _Windows:
     """Square windows of the luma of several batched images of different sizes, gathered in one call."""
 
-    def __init__(self, images: Sequence[Tensor], patch: int, margin: int, sharpening: float) -> None:
+    def __init__(self, images: Sequence[Tensor], patch: int, margin: int) -> None:
         """Windows may begin `margin` pixels outside an image; its border is repeated there."""
         planes, norms, start, row = [], [], [], []
         length = 0
         for image in images:
             # Centred, so that the variances below keep their precision.
             plane = torch.einsum("bchw,c->bhw", image.float() - 0.5, image.new_tensor(LUMA, dtype=torch.float32))
-            blurred = _box(F.pad(plane, (4,) * 4, mode="replicate"), 9)
-            plane = F.pad(plane + sharpening * (plane - blurred), (margin,) * 4, mode="replicate")
+            plane = F.pad(plane, (margin,) * 4, mode="replicate")
             energy = (_box(plane**2, patch) - _box(plane, patch) ** 2).clamp_min(0) * patch**2
             # Half a grey level of noise: without it flat patches correlate with anything.
             norm = (energy + (0.5 / 255 * patch) ** 2).rsqrt()
