@@ -8,6 +8,8 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
+    from diffusers import UNet2DModel
+
     from def_hub import DEFPipeline
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -16,17 +18,14 @@ EXAMPLES = ROOT / "examples"
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
-def make_tiny_pipe(seed: int = 0) -> "DEFPipeline":
-    """The whole pipeline from random components so small that a call takes a moment."""
-    from diffusers import DDIMScheduler, UNet2DModel
+def make_unet(inputs: int, outputs: int) -> "UNet2DModel":
+    """The smallest prior with two levels; random weights from the current seed."""
+    from diffusers import UNet2DModel
 
-    from def_hub import DEFPipeline, ReferenceNetwork
-
-    torch.manual_seed(seed)
-    unet = UNet2DModel(
+    return UNet2DModel(
         sample_size=32,
-        in_channels=6,
-        out_channels=3,
+        in_channels=inputs,
+        out_channels=outputs,
         block_out_channels=(8, 16),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "DownBlock2D"),
@@ -34,6 +33,16 @@ def make_tiny_pipe(seed: int = 0) -> "DEFPipeline":
         norm_num_groups=4,
         add_attention=False,
     )
+
+
+def make_tiny_pipe(seed: int = 0) -> "DEFPipeline":
+    """The whole pipeline from random components so small that a call takes a moment."""
+    from diffusers import DDIMScheduler
+
+    from def_hub import DEFPipeline, ReferenceNetwork
+
+    torch.manual_seed(seed)
+    unet = make_unet(6, 3)
     scheduler = DDIMScheduler(beta_start=1e-6, beta_end=1e-2, clip_sample=False)
     refsr = ReferenceNetwork(extractor="mini", features=(8, 8, 8), blocks=(1, 1, 1, 1))
     pipe = DEFPipeline(unet=unet, scheduler=scheduler, refsr=refsr)

@@ -2,32 +2,18 @@
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, UNet2DModel
+from diffusers import DDIMScheduler
 from torch import Tensor
 
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer
 from def_hub.operators import Downsample
 
+from .conftest import make_unet
 from .test_operators import picture
 
 OPERATOR = Downsample()
 SCHEDULE = DDIMScheduler(beta_start=1e-6, beta_end=1e-2, beta_schedule="linear").alphas_cumprod
-
-
-def make_unet(inputs: int, outputs: int) -> UNet2DModel:
-    torch.manual_seed(0)
-    return UNet2DModel(
-        sample_size=32,
-        in_channels=inputs,
-        out_channels=outputs,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-        norm_num_groups=4,
-        add_attention=False,
-    )
 
 
 class Oracle(Denoiser):
