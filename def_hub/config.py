@@ -42,9 +42,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Adam with warm-up and cosine decay; `average` is the decay of the averaged weights that are exported."""
+    """Adam or Muon with warm-up and cosine decay; `average` is the decay of the averaged weights that are exported."""
 
     steps: int
+    optimizer: Literal["adam", "muon"] = "adam"
     batch: int = 9
     lr: float = 1e-4
     final_lr: float = 0.02

@@ -64,7 +64,8 @@ def check_agreement(client: Client, pipe: DEFPipeline, photo: Path) -> None:
     Image.open(EXAMPLES / "street_ref1.jpg").crop((160, 120, 352, 280)).save(reference)
     slider, result, *explaining, summary = upscale(client, photo, [reference])
     generator = torch.Generator().manual_seed(4)
-    expected = np.asarray(pipe(photo, reference, preset="fast", num_inference_steps=1, generator=generator).images[0])
+    same = {"preset": "fast", "num_inference_steps": 1, "matching_image": "joint"}  # as in SETTINGS
+    expected = np.asarray(pipe(photo, reference, generator=generator, **same).images[0])
     before, after = (Image.open(path) for path in slider)
     assert np.array_equal(np.asarray(Image.open(result)), expected) and np.array_equal(np.asarray(after), expected)
     assert before.size == after.size == (128, 96)

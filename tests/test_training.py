@@ -16,6 +16,7 @@ from def_hub.config import load_config
 from def_hub.data import PairFolder, PhotoFolder, SampleStream, open_source
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.training import run
+from def_hub.training.optimizer import Muon
 
 from .test_operators import picture
 
@@ -88,9 +89,10 @@ cache = "cache"
 )
 
 
-def write(name: str, part: str, body: str, steps: int, batch: int = 4, output: str = "", lr: float = 2e-3) -> str:
-    text = f'part = "{part}"\noutput = "{output or name}"\n' + body
-    Path(f"{name}.toml").write_text(text + f"\n[optim]\nsteps = {steps}\nbatch = {batch}\nwarmup = 1\nlr = {lr}\n")
+def write(name: str, part: str, body: str, steps: int, batch: int = 4, output: str = "", **optim: object) -> str:
+    text = f'part = "{part}"\noutput = "{output or name}"\n' + body + "\n[optim]\n"
+    optim = {"steps": steps, "batch": batch, "warmup": 1, "lr": 2e-3, **optim}
+    Path(f"{name}.toml").write_text(text + "".join(f"{key} = {value!r}\n" for key, value in optim.items()))
     return f"{name}.toml"
 
 
@@ -116,9 +118,10 @@ def test_three_parts_from_data_to_a_network(workplace: Path) -> None:
     assert len(list(Path("cache").glob("*.npy"))) == 4
 
 
-def test_resume_is_bit_identical(workplace: Path) -> None:
-    run(write("whole", "prior", PRIOR, 6))
-    config = write("halves", "prior", PRIOR, 6)
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_resume_is_bit_identical(workplace: Path, optimizer: str) -> None:
+    run(write("whole", "prior", PRIOR, 6, optimizer=optimizer))
+    config = write("halves", "prior", PRIOR, 6, optimizer=optimizer)
     from def_hub.training import trainer
 
     class Killed(Exception):
@@ -153,6 +156,21 @@ def test_two_processes_equal_one(workplace: Path) -> None:
     subprocess.run(command, check=True, env=environment, cwd=workplace, timeout=300)
     one, two = weights(workplace / "one/export"), weights(workplace / "two/export")
     assert all(torch.allclose(one[k], two[k], atol=2e-6) for k in one)
+
+
+def test_muon_moves_every_direction_of_a_matrix_alike_and_leaves_vectors_to_adam() -> None:
+    generator = torch.Generator().manual_seed(0)
+    conv, plain = (torch.nn.Conv2d(6, 4, 3) for _ in range(2))
+    plain.load_state_dict(conv.state_dict())
+    before = conv.weight.detach().clone()
+    optimizers = Muon(conv.parameters(), lr=1e-2), torch.optim.Adam(plain.parameters(), lr=1e-2)
+    gradients = torch.randn(4, 6, 3, 3, generator=generator) * torch.tensor([0.03, 0.1, 0.3, 1.0]).view(4, 1, 1, 1)
+    for layer, optimizer in zip((conv, plain), optimizers, strict=True):
+        layer.weight.grad, layer.bias.grad = gradients.clone(), torch.ones(4)  # type: ignore[union-attr]
+        optimizer.step()
+    assert torch.equal(conv.bias, plain.bias)  # type: ignore[arg-type]
+    moved = torch.linalg.svdvals((conv.weight - before).detach().flatten(1)) / (1e-2 * 0.2 * 54**0.5)
+    assert 0.5 < moved.min() and moved.max() < 1.3  # though the gradients of the rows differ thirtyfold
 
 
 TRUNK = """

@@ -210,7 +210,11 @@ class ReferenceTask(nn.Module):
         return F.l1_loss(self._restore(batch), batch["image"])
 
     def _restore(self, batch: dict[str, Tensor]) -> Tensor:
+        """What the pipeline would return, before clipping: the last projection is part of what is trained for."""
         y = degrade(batch["image"])
+        return OPERATOR.project(self._network(y, batch), y)
+
+    def _network(self, y: Tensor, batch: dict[str, Tensor]) -> Tensor:
         if self.config.prior is None:
             return self.network(y, Views(OPERATOR.upsample(y), OPERATOR.pinv(y))).sr
         reference = batch["reference"]

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from def_hub.config import RunConfig
 from def_hub.data import SampleStream
+from def_hub.training.optimizer import make_optimizer
 
 
 class Task(Protocol):
@@ -53,7 +54,7 @@ class Trainer:
         idle = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.accelerator = Accelerator(kwargs_handlers=[idle])
         parameters = [p for p in task.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(parameters, lr=config.optim.lr, betas=config.optim.betas)
+        self.optimizer = make_optimizer(parameters, config.optim)
         self.average = AveragedModel(task, multi_avg_fn=get_ema_multi_avg_fn(config.optim.average))
         self.step = 0
 
@@ -116,7 +117,7 @@ class Trainer:
         tensors = {f"task.{k}": v for k, v in self.accelerator.unwrap_model(self.task).state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for number, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{number}.{k}": v for k, v in state.items()}
+            tensors |= {f"optimizer.{number}.{k}": v for k, v in state.items()}
         temporary = self._checkpoint.with_suffix(".part")
         tensors = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
         save_file(tensors, temporary, metadata={"step": str(self.step)})
@@ -125,21 +126,21 @@ class Trainer:
 
     def load(self) -> None:
         """Continue from the checkpoint in the run's folder."""
-        adam: dict[int, dict[str, Tensor]] = {}
+        states: dict[int, dict[str, Tensor]] = {}
         parts: dict[str, dict[str, Tensor]] = {"task": {}, "average": {}}
         with safe_open(self._checkpoint, framework="pt") as file:
             self.step = int(file.metadata()["step"])
             for key in file.keys():  # noqa: SIM118  (safe_open is no mapping)
                 part, name = key.split(".", 1)
-                if part == "adam":
+                if part == "optimizer":
                     number, field = name.split(".", 1)
-                    adam.setdefault(int(number), {})[field] = file.get_tensor(key)
+                    states.setdefault(int(number), {})[field] = file.get_tensor(key)
                 else:
                     parts[part][name] = file.get_tensor(key)
         self.task.load_state_dict(parts["task"])
         self.average.load_state_dict(parts["average"])
         groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": adam, "param_groups": groups})
+        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
 
     @property
     def _checkpoint(self) -> Path:

@@ -1,0 +1,66 @@
+"""The optimisers that a run file can name: Adam (the paper's) and Muon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from def_hub.config import OptimConfig
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.Adam:
+    """The optimiser of a run file for `parameters`."""
+    kind = Muon if config.optimizer == "muon" else torch.optim.Adam
+    return kind(parameters, lr=config.lr, betas=config.betas)
+
+
+class Muon(torch.optim.Adam):
+    """Adam, but weights of layers move by their orthogonalised momentum (Jordan et al. 2024, "Muon").
+
+    Every direction that a layer's weights can move in gets an equal step, so the many weak ones are learned as soon as
+    the few strong ones. The step has the size that Adam's would have (Moonshot AI 2025: 0.2·√(longest side)). Biases
+    and other vectors are Adam's. `torch.optim.Muon` takes matrices only, and computes in bfloat16, which a CPU without
+    it pays for tenfold.
+    """
+
+    momentum = 0.95
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """As `Adam.step`."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            alike: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is None or parameter.ndim < 2:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                    state["step"] = torch.zeros(())  # Adam counts, and looks for the count when a state is loaded
+                state["step"] += 1
+                state["momentum"].lerp_(parameter.grad, 1 - self.momentum)
+                ahead = parameter.grad.lerp(state["momentum"], self.momentum).flatten(1)  # Nesterov's
+                alike.setdefault((ahead.shape[0], ahead.shape[1]), []).append((parameter, ahead))
+                parameter.grad = None  # spent: nothing is left for Adam
+            for shape, entries in alike.items():
+                directions = orthogonalized(torch.stack([ahead for _, ahead in entries]))
+                for (parameter, _), direction in zip(entries, directions, strict=True):
+                    parameter.sub_(direction.view_as(parameter), alpha=group["lr"] * 0.2 * max(shape) ** 0.5)
+        super().step()
+        return loss
+
+
+def orthogonalized(matrices: Tensor) -> Tensor:
+    """`[N, a, b]` → matrices with the same singular vectors and singular values near one, by five Newton-Schulz steps
+    (coefficients: Jordan et al. 2024)."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-12)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.mT if tall else x
