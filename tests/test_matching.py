@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from def_hub.reference.matching import PAIRINGS, Correspondence, Views, match, refine
+from def_hub.reference.matching import PAIRINGS, Correspondence, Views, align, match, refine
 
 
 def texture(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -118,9 +118,9 @@ def test_refine_finds_a_shift_that_the_grid_cannot_express():
     rough = Correspondence(rough.reference, rough.position + torch.tensor([12.0, 8.0]).view(2, 1, 1), rough.confidence)
     found = refine(rough, query, [image])
     shift = found.position - Correspondence.identity(1, 16, 16).position
-    inside = shift[..., 1:-1, 1:-1]  # patches at the border see pixels that the crop of the scene repeats
+    inside = shift[..., 2:-2, 2:-2]  # patches at the border see pixels that the crop of the scene repeats
     assert (inside - torch.tensor([14.0, 9.0]).view(2, 1, 1)).abs().max() < 0.15
-    assert found.confidence[..., 1:-1, 1:-1].min() > 0.99
+    assert found.confidence[..., 2:-2, 2:-2].min() > 0.99
 
 
 def test_refine_measures_fractions_of_a_pixel():
@@ -137,13 +137,34 @@ def test_neighbours_rescue_a_match_that_is_out_of_reach():
     left, right = texture(1, 3, 64, 64, seed=1), texture(1, 3, 64, 64, seed=2)
     rough = Correspondence.identity(1, 16, 16)
     position, reference = rough.position.clone(), rough.reference.clone()
-    position[:, :, 8, 8] += 24  # far beyond the radius
+    position[:, :, 8, 8] += 24  # far beyond any reach
     reference[:, 5, 4] = 1  # the wrong picture
     wrong = Correspondence(reference, position, rough.confidence)
-    found = [refine(wrong, left, [left, right], rounds=rounds) for rounds in (0, 1)]
+    found = [align(wrong, left, [left, right], rounds=rounds) for rounds in (0, 1)]
     lost = [(f.position - rough.position).abs().amax(1)[0] > 0.5 for f in found]
     assert lost[0][8, 8] and found[0].reference[0, 5, 4] == 1
     assert not lost[1].any() and not found[1].reference.any()
+
+
+def test_align_recovers_turn_scale_and_shift_in_the_sample_and_the_reference_that_are_named():
+    scene, other = texture(2, 3, 160, 128, seed=3), texture(2, 3, 48, 48, seed=4)
+    scene = F.avg_pool2d(scene, 5, stride=1, padding=2)  # as smooth as an enhanced image
+    frame = torch.tensor([[1.12, 0.10], [-0.14, 0.93]])
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(80.0), indexing="ij")
+    x, y = 1.12 * x + 0.10 * y + 12.3, -0.14 * x + 0.93 * y + 40.6  # where the query's pixels lie in the scene
+    grid = torch.stack(((2 * x + 1) / 128 - 1, (2 * y + 1) / 160 - 1), dim=-1)
+    query = F.grid_sample(scene[1:], grid[None], align_corners=False)
+    home = Correspondence.identity(1, 16, 20).position[0]
+    true = torch.einsum("ij,jhw->ihw", frame, home) + torch.tensor([12.3, 40.6]).view(2, 1, 1)
+    rough = Correspondence(torch.ones(2, 16, 20).long(), true.round().expand(2, -1, -1, -1), torch.ones(2, 1, 16, 20))
+    found = align(rough, query.expand(2, -1, -1, -1), [other, scene])
+    inside = (1, ..., slice(4, -4), slice(4, -4))
+    assert (found.position[inside] - true[:, 4:-4, 4:-4]).norm(dim=0).quantile(0.95) < 0.1
+    assert (found.frames[inside] - frame[:, :, None, None]).abs().quantile(0.95) < 0.02
+    assert found.confidence[inside].quantile(0.05) > 0.95
+    assert found.confidence[0].mean() < 0.3  # the other sample of the scene shows something else
+    whole = align(rough, query.expand(2, -1, -1, -1), [other, scene], memory=1)  # cell by cell: the same
+    assert (whole.position - found.position).abs().max() < 0.05
 
 
 def test_refine_uses_the_reference_and_the_sample_that_are_named():
@@ -153,7 +174,7 @@ def test_refine_uses_the_reference_and_the_sample_that_are_named():
     reference = rough.reference.clone()
     reference[1] = 1
     found = refine(Correspondence(reference, rough.position, rough.confidence), query, [small, large])
-    shift = (found.position - rough.position)[..., 1:-1, 1:-1]
+    shift = (found.position - rough.position)[..., 2:-2, 2:-2]
     for b, expected in enumerate(((2.0, 1.0), (1.0, 3.0))):
         assert (shift[b] - torch.tensor(expected).view(2, 1, 1)).abs().max() < 0.15
 
@@ -196,6 +217,8 @@ def test_wrong_inputs_say_what_was_expected():
     with pytest.raises(ValueError, match="even patch"):
         refine(identity, image, [image], patch=11)
     with pytest.raises(ValueError, match="rounds >= 0"):
-        refine(identity, image, [image], rounds=-1)
+        align(identity, image, [image], rounds=-1)
+    with pytest.raises(ValueError, match=r"Correspondence.frame: expected \[1, 2, 2, 4, 4\]"):
+        Correspondence(identity.reference, identity.position, identity.confidence, torch.ones(1, 2, 4, 4))
     with pytest.raises(ValueError, match="that the correspondence names"):
         refine(Correspondence(identity.reference + 1, identity.position, identity.confidence), image, [image])

@@ -1,5 +1,7 @@
 """What must hold of the transfer of reference features to the places that matched them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -68,19 +70,22 @@ def test_warp_copies_the_block_that_each_cell_matched(stride):
             torch.testing.assert_close(cell, block, atol=1e-5, rtol=0)
 
 
-def test_overlapped_is_the_weighted_mean_of_what_the_cells_around_would_lay():
+@pytest.mark.parametrize("framed", [False, True])
+def test_overlapped_is_the_weighted_mean_of_what_the_cells_around_would_lay(framed):
     sizes = [(24, 32), (20, 12)]
     correspondence = scattered(1, 4, 5, sizes)
+    if framed:
+        correspondence = replace(correspondence, frame=random(1, 2, 2, 4, 5, seed=7))
     images = [random(1, 3, *size, seed=size[0]) for size in sizes]
     found = overlapped(images, correspondence)
     for i, j in torch.cartesian_prod(torch.arange(16), torch.arange(20)).tolist():
         total, weights = torch.zeros(3), 0.0
         for row in range(i // 4 - 1, i // 4 + 2):
             for column in range(j // 4 - 1, j // 4 + 2):
-                centre = torch.tensor([column, row]) * 4 + 1.5
-                weight = float((1 - (torch.tensor([j, i]) - centre).abs() / 6).clamp_min(0).prod())
-                r, c = min(max(row, 0), 3), min(max(column, 0), 4)  # beyond the border, as the last cell
-                x, y = (correspondence.position[0, :, r, c] + torch.tensor([j - 4 * c, i - 4 * r]) - 1.5).tolist()
+                r, c = min(max(row, 0), 3), min(max(column, 0), 4)  # beyond the border, the last cell once more
+                away = torch.tensor([j, i]) - (torch.tensor([c, r]) * 4 + 1.5)
+                weight = float((1 - away.abs() / 6).clamp_min(0).prod())
+                x, y = (correspondence.position[0, :, r, c] + correspondence.frames[0, :, :, r, c] @ away).tolist()
                 total += weight * bilinear(images[correspondence.reference[0, r, c]][0], x, y)
                 weights += weight
         torch.testing.assert_close(found[0, :, i, j], total / weights, atol=1e-4, rtol=1e-4)

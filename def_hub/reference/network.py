@@ -15,7 +15,7 @@ from torch import Tensor
 from def_hub.operators import Downsample
 from def_hub.reference.aggregation import STRIDES, Aggregator, FoldedAggregator, Texture
 from def_hub.reference.features import ExtractorName, Pyramid, make_extractor
-from def_hub.reference.matching import Correspondence, Views, match, refine
+from def_hub.reference.matching import Correspondence, Views, align, match, refine
 from def_hub.reference.transfer import DeformableTransfer, overlapped, spread
 
 
@@ -82,12 +82,12 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
 
         Args:
             y: LR image `[B, 3, h, w]`; image: its views; references: the views of each, `sharp` included.
-            matching_image, refined: see `matching.match` and `matching.refine`.
+            matching_image: see `matching.match`. refined: whether `matching.refine` and `matching.align` follow.
             strength: factor on the confidence, one or `[B, 1, 1, 1]`. With 0, as without references, they have no
                 influence.
 
         Raises:
-            ValueError: as `matching.match` and `matching.refine` do.
+            ValueError: as `matching.match`, `refine` and `align` do.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not references):
             alone = self._base(y, image.enhanced) + self.aggregator(y, image.enhanced, None)
@@ -101,7 +101,9 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         extract = _Memo(self.feature_extractor)
         found = match(seen, keys, extract, matching_image)  # eq. 10-12
         if refined:
-            found = refine(found, seen.enhanced, sharp)
+            # like with like: the correlation then measures the match, not what the estimate lacks
+            treated = [key.enhanced for key in keys]
+            found = align(refine(found, seen.enhanced, treated), seen.enhanced, treated)
         found = replace(found, confidence=found.confidence * strength)
         texture = self._transfer(extract(seen.enhanced), [extract(s) for s in sharp], sharp, found)  # eq. 13
         sr = self._base(y, image.enhanced) + self.aggregator(y, image.enhanced, texture)  # eq. 7

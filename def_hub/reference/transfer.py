@@ -46,7 +46,7 @@ def warp(features: Sequence[Tensor], correspondence: Correspondence, stride: int
     stride 1. Raises ValueError when features or stride do not fit the correspondence.
     """
     _check(features, correspondence, stride)
-    return sample(features, *_places(correspondence, stride))
+    return sample(features, *_places(correspondence, stride)[:3])
 
 
 def spread(cells: Tensor, stride: int) -> Tensor:
@@ -56,29 +56,19 @@ def spread(cells: Tensor, stride: int) -> Tensor:
 
 
 def overlapped(images: Sequence[Tensor], correspondence: Correspondence) -> Tensor:
-    """Transfer of pixels, each predicted by its own cell and the eight around it. [B,C,H,W].
+    """Transfer of pixels, each predicted by its own cell and the eight around it, in their frames. [B,C,H,W].
 
     Where a cell looks is right for its neighbourhood too, or wrong for reasons of its own: the mean of nine
     predictions, weighted by a triangle over 12×12 pixels, has nearly one and a half times the correlation with the
     true detail that one has (examples/matching_table.py). Arguments and errors as `warp`, at stride 1.
     """
     _check(images, correspondence, 1)
-    batch, height, width = correspondence.reference.shape
-    home = Correspondence.identity(batch, height, width, correspondence.position.device).position
-    moved = F.pad(correspondence.position - home, (1, 1, 1, 1), mode="replicate")
-    reference = F.pad(correspondence.reference[:, None].float(), (1, 1, 1, 1), mode="replicate")[:, 0].long()
-    total, weights = torch.zeros((), device=home.device), torch.zeros((), device=home.device)
-    within = torch.arange(CELL, device=home.device) - (CELL - 1) / 2  # of a pixel, from the centre of its cell
-    for row in range(3):
-        for column in range(3):
-            neighbour = Correspondence(
-                reference[:, row : row + height, column : column + width],
-                home + moved[:, :, row : row + height, column : column + width],
-                correspondence.confidence,
-            )
-            vertical, horizontal = (1 - (within - CELL * (n - 1)).abs() / (1.5 * CELL) for n in (row, column))
-            weight = torch.outer(vertical, horizontal).repeat(height, width)
-            total = total + warp(images, neighbour, stride=1) * weight
+    total, weights = torch.zeros((), device=images[0].device), torch.zeros((), device=images[0].device)
+    for row in (-1, 0, 1):
+        for column in (-1, 0, 1):
+            reference, x, y, dx, dy = _places(correspondence, 1, row, column)
+            weight = torch.outer(1 - dy.abs() / (1.5 * CELL), 1 - dx.abs() / (1.5 * CELL))
+            total = total + sample(images, reference, x, y) * weight
             weights = weights + weight
     return total / weights
 
@@ -113,7 +103,7 @@ class DeformableTransfer(nn.Module):
         correspondence.
         """
         _check(features, correspondence, stride)
-        reference, x, y = _places(correspondence, stride)
+        reference, x, y, *_ = _places(correspondence, stride)
         expected = (len(reference), self.offsets.in_channels - features[0].shape[1], *reference.shape[1:])
         if guide.shape != expected:
             raise ValueError(f"guide: expected {list(expected)} at stride {stride}, got {list(guide.shape)}")
@@ -145,19 +135,35 @@ def _check(features: Sequence[Tensor], correspondence: Correspondence, stride: i
         raise ValueError(f"features: expected those of the {named} references that are named, got {len(features)}")
 
 
-def _places(correspondence: Correspondence, stride: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each pixel of a level, the reference [B,Hl,Wl] and the place x, y [B,Hl,Wl] in pixels of its
-    level."""
-    reference = spread(correspondence.reference, stride)
-    position = spread(correspondence.position, stride)
-    # Where a pixel's centre lies within its cell, in HR pixels from the centre of the cell.
-    per_cell = CELL // stride
-    within = (torch.arange(per_cell, device=position.device) + 0.5) * stride - CELL / 2
-    height, width = reference.shape[1:]
+def _places(
+    correspondence: Correspondence, stride: int, row: int = 0, column: int = 0
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """For each pixel of a level, the reference [B,Hl,Wl] and the place x, y [B,Hl,Wl] in pixels of its level, as its
+    cell has it, or the cell `row`, `column` further where there is one; and how far the pixels lie from the centre of
+    that cell, dx [Wl] and dy [Hl], in HR pixels."""
+    h, w = correspondence.reference.shape[1:]
+    device = correspondence.position.device
     centre = (stride - 1) / 2  # of pixel 0 of the level, in HR pixels
-    x = (position[:, 0] + within.repeat(width // per_cell) - centre) / stride
-    y = (position[:, 1] + within.repeat(height // per_cell)[:, None] - centre) / stride
-    return reference, x, y
+
+    def along(cells: int, shift: int) -> tuple[Tensor, Tensor]:
+        index = (torch.arange(cells, device=device) + shift).clamp(0, cells - 1)
+        index = index.repeat_interleave(CELL // stride)
+        home = torch.arange(len(index), device=device) * stride + centre
+        return index, home - (index * CELL + (CELL - 1) / 2)
+
+    rows, dy = along(h, row)
+    columns, dx = along(w, column)
+
+    def of(cells: Tensor) -> Tensor:
+        return cells.index_select(-2, rows).index_select(-1, columns)
+
+    x, y = of(correspondence.position).unbind(1)
+    if correspondence.frame is None:
+        x, y = x + dx, y + dy[:, None]
+    else:
+        (xx, xy), (yx, yy) = (line.unbind(1) for line in of(correspondence.frame).unbind(1))
+        x, y = x + xx * dx + xy * dy[:, None], y + yx * dx + yy * dy[:, None]
+    return of(correspondence.reference), (x - centre) / stride, (y - centre) / stride, dx, dy
 
 
 def _bilinear(features: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -49,6 +49,8 @@ class Correspondence:
     reference   [B,h,w] long: which of the references
     position    [B,2,h,w] float: (x, y) of the centre of the cell's 4×4 block, in HR pixels of that reference
     confidence  [B,1,h,w] float in [0,1]
+    frame       [B,2,2,h,w] float: what lies d HR pixels from the centre of the cell lies frame @ d from `position`;
+                None where every cell moves as a whole
 
     Pixel centres lie at integers: cell (i, j) of an identical reference has the position (4j+1.5, 4i+1.5).
     """
@@ -56,6 +58,7 @@ class Correspondence:
     reference: Tensor
     position: Tensor
     confidence: Tensor
+    frame: Tensor | None = None
 
     def __post_init__(self) -> None:
         batch, *grid = self.reference.shape
@@ -65,6 +68,18 @@ class Correspondence:
             expected, came = [batch, channels, *grid], list(getattr(self, name).shape)
             if came != expected:
                 raise ValueError(f"Correspondence.{name}: expected {expected} like the others, got {came}")
+        if self.frame is not None and list(self.frame.shape) != [batch, 2, 2, *grid]:
+            raise ValueError(
+                f"Correspondence.frame: expected {[batch, 2, 2, *grid]} like the others, got {list(self.frame.shape)}"
+            )
+
+    @property
+    def frames(self) -> Tensor:
+        """`frame`, or identities."""
+        if self.frame is not None:
+            return self.frame
+        batch, h, w = self.reference.shape
+        return torch.eye(2, device=self.position.device)[None, :, :, None, None].expand(batch, 2, 2, h, w)
 
     @staticmethod
     def identity(batch: int, height: int, width: int, device: torch.device | str = "cpu") -> Correspondence:

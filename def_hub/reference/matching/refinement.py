@@ -1,4 +1,4 @@
-"""Local search at HR-pixel precision around each match, and among what the neighbours found."""
+"""Local search at HR-pixel precision around each match."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ TRUST = 3
 """A correlation to this power is about the share of a match's detail that is worth taking
 (examples/matching_table.py).
 """
-NEIGHBOURS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 
 @torch.no_grad()
@@ -25,26 +24,35 @@ def refine(
     references: Sequence[Tensor],
     *,
     radius: int = 4,
-    patch: int = 12,
-    rounds: int = 0,
+    patch: int = 16,
     memory: int = 2**24,
 ) -> Correspondence:
     """Move each match to the best place within ±`radius` HR pixels, then below a pixel.
 
     A match on the LR grid is right to four HR pixels; the high frequencies that a reference is wanted for need one.
     The `patch`×`patch` pixels around each cell of `query` [B,3,H,W] (the enhanced image) are compared with
-    `references` (each [B,3,Hr,Wr]; the sharp ones) by zero-mean normalised cross-correlation of luma; a parabola
+    `references` (each [B,3,Hr,Wr]) by zero-mean normalised cross-correlation of luma; a parabola
     through the best correlation and its neighbours gives the fraction. The correlation becomes, to the power of
     `TRUST`, the confidence.
 
-    Then, `rounds` times, each cell tries the displacements of its four neighbours, a pixel around each, and keeps what
-    correlates better: what one cell found spreads over the surface that it lies on (the propagation of PatchMatch,
-    Barnes et al. 2009).
-
     Not in the paper, which leaves all this to the learned offsets. `memory` bounds the working storage in bytes, beside
     two planes per image. Raises ValueError when query or references do not fit the correspondence, or for an
-    impossible `radius`, `patch` or `rounds`.
+    impossible `radius` or `patch`.
     """
+    check_images(correspondence, query, references)
+    if radius < 1 or patch < CELL or patch % 2:
+        raise ValueError(f"expected radius >= 1 and an even patch >= {CELL}, got {radius} and {patch}")
+
+    comparison = _Comparison(query, references, patch, radius, memory)
+    reference = correspondence.reference
+    position, _ = comparison.best(reference, correspondence.position, radius)
+    # Once more, so that each place has both its neighbours and with them its fraction.
+    position, similarity = comparison.best(reference, position, 1)
+    return Correspondence(reference, position, similarity.clamp(0, 1).pow(TRUST)[:, None])
+
+
+def check_images(correspondence: Correspondence, query: Tensor, references: Sequence[Tensor]) -> None:
+    """Raise ValueError where the pictures do not fit the cells, or a reference is named that is not there."""
     batch, h, w = correspondence.reference.shape
     if query.shape != (batch, 3, CELL * h, CELL * w):
         raise ValueError(f"query: expected {[batch, 3, CELL * h, CELL * w]} for these cells, got {list(query.shape)}")
@@ -56,27 +64,6 @@ def refine(
     named = int(correspondence.reference.max()) + 1
     if named > len(references):
         raise ValueError(f"references: expected the {named} that the correspondence names, got {len(references)}")
-    if radius < 1 or patch < CELL or patch % 2 or rounds < 0:
-        raise ValueError(
-            f"expected radius >= 1, an even patch >= {CELL} and rounds >= 0, got {radius}, {patch} and {rounds}"
-        )
-
-    comparison = _Comparison(query, references, patch, radius, memory)
-    home = Correspondence.identity(batch, h, w, query.device).position
-    reference = correspondence.reference
-    position, similarity = comparison.best(reference, correspondence.position, radius)
-    for _ in range(rounds):
-        for shift in NEIGHBOURS:
-            # Beyond the border it is the far side's displacement: one more guess, which costs nothing if wrong.
-            named_there = reference.roll(shift, (1, 2))
-            there, value = comparison.best(named_there, home + (position - home).roll(shift, (2, 3)), 1)
-            better = value > similarity
-            reference = torch.where(better, named_there, reference)
-            position = torch.where(better[:, None], there, position)
-            similarity = torch.where(better, value, similarity)
-    # Once more, so that each place has both its neighbours and with them its fraction.
-    position, similarity = comparison.best(reference, position, 1)
-    return Correspondence(reference, position, similarity.clamp(0, 1).pow(TRUST)[:, None])
 
 
 class _Comparison:

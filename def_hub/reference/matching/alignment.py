@@ -1,0 +1,194 @@
+"""Each match turned, scaled and shifted until the surroundings of the cell agree with those of its match."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from def_hub.reference.matching.correspondence import CELL, Correspondence
+from def_hub.reference.matching.refinement import LUMA, TRUST, check_images
+
+NEIGHBOURS = ((0, 1), (1, 0), (0, -1), (-1, 0), (0, 3), (3, 0), (0, -3), (-3, 0))
+REACH, TURN = 2.0, 0.35
+"""How far a match may move, in HR pixels, and any entry of its frame from the identity's."""
+
+
+@torch.no_grad()
+def align(
+    correspondence: Correspondence,
+    query: Tensor,
+    references: Sequence[Tensor],
+    *,
+    patch: int = 28,
+    step: int = 4,
+    iterations: int = 2,
+    rounds: int = 1,
+    memory: int = 2**26,
+) -> Correspondence:
+    """Give each match the affine frame, and the fraction of a pixel, that make its surroundings agree best.
+
+    Another view shows a place larger, turned or slanted: what surrounds a match then lies elsewhere than what surrounds
+    its cell. `iterations` of Lucas and Kanade's method (1981; six parameters per cell) maximise the zero-mean
+    normalised correlation between luma of `query` [B,3,H,W] and of `references` (each [B,3,Hr,Wr]), both sampled every
+    `step` pixels of a `patch`×`patch` window around the cell. Then, `rounds` times, every cell tries what its
+    neighbours found, carried on to its own place (the propagation of PatchMatch, Barnes et al. 2009), and aligns the
+    best once more. The correlation becomes, to the power of `TRUST`, the confidence.
+
+    Like goes with like: `query` is the enhanced image and `references` are degraded and enhanced in the same way, so
+    that the correlation measures the match and not what the enhancer could not restore (examples/matching_table.py).
+
+    Not in the paper, which leaves all this to the learned offsets. `memory` bounds the working storage in bytes, beside
+    three planes per reference. Raises ValueError when query or references do not fit the correspondence, or for
+    settings below one.
+    """
+    check_images(correspondence, query, references)
+    if patch < CELL or step < 1 or iterations < 1 or rounds < 0:
+        raise ValueError(
+            f"expected patch >= {CELL}, step and iterations >= 1 and rounds >= 0, got {patch}, {step}, {iterations} "
+            f"and {rounds}"
+        )
+    windows = _Windows(query, references, patch, step, memory)
+    batch, h, w = correspondence.reference.shape
+    reference = correspondence.reference
+    state = _place(correspondence)  # [B,h,w,6]
+    state, similarity = windows.aligned(reference, state, iterations)
+    for _ in range(rounds):
+        for rows, columns in NEIGHBOURS:
+            # Beyond the border it is the far side's: one more guess, which costs nothing if wrong.
+            named, guess = (t.roll((rows, columns), (1, 2)) for t in (reference, state))
+            guess = windows.inside(named, _carried(guess, CELL * columns, CELL * rows))
+            value = windows.similarity(named, guess)
+            better = value > similarity
+            reference, similarity = torch.where(better, named, reference), torch.where(better, value, similarity)
+            state = torch.where(better[..., None], guess, state)
+        state, similarity = windows.aligned(reference, state, max(iterations - 1, 1))
+    return Correspondence(
+        reference,
+        state[..., :2].movedim(-1, 1).contiguous(),
+        similarity.clamp(0, 1).pow(TRUST)[:, None],
+        state[..., 2:].movedim(-1, 1).reshape(batch, 2, 2, h, w),
+    )
+
+
+def _place(correspondence: Correspondence) -> Tensor:
+    """[B,h,w,6]: x, y, and the frame row by row."""
+    frame = correspondence.frames.flatten(1, 2)
+    return torch.cat((correspondence.position, frame), dim=1).movedim(1, -1)
+
+
+def _carried(place: Tensor, x: float, y: float) -> Tensor:
+    """Where the surroundings of `place` put what lies (x, y) HR pixels from its cell; the frame stays."""
+    there = place[..., :2] + place[..., 2::2] * x + place[..., 3::2] * y
+    return torch.cat((there, place[..., 2:]), dim=-1)
+
+
+class _Windows:
+    """The surroundings of the cells of a query, and of places in the references, as rows of samples."""
+
+    def __init__(self, query: Tensor, references: Sequence[Tensor], patch: int, step: int, memory: int) -> None:
+        self.query = _luma(query)
+        self.keys = [_with_gradient(_luma(image)) for image in references]
+        self.limit = query.new_tensor([(k.shape[3], k.shape[2]) for k in self.keys]) - (CELL + 1) / 2
+        offset = torch.arange(0, patch, step, device=query.device) - (patch - step) / 2
+        self.y, self.x = (t.flatten() for t in torch.meshgrid(offset, offset, indexing="ij"))
+        self.chunk = max(1, memory // (4 * 20 * len(self.x)))  # about twenty numbers live per sample
+
+    def inside(self, reference: Tensor, place: Tensor) -> Tensor:
+        """`place` [...,6], moved so that its cell lies in the named reference [...]."""
+        low = (CELL - 1) / 2
+        return torch.cat((place[..., :2].clamp_min(low).minimum(self.limit[reference]), place[..., 2:]), dim=-1)
+
+    def similarity(self, reference: Tensor, place: Tensor) -> Tensor:
+        """[B,h,w] correlation at `place` [B,h,w,6] of the named references."""
+        result = torch.empty(reference.shape, device=place.device)
+        for cells, _, plane, query in self._parts(reference):
+            result[cells] = (query * _normalised(self._at(plane[:, :1], place[cells])[0])[0]).sum(-1)
+        return result
+
+    def aligned(self, reference: Tensor, place: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+        """The best places met on the way, and the correlation [B,h,w] there."""
+        place, result = place.clone(), torch.empty(reference.shape, device=place.device)
+        for cells, number, plane, query in self._parts(reference):
+            place[cells], result[cells] = self._descend(plane, self.limit[number], query, place[cells], iterations)
+        return place, result
+
+    def _parts(self, reference: Tensor) -> Iterator[tuple[tuple[Tensor, ...], int, Tensor, Tensor]]:
+        """All cells, a bounded number of one sample and one reference at a time: their indices, the number
+        of the reference, its planes [1,3,Hr,Wr], and what surrounds them in the query, normalised, [n,s]."""
+        for b in range(len(reference)):
+            for number, plane in enumerate(self.keys):
+                found = (reference[b] == number).nonzero()
+                for part in found.split(self.chunk):
+                    rows, columns = part.unbind(1)
+                    home = torch.stack((columns, rows), dim=1) * float(CELL) + (CELL - 1) / 2
+                    place = torch.cat((home, home.new_tensor((1.0, 0.0, 0.0, 1.0)).expand(len(home), 4)), dim=1)
+                    query = _normalised(self._at(self.query[b : b + 1], place)[0])[0]
+                    yield (torch.full_like(rows, b), rows, columns), number, plane[b : b + 1], query
+
+    def _at(self, plane: Tensor, place: Tensor) -> Tensor:
+        """[C,n,s] of a plane [1,C,H,W] at `place` [n,6]."""
+        x, y = (
+            place[:, i, None] + place[:, 2 + 2 * i, None] * self.x + place[:, 3 + 2 * i, None] * self.y for i in (0, 1)
+        )
+        height, width = plane.shape[2:]
+        grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)[None]
+        return F.grid_sample(plane, grid, padding_mode="border", align_corners=False)[0]
+
+    def _descend(
+        self, plane: Tensor, limit: Tensor, query: Tensor, start: Tensor, iterations: int
+    ) -> tuple[Tensor, Tensor]:
+        """Gauss-Newton from `start` [n,6]; the best place met, and the correlation [n] there."""
+        # The place may not run away from where it was, nor out of its reference, nor the frame from the identity.
+        frame = start.new_tensor((1.0, 0.0, 0.0, 1.0)).expand(len(start), 4)
+        low = torch.cat(((start[:, :2] - REACH).clamp_min((CELL - 1) / 2), frame - TURN), dim=1)
+        high = torch.cat(((start[:, :2] + REACH).minimum(limit), frame + TURN), dim=1)
+        best, most, place = start, start.new_full(start.shape[:1], -torch.inf), start
+        for iteration in range(iterations + 1):
+            samples, dx, dy = self._at(plane, place)
+            key, norm = _normalised(samples)
+            similarity = (query * key).sum(-1)
+            better = similarity > most
+            best, most = torch.where(better[:, None], place, best), torch.where(better, similarity, most)
+            if iteration < iterations:
+                slopes = torch.stack((dx, dy, dx * self.x, dx * self.y, dy * self.x, dy * self.y)) / norm  # [6,n,s]
+                # What normalisation takes away cannot be reached by moving.
+                slopes = slopes - slopes.mean(-1, keepdim=True)
+                slopes = slopes - key * (key * slopes).sum(-1, keepdim=True)
+                place = place + _gauss_newton(slopes.movedim(1, 0), query - key, float(self.x.max()))
+                place = place.maximum(low).minimum(high)
+        return best, most
+
+
+def _gauss_newton(slopes: Tensor, rest: Tensor, radius: float) -> Tensor:
+    """The step [n,6] that explains `rest` [n,s] best by `slopes` [n,6,s], damped where they say little."""
+    square = slopes @ slopes.mT
+    slope = (slopes @ rest[..., None])[..., 0]
+    steepness = square[:, :2, :2].diagonal(dim1=1, dim2=2).mean(1)
+    # A frame that moves the window's border by a pixel is as large a change as a shift by one.
+    damping = square.new_tensor((0.0, 0.0, *4 * (0.02 * radius**2,))) + 1e-3
+    step = torch.linalg.solve(square + torch.diag_embed(damping * steepness[:, None] + 1e-6), slope)
+    return torch.cat((step[:, :2].clamp(-1, 1), step[:, 2:]), dim=1)
+
+
+def _luma(image: Tensor) -> Tensor:
+    return torch.einsum("bchw,c->bhw", image.float(), image.new_tensor(LUMA, dtype=torch.float32))[:, None]
+
+
+def _with_gradient(plane: Tensor) -> Tensor:
+    """[B,1,H,W] → [B,3,H,W]: the plane, and its slopes along x and y."""
+    padded = F.pad(plane, (1, 1, 1, 1), mode="replicate")
+    dx = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2
+    dy = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2
+    return torch.cat((plane, dx, dy), dim=1)
+
+
+def _normalised(samples: Tensor) -> tuple[Tensor, Tensor]:
+    """[n,s] with mean 0 and norm 1, and the norms [n,1] it was divided by."""
+    samples = samples - samples.mean(-1, keepdim=True)
+    # Half a grey level of noise: without it flat windows correlate with anything.
+    noise = (0.5 / 255) ** 2 * samples.shape[-1]
+    norm = (samples.square().sum(-1, keepdim=True) + noise).sqrt()
+    return samples / norm, norm
