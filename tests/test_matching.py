@@ -64,6 +64,30 @@ def test_agrees_with_a_slow_double_loop(matching_image, memory):
     torch.testing.assert_close(found.confidence.flatten(), (score / len(PAIRINGS[matching_image])).clamp(0, 1))
 
 
+@pytest.mark.parametrize("memory", [2**26, 2**12])
+@pytest.mark.parametrize("matching_image", ["enhanced", "joint"])
+def test_searching_some_cells_finds_for_them_what_searching_all_does(matching_image, memory):
+    query = views(1, 2, 3, 32, 40)
+    keys = [views(2, 2, 3, 24, 36), views(3, 2, 3, 12, 44), views(4, 2, 3, 4, 4)]
+    full = match(query, keys, extract, matching_image)
+    some = match(query, keys, extract, matching_image, every=3, memory=memory)
+    h, w = full.reference.shape[1:]
+    rows, columns = torch.arange(1, h, 3), torch.arange(1, w, 3)
+    for name in ("reference", "position", "confidence"):
+        wanted, found = (getattr(f, name)[..., rows, :][..., columns] for f in (full, some))
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+    # the others move with the nearest searched cell, and stay inside
+    home = Correspondence.identity(1, h, w).position
+    moved = (some.position - home)[:, :, 3:6, 3:6]
+    inside = torch.tensor([(k.bicubic.shape[3], k.bicubic.shape[2]) for k in keys])[some.reference].movedim(-1, 1)
+    assert (some.position >= 1.5).all() and (some.position <= inside - 2.5).all()
+    assert ((moved == moved[:, :, 1:2, 1:2]).all(1) | on_the_border(some, inside)[:, 3:6, 3:6]).all()
+
+
+def on_the_border(found, size):
+    return ((found.position == 1.5) | (found.position == size - 2.5)).any(1)
+
+
 def test_every_sample_of_a_batch_is_searched_alone():
     query, key = views(1, 3, 3, 16, 20), views(2, 3, 3, 12, 24)
     together = match(query, [key], extract)

@@ -18,6 +18,9 @@ from def_hub.reference.features import ExtractorName, Pyramid, make_extractor
 from def_hub.reference.matching import Correspondence, Views, align, match, refine
 from def_hub.reference.transfer import DeformableTransfer, overlapped, spread
 
+EVERY = 4
+"""Of the cells along a side, one in so many is searched for where alignment follows; the others learn from it."""
+
 
 @dataclass(frozen=True)
 class ReferenceOutput:
@@ -99,7 +102,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             seen = Views(image.bicubic, alone.clamp(0, 1))
             keys = [self._estimated(r) for r in references]
         extract = _Memo(self.feature_extractor)
-        found = match(seen, keys, extract, matching_image)  # eq. 10-12
+        found = match(seen, keys, extract, matching_image, every=EVERY if refined else 1)  # eq. 10-12
         if refined:
             # like with like: the correlation then measures the match, not what the estimate lacks
             treated = [key.enhanced for key in keys]

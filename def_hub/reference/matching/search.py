@@ -1,4 +1,4 @@
-"""Exhaustive search on the grid of the LR image (eq. 10-12), with bounded memory.
+"""Search on the grid of the LR image (eq. 10-12), with bounded memory.
 
 `h w` is the LR grid of the input (one cell = 4×4 HR pixels), `hr wr` that of a reference.
 """
@@ -29,7 +29,8 @@ def match(
     extractor: Callable[[Tensor], Sequence[Tensor]],
     matching_image: str = "joint",
     *,
-    memory: int = 2**26,
+    every: int = 1,
+    memory: int = 2**24,
 ) -> Correspondence:
     """Best match of every cell among all cells of all references (eq. 10-12).
 
@@ -37,14 +38,20 @@ def match(
     added over the pairs of views that `matching_image` names in `PAIRINGS`; the confidence is its mean over
     those pairs. References may differ in size: the keys are the union of their cells.
 
+    With `every` above one, only every so many-th cell along both sides is searched for, and its surroundings move with
+    it: enough of a start for `align`, whose neighbours teach each other, at a fraction of the cost
+    (examples/matching_table.py).
+
     `memory` bounds the working storage in bytes; only where three rows of cells of the query against three of
     a reference need more is it exceeded. Raises ValueError for an unknown `matching_image`, no reference, a
-    missing view, or batches that differ.
+    missing view, batches that differ, or `every` below one.
     """
     if matching_image not in PAIRINGS:
         raise ValueError(f"matching_image: expected one of {sorted(PAIRINGS)}, got {matching_image!r}")
     if not keys:
         raise ValueError("keys: expected at least one reference, got none")
+    if every < 1:
+        raise ValueError(f"every: expected at least 1, got {every}")
     pairing = PAIRINGS[matching_image]
     for number, key in enumerate(keys):
         if key.bicubic.shape[0] != query.bicubic.shape[0]:
@@ -60,7 +67,9 @@ def match(
 
     seen = {name: patches(query, name) for name, _ in pairing}  # each view of the query once
     queries = [seen[name] for name, _ in pairing]
-    score = torch.full_like(queries[0].scale, -torch.inf)  # [B,h,w]
+    h, w = queries[0].scale.shape[1:]
+    rows, columns = (torch.arange(every // 2, max(n, every // 2 + 1), every).clamp_max(n - 1) for n in (h, w))
+    score = torch.full_like(queries[0].scale[:, rows][..., columns], -torch.inf)  # [B, searched rows, and columns]
     index = torch.zeros_like(score, dtype=torch.long)
     reference = torch.zeros_like(index)
     width = torch.ones_like(index)
@@ -68,14 +77,27 @@ def match(
         looked_at = [patches(key, name) for _, name in pairing]
         # Sample by sample: one is work enough for a matrix product, and storage does not grow with the batch.
         for b in range(len(score)):
-            found, where = _search([q.sample(b) for q in queries], [k.sample(b) for k in looked_at], memory)
+            ours, theirs = [q.sample(b) for q in queries], [k.sample(b) for k in looked_at]
+            if every == 1:
+                found, where = _search_all(ours, theirs, memory)
+            else:
+                found, where = _search_some(ours, theirs, rows, columns, memory)
             better = found > score[b]
             score[b] = torch.where(better, found, score[b])
             index[b] = torch.where(better, where, index[b])
             reference[b].masked_fill_(better, number)
             width[b].masked_fill_(better, looked_at[0].width)
 
-    cell = torch.stack((index % width, index // width), dim=1)  # [B,2,h,w]
+    cell = torch.stack((index % width, index // width), dim=1)  # [B,2,...]
+    # Every cell moves as the searched one next to it does, but not out of its reference.
+    down, right = ((torch.arange(n) // every).clamp_max(len(searched) - 1) for n, searched in ((h, rows), (w, columns)))
+    device = cell.device
+    away = torch.stack(
+        torch.meshgrid(torch.arange(w) - columns[right], torch.arange(h) - rows[down], indexing="xy")
+    ).to(device)
+    reference, cell, score = (t[..., down, :][..., right] for t in (reference, cell, score))
+    last = torch.tensor([(k.bicubic.shape[3] // CELL - 1, k.bicubic.shape[2] // CELL - 1) for k in keys], device=device)
+    cell = (cell + away).clamp_min(0).minimum(last[reference].movedim(-1, 1))
     return Correspondence(
         reference=reference,
         position=cell * float(CELL) + (CELL - 1) / 2,
@@ -116,12 +138,21 @@ class _Patches:
         step = self.width + 1
         return self.features[..., start * step : (stop + 2) * step + 1]
 
+    def at(self, index: Tensor) -> Tensor:
+        """The normalised patches of one sample's cells `index` [n] (flat), [9C,n]."""
+        step = self.width + 1
+        # The patch of a cell begins one row and one column before it, which is where the cell would lie unpadded.
+        first = index // self.width * step + index % self.width
+        shifts = torch.tensor([row * step + column for row in range(3) for column in range(3)], device=index.device)
+        found = self.features.index_select(-1, (shifts[:, None] + first).flatten())
+        return found.view(-1, len(index)) * self.scale.flatten()[index]
+
     def scales(self, start: int, stop: int) -> Tensor:
         """`scale` of those rows, flat, with zeros for the patches that straddle two rows of the picture."""
         return F.pad(self.scale[..., start:stop, :], (0, 1)).flatten(-2)[..., :-1]
 
 
-def _search(queries: Sequence[_Patches], keys: Sequence[_Patches], memory: int) -> tuple[Tensor, Tensor]:
+def _search_all(queries: Sequence[_Patches], keys: Sequence[_Patches], memory: int) -> tuple[Tensor, Tensor]:
     """Largest sum of cosines of each query patch over all key patches, and the flat index of that key: both
     [h,w].
 
@@ -165,6 +196,29 @@ def _search(queries: Sequence[_Patches], keys: Sequence[_Patches], memory: int) 
             best[top:bottom] = torch.where(better, value, best[top:bottom])
             index[top:bottom] = torch.where(better, (start + y) * wr + x, index[top:bottom])
     return best, index
+
+
+def _search_some(
+    queries: Sequence[_Patches], keys: Sequence[_Patches], rows: Tensor, columns: Tensor, memory: int
+) -> tuple[Tensor, Tensor]:
+    """The same for the cells in `rows` and `columns` of the query: both [rows,columns]. So few patches are unfolded,
+    and all views are one matrix product."""
+    device = queries[0].scale.device
+    chosen = (rows[:, None] * queries[0].width + columns).flatten().to(device)
+    all_keys = torch.arange(keys[0].scale.numel(), device=device)
+    length = sum(9 * q.features.shape[0] for q in queries)
+    step = max(64, int((memory / 4 + length**2) ** 0.5) - length)  # of either: two sides of patches and their product
+    best = torch.full(chosen.shape, -torch.inf, device=device)
+    index = torch.zeros_like(chosen)
+    for start, stop in _spans(len(chosen), step):
+        ours = torch.cat([q.at(chosen[start:stop]) for q in queries]).T.contiguous()
+        for first, last in _spans(len(all_keys), step):
+            theirs = torch.cat([k.at(all_keys[first:last]) for k in keys])
+            value, where = (ours @ theirs).max(1)
+            better = value > best[start:stop]
+            best[start:stop] = torch.where(better, value, best[start:stop])
+            index[start:stop] = torch.where(better, first + where, index[start:stop])
+    return best.view(len(rows), -1), index.view(len(rows), -1)
 
 
 def _block(h: int, w: int, hr: int, wr: int, numbers: int) -> tuple[int, int]:
