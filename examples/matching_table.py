@@ -26,11 +26,13 @@ from def_hub import DEFPipeline
 from def_hub.images import list_pictures, to_tensor
 from def_hub.operators import Downsample
 from def_hub.reference.features import FeatureExtractor, VGG19Features
-from def_hub.reference.matching import Correspondence, Views, match, refine
+from def_hub.reference.matching import Correspondence, Views, align, match, refine
+from def_hub.reference.network import EVERY
 from def_hub.reference.transfer import overlapped, spread, warp
 
 OPERATOR = Downsample()
 REFINED = "joint, refined: enhanced, reference, 12 px"
+ALIGNED = "one cell in 16 searched, 16 px, aligned (as shipped)"
 Enhancer = Callable[[Tensor], Tensor]
 
 
@@ -64,8 +66,8 @@ def main() -> None:
     print(f"{'':52} warped PSNR  correlation  surer half  overlapped")
     for name, row in rows.items():
         print(f"{name:52} {row}")
-    print("\nconfidence after refinement, share of the cells, how far to trust their detail")
-    print(rows[REFINED].trust())
+    print("\nconfidence after alignment, share of the cells, how far to trust their detail")
+    print(rows[ALIGNED].trust())
 
 
 def pairs(folder: Path, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -115,14 +117,28 @@ def measure(
     score("joint: sum of three", joint)
     score("truth × reference (oracle)", one_to_sharp(Views(truth, truth), [key]))
 
-    score(REFINED, refine(joint, enhanced, [reference]))
-    score("  what neighbours found spreads", refine(joint, enhanced, [reference], rounds=1))
-    score("  against the degraded and enhanced reference", refine(joint, enhanced, [key.enhanced]))
-    score("  20 px", refine(joint, enhanced, [reference], patch=20))
-    score("  8 px", refine(joint, enhanced, [reference], patch=8))
-    score("  truth instead of the enhanced image (oracle)", refine(joint, truth, [reference]))
-    score("TTSR's index, refined: enhanced, reference, 12 px", refine(ttsr, enhanced, [reference]))
-    score("TTSR's index, refined: bicubic, down-up reference", refine(ttsr, bicubic, [key.bicubic]))
+    by = partial(refine, query=enhanced, patch=12)
+    score(REFINED, by(joint, references=[reference]))
+    score("  against the degraded and enhanced reference", by(joint, references=[key.enhanced]))
+    score("  the same, 16 px", by(joint, references=[key.enhanced], patch=16))
+    score("  20 px", by(joint, references=[reference], patch=20))
+    score("  8 px", by(joint, references=[reference], patch=8))
+    score("  truth instead of the enhanced image (oracle)", by(joint, query=truth, references=[reference]))
+    score("TTSR's index, refined: enhanced, reference, 12 px", by(ttsr, references=[reference]))
+    score("TTSR's index, refined: bicubic, down-up reference", by(ttsr, query=bicubic, references=[key.bicubic]))
+
+    refined = by(joint, references=[key.enhanced], patch=16)
+    sparse = match(Views(bicubic, enhanced), [key], extract, "joint", every=EVERY)
+    from_sparse = by(sparse, references=[key.enhanced], patch=16)
+    score("joint, refined, aligned without neighbours", align(refined, enhanced, [key.enhanced], rounds=0))
+    score("joint, refined, aligned", align(refined, enhanced, [key.enhanced]))
+    score(ALIGNED, align(from_sparse, enhanced, [key.enhanced]))
+    score("  not refined before", align(sparse, enhanced, [key.enhanced]))
+    single = match(Views(bicubic, enhanced), [key], extract, "enhanced", every=EVERY)
+    single = by(single, references=[key.enhanced], patch=16)
+    score("  enhanced × reference instead of joint", align(single, enhanced, [key.enhanced]))
+    ideal = refine(match(Views(bicubic, truth), [key], extract, "enhanced", every=EVERY), truth, [reference])
+    score("  truth instead of the enhanced image (oracle)", align(ideal, truth, [reference]))
 
 
 class Row:

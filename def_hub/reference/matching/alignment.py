@@ -11,7 +11,8 @@ from torch import Tensor
 from def_hub.reference.matching.correspondence import CELL, Correspondence
 from def_hub.reference.matching.refinement import LUMA, TRUST, check_images
 
-NEIGHBOURS = ((0, 1), (1, 0), (0, -1), (-1, 0), (0, 3), (3, 0), (0, -3), (-3, 0))
+NEIGHBOURS = ((0, 3), (3, 0), (0, -3), (-3, 0))
+"""Whose findings are tried: far enough to cross a mistake, few enough not to find agreement by chance."""
 REACH, TURN = 2.0, 0.35
 """How far a match may move, in HR pixels, and any entry of its frame from the identity's."""
 
@@ -89,12 +90,23 @@ class _Windows:
     """The surroundings of the cells of a query, and of places in the references, as rows of samples."""
 
     def __init__(self, query: Tensor, references: Sequence[Tensor], patch: int, step: int, memory: int) -> None:
-        self.query = _luma(query)
         self.keys = [_with_gradient(_luma(image)) for image in references]
         self.limit = query.new_tensor([(k.shape[3], k.shape[2]) for k in self.keys]) - (CELL + 1) / 2
         offset = torch.arange(0, patch, step, device=query.device) - (patch - step) / 2
         self.y, self.x = (t.flatten() for t in torch.meshgrid(offset, offset, indexing="ij"))
         self.chunk = max(1, memory // (4 * 20 * len(self.x)))  # about twenty numbers live per sample
+        batch, _, height, width = query.shape
+        home = _place(Correspondence.identity(batch, height // CELL, width // CELL, query.device))
+        plane = _luma(query)
+        self.around = torch.stack(
+            [
+                torch.cat([_normalised(self._at(plane[b : b + 1], row)[0])[0] for row in home[b]]).view(
+                    height // CELL, width // CELL, -1
+                )
+                for b in range(batch)
+            ]
+        )
+        """What surrounds each cell of the query, [B,h,w,s]."""
 
     def inside(self, reference: Tensor, place: Tensor) -> Tensor:
         """`place` [...,6], moved so that its cell lies in the named reference [...]."""
@@ -104,29 +116,27 @@ class _Windows:
     def similarity(self, reference: Tensor, place: Tensor) -> Tensor:
         """[B,h,w] correlation at `place` [B,h,w,6] of the named references."""
         result = torch.empty(reference.shape, device=place.device)
-        for cells, _, plane, query in self._parts(reference):
-            result[cells] = (query * _normalised(self._at(plane[:, :1], place[cells])[0])[0]).sum(-1)
+        for cells, _, plane in self._parts(reference):
+            result[cells] = (self.around[cells] * _normalised(self._at(plane[:, :1], place[cells])[0])[0]).sum(-1)
         return result
 
     def aligned(self, reference: Tensor, place: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
         """The best places met on the way, and the correlation [B,h,w] there."""
         place, result = place.clone(), torch.empty(reference.shape, device=place.device)
-        for cells, number, plane, query in self._parts(reference):
-            place[cells], result[cells] = self._descend(plane, self.limit[number], query, place[cells], iterations)
+        for cells, number, plane in self._parts(reference):
+            place[cells], result[cells] = self._descend(
+                plane, self.limit[number], self.around[cells], place[cells], iterations
+            )
         return place, result
 
-    def _parts(self, reference: Tensor) -> Iterator[tuple[tuple[Tensor, ...], int, Tensor, Tensor]]:
-        """All cells, a bounded number of one sample and one reference at a time: their indices, the number
-        of the reference, its planes [1,3,Hr,Wr], and what surrounds them in the query, normalised, [n,s]."""
+    def _parts(self, reference: Tensor) -> Iterator[tuple[tuple[Tensor, ...], int, Tensor]]:
+        """All cells, a bounded number of one sample and one reference at a time: their indices, the number of the
+        reference and its planes [1,3,Hr,Wr]."""
         for b in range(len(reference)):
             for number, plane in enumerate(self.keys):
-                found = (reference[b] == number).nonzero()
-                for part in found.split(self.chunk):
+                for part in (reference[b] == number).nonzero().split(self.chunk):
                     rows, columns = part.unbind(1)
-                    home = torch.stack((columns, rows), dim=1) * float(CELL) + (CELL - 1) / 2
-                    place = torch.cat((home, home.new_tensor((1.0, 0.0, 0.0, 1.0)).expand(len(home), 4)), dim=1)
-                    query = _normalised(self._at(self.query[b : b + 1], place)[0])[0]
-                    yield (torch.full_like(rows, b), rows, columns), number, plane[b : b + 1], query
+                    yield (torch.full_like(rows, b), rows, columns), number, plane[b : b + 1]
 
     def _at(self, plane: Tensor, place: Tensor) -> Tensor:
         """[C,n,s] of a plane [1,C,H,W] at `place` [n,6]."""
