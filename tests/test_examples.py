@@ -72,3 +72,13 @@ def test_the_embedded_default_restores_a_real_photograph(pipe: DEFPipeline, name
     gain = psnr(output.images[0][None], truth) - psnr(make_operator().upsample(small), truth)
     assert gain.item() > 0.5
     assert output.consistency_error[0] <= 2
+
+
+def test_every_benchmark_runs() -> None:
+    """At a small size and for correctness only: speed is for the machine it is asked about."""
+    script = EXAMPLES / "benchmarks" / "run.py"
+    answer = subprocess.run(
+        [sys.executable, script, "--size", "16", "--repeat", "1"], check=True, stdout=subprocess.PIPE, text=True
+    )
+    rows = [line for line in answer.stdout.splitlines() if line.startswith(("TTSR", "ours"))]
+    assert len(rows) == 6 and all(float(row.split()[-1]) > 0 for row in rows)

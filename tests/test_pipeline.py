@@ -211,3 +211,12 @@ def test_the_embedded_default_is_small_and_safe() -> None:
     files = list(EMBEDDED.rglob("*"))
     assert not [f for f in files if f.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
     assert sum(f.stat().st_size for f in files if f.suffix == ".safetensors") <= 32e6
+
+
+@pytest.mark.parametrize("placing", [{"device_map": "cpu"}, {"device_map": "balanced"}, {"low_cpu_mem_usage": False}])
+def test_however_it_is_loaded_the_result_is_the_same(pipe: DEFPipeline, placing: dict[str, Any]) -> None:
+    """Accelerate's ways onto a device; the default is its low-memory path."""
+    lr = Image.open(EXAMPLES / "street_lr.png").crop((0, 0, 24, 20))
+    placed = DEFPipeline.from_pretrained(**placing)
+    wanted, found = (p(lr, lr, generator=generator()).images[0].tobytes() for p in (pipe, placed))
+    assert wanted == found

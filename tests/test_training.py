@@ -17,6 +17,7 @@ from def_hub.data import PairFolder, PhotoFolder, SampleStream, open_source
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.training import run
 from def_hub.training.optimizer import Muon
+from def_hub.training.tasks import OPERATOR, load_enhancer
 
 from .test_operators import picture
 
@@ -116,6 +117,17 @@ def test_three_parts_from_data_to_a_network(workplace: Path) -> None:
     body = REFERENCE.replace("prior/export", "prior2/export")
     run(write("reference2", "reference", body, 1))
     assert len(list(Path("cache").glob("*.npy"))) == 4
+
+
+def test_an_unconditional_prior_can_be_trained_and_restores(workplace: Path) -> None:
+    """The paper's kind: it sees the noise alone, and the projection alone ties it to the input."""
+    body = PRIOR.replace("conditioned = true", "conditioned = false").replace('"sample"', '"epsilon"')
+    folder = run(write("free", "prior", body.replace("patch = 4", "patch = 1"), 3))
+    enhancer = load_enhancer(str(folder))
+    y = picture(16, 16)
+    enhanced = enhancer(y, num_inference_steps=2, generator=torch.Generator().manual_seed(0))
+    assert enhanced.shape == (1, 3, 64, 64)
+    assert (OPERATOR.forward(enhanced) - y).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])

@@ -1,0 +1,150 @@
+"""Time and memory of the search, of the whole pipeline, and of what they stand beside, in one table.
+
+    python examples/benchmarks/run.py [--size 125] [--repeat 5] [--only NAME ...]
+
+Every row is measured in a fresh process: the median of `--repeat` calls after one to warm up, and the most memory the
+process ever held, less what it held before the first call. The stand-ins for TTSR are written from its paper and do the
+same arithmetic: an unfolded search on relu3_1 features, and its main network, which is def-base's `Aggregator`.
+Weights are random there; they do not change the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EXAMPLES = Path(__file__).resolve().parents[1]
+Run = Callable[[], object]
+
+
+def unfolded_search(size: int) -> Run:
+    """TTSR's: every patch of the reference times every patch of the input, in one matrix."""
+    query, key = features(size), features(size, seed=1)
+
+    def run() -> object:
+        q, k = (F.normalize(F.unfold(x, 3, padding=1), dim=1) for x in (query, key))
+        return torch.bmm(k.transpose(1, 2), q).max(dim=1)
+
+    return run
+
+
+def exact_search(size: int) -> Run:
+    """Ours for every cell, with the arg-max of the unfolded search."""
+    return own_search(size, every=1)
+
+
+def sparse_search(size: int) -> Run:
+    """Ours as shipped: one cell in sixteen."""
+    from def_hub.reference.network import EVERY
+
+    return own_search(size, every=EVERY)
+
+
+def own_search(size: int, every: int) -> Run:
+    from def_hub.reference.matching import Views, match
+
+    pictures = [torch.rand(1, 3, 4 * size, 4 * size) for _ in range(2)]
+    found = {id(p): features(size, seed=i) for i, p in enumerate(pictures)}
+    views = [Views(p, p, p) for p in pictures]
+    return lambda: match(views[0], views[1:], lambda p: (p, p, found[id(p)]), "enhanced", every=every)
+
+
+def main_network(size: int) -> Run:
+    """TTSR's: 64 features, 16 + 16 + 8 + 4 blocks on three scales."""
+    from def_hub.reference.aggregation import STRIDES, Aggregator, Texture
+
+    network = Aggregator((256, 128, 64), (64, 64, 64), (16, 16, 8, 4)).eval()
+    sides = [4 * size // stride for stride in STRIDES]
+    lent = [torch.rand(1, c, side, side) for c, side in zip((256, 128, 64), sides, strict=True)]
+    texture = Texture(lent, [torch.rand(1, 1, side, side) for side in sides])
+    y, enhanced = torch.rand(1, 3, size, size), torch.rand(1, 3, 4 * size, 4 * size)
+    return lambda: network(y, enhanced, texture)
+
+
+def whole_pipeline(preset: str) -> Callable[[int], Run]:
+    """A photograph and its reference through the embedded default."""
+
+    def prepare(size: int) -> Run:
+        from PIL import Image
+
+        from def_hub import DEFPipeline
+
+        pipe = DEFPipeline.from_pretrained()
+        pipe.set_progress_bar_config(disable=True)
+        image = Image.open(EXAMPLES / "street_lr.png").resize((size, size), Image.Resampling.BICUBIC)
+        reference = Image.open(EXAMPLES / "street_ref1.jpg").resize((4 * size, 4 * size), Image.Resampling.LANCZOS)
+        return lambda: pipe(image, reference, preset=preset, generator=torch.Generator().manual_seed(0))
+
+    return prepare
+
+
+def features(size: int, channels: int = 256, seed: int = 0) -> Tensor:
+    """Like relu3_1 of a photograph: smooth, sparse, correlated between channels."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(1, channels // 4, size, size, generator=generator)
+    mixed = F.conv2d(F.avg_pool2d(noise, 3, 1, 1), torch.randn(channels, channels // 4, 1, 1, generator=generator))
+    return F.relu(mixed)
+
+
+CASES: dict[str, Callable[[int], Run]] = {
+    "TTSR: unfolded search": unfolded_search,
+    "TTSR: main network": main_network,
+    "ours: exact search, 256 channels": exact_search,
+    "ours: sparse search, 256 channels": sparse_search,
+    "ours: whole pipeline, fast": whole_pipeline("fast"),
+    "ours: whole pipeline, balanced": whole_pipeline("balanced"),
+}
+
+
+@torch.no_grad()
+def measure(name: str, size: int, repeat: int) -> dict[str, float]:
+    """Seconds (median) and MB of one case, in this process."""
+    run = CASES[name](size)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run()
+    seconds = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"seconds": statistics.median(seconds), "megabytes": (after - before) / 1024}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=125, help="side of the LR image")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=tuple(CASES), default=tuple(CASES))
+    parser.add_argument("--here", action="store_true", help="measure --only in this process and print JSON")
+    options = parser.parse_args()
+    if options.here:
+        print(json.dumps({name: measure(name, options.size, options.repeat) for name in options.only}))
+        return
+
+    print(f"{options.size}x{options.size} → ×4, median of {options.repeat}, {torch.get_num_threads()} threads, float32")
+    print(f"{'':36} seconds      MB  to TTSR's search + network")
+    results = {}
+    for name in options.only:
+        command = [sys.executable, __file__, "--here", "--only", name]
+        command += ["--size", str(options.size), "--repeat", str(options.repeat)]
+        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        results |= json.loads(answer.stdout.splitlines()[-1])
+        peer = sum(r["seconds"] for n, r in results.items() if n.startswith("TTSR"))
+        ratio = f"{results[name]['seconds'] / peer:8.3f}" if peer else ""
+        print(f"{name:36} {results[name]['seconds']:7.2f} {results[name]['megabytes']:7.0f} {ratio}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
