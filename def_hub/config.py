@@ -42,12 +42,21 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Adam or Muon with warm-up and cosine decay; `average` is the decay of the averaged weights that are exported."""
+    """Adam (the paper's) or Muon, after a warm-up at a constant or a falling rate.
+
+    batch: samples per step, of all processes together. accumulate: parts that each process computes its share in, one
+    after the other, to hold less at once. lr: the rate after the warm-up; final_lr: what a cosine leaves of it at the
+    end. clip: largest norm of the gradient. average: decay of the averaged weights that are exported. precision: of the
+    forward pass; the weights stay float32.
+    """
 
     steps: int
     optimizer: Literal["adam", "muon"] = "adam"
     batch: int = 9
+    accumulate: int = 1
+    precision: Literal["no", "bf16", "fp16"] = "no"
     lr: float = 1e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
     final_lr: float = 0.02
     betas: tuple[float, float] = (0.9, 0.999)
     warmup: int = 100
@@ -119,7 +128,10 @@ class LogConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One training run: which part, on what, how long, written where. init: `export` folder of a run to start from."""
+    """One training run: which part, on what, how long, written where.
+
+    init: `export` folder of a run to start from. freeze: beginnings of the names of parameters that stay as they are.
+    """
 
     part: Literal["extractor", "prior", "reference"]
     output: str
@@ -127,6 +139,7 @@ class RunConfig:
     optim: OptimConfig
     seed: int = 0
     init: str | None = None
+    freeze: tuple[str, ...] = ()
     extractor: ExtractorConfig = field(default_factory=ExtractorConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)

@@ -41,6 +41,9 @@ class Source(Protocol):
 
     def __getitem__(self, index: int) -> Pair: ...
 
+    def describe(self, index: int) -> str:
+        """Which file a pair comes from, for messages."""
+
 
 class PairFolder:
     """CUFED layout: `input/` and `ref/` with equal file names. With a `pairs.tsv` that names groups, large groups are
@@ -79,6 +82,9 @@ class PairFolder:
             self._pairs[index] = Pair(_tensor(image), _tensor(reference))
         return self._pairs[index]
 
+    def describe(self, index: int) -> str:
+        return f"{self.name}/{self.files[index][0].name}"
+
 
 class PhotoFolder:
     """Single photographs: pair `i` is a fixed crop, and a reference made from the same photograph by a shift, rotation,
@@ -111,6 +117,10 @@ class PhotoFolder:
         )
         reference = self._reference(photo, rng, left + span / 2, top + span / 2, span)
         return Pair(_tensor(image), _tensor(reference))
+
+    def describe(self, index: int) -> str:
+        number, crop = divmod(index, self.crops)
+        return f"{self.name}/{self.files[number].name} (crop {crop})"
 
     def _reference(self, photo: Image.Image, rng: np.random.Generator, x: float, y: float, span: int) -> Image.Image:
         angle, scale = rng.normal(0, 0.08), np.exp(rng.normal(0, 0.12)) * span / self.size
@@ -158,6 +168,11 @@ class SampleStream(Dataset[dict[str, Tensor]]):
 
     def __len__(self) -> int:
         return 2**62
+
+    def describe(self, i: int) -> str:
+        """Where sample `i` comes from."""
+        source, index = self._draw(np.random.default_rng((self.seed, i)))
+        return self.sources[source].describe(index)
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, i))

@@ -1,6 +1,7 @@
 """One batch can be learned; stop and resume equals not stopping; two processes equal one with twice the batch."""
 
 import dataclasses
+import io
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -28,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with six tiny pairs and two photographs, and the working directory of the test."""
     monkeypatch.chdir(tmp_path)
+    AcceleratorState._reset_state()  # it is one per process, and its precision is fixed by the first run
     for name in ("pairs/input", "pairs/ref", "photos"):
         (tmp_path / name).mkdir(parents=True)
     for i in range(6):
@@ -110,7 +113,7 @@ def test_three_parts_from_data_to_a_network(workplace: Path) -> None:
     for key, value in extractor.items():  # frozen: what matching relies on is what part 1 made
         assert torch.equal(network.feature_extractor.state_dict()[key], value)
     header, row = Path("reference/validation.csv").read_text().splitlines()[:2]
-    assert header == "step,psnr_bicubic,psnr_none,psnr_true,psnr_unrelated" and row.startswith("3,")
+    assert header == "step,psnr_true,psnr_none,psnr_unrelated,psnr_bicubic" and row.startswith("3,")
     assert len(list(Path("cache").glob("*.npy"))) == 2
     # another prior, another cache: a stale one is never used
     run(write("prior2", "prior", PRIOR, 3))
@@ -141,7 +144,7 @@ def test_resume_is_bit_identical(workplace: Path, optimizer: str) -> None:
 
     original = trainer.Trainer._validate
 
-    def killed(self: trainer.Trainer) -> None:  # in the middle, after a checkpoint
+    def killed(self: trainer.Trainer, board: object = None) -> None:  # in the middle, after a checkpoint
         self.save()
         raise Killed
 
@@ -155,6 +158,74 @@ def test_resume_is_bit_identical(workplace: Path, optimizer: str) -> None:
     run(config)
     one, two = weights(workplace / "whole"), weights(workplace / "halves")
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_parts_of_a_batch_equal_the_whole(workplace: Path) -> None:
+    """Gradient accumulation, up to the order of summation in float32."""
+    body = REFERENCE.split("[reference]")[0] + TRUNK
+    whole = weights(run(write("whole", "reference", body, 3, lr=1e-4)))
+    parts = weights(run(write("parts", "reference", body, 3, lr=1e-4, accumulate=2)))
+    assert all(torch.allclose(whole[k], parts[k], atol=2e-6) for k in whole)
+    with pytest.raises(ValueError, match="a batch of 4 cannot be shared by 1 processes in 3 parts each"):
+        run(write("odd", "reference", body, 3, accumulate=3))
+
+
+def test_half_precision_trains_float32_weights(workplace: Path) -> None:
+    body = REFERENCE.split("[reference]")[0] + TRUNK
+    full = weights(run(write("full", "reference", body, 3, lr=1e-4)))
+    half = weights(run(write("half", "reference", body, 3, lr=1e-4, precision="bf16")))
+    assert all(v.dtype == torch.float32 for v in half.values())
+    assert not all(torch.equal(full[k], half[k]) for k in full)
+    assert all(torch.allclose(full[k], half[k], atol=1e-3) for k in full)
+
+
+def test_what_is_frozen_stays(workplace: Path) -> None:
+    body = REFERENCE.split("[reference]")[0] + TRUNK
+    start = run(write("start", "reference", body, 2))
+    frozen = 'init = "start/export"\nfreeze = ["network.aggregator.trunk", "network.aggregator.head"]\n'
+    tuned = weights(run(write("tuned", "reference", frozen + body, 2)))
+    before = weights(start)
+    changed = {k for k in before if not torch.equal(before[k], tuned[k])}
+    assert changed and not any(k.startswith(("aggregator.trunk", "aggregator.head")) for k in changed)
+    with pytest.raises(ValueError, match="no parameter begins with 'trunk'; some that do exist: network"):
+        run(write("wrong", "reference", 'freeze = ["trunk"]\n' + body, 2))
+
+
+def test_a_loss_that_is_no_number_names_the_samples(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from def_hub.training.tasks import ReferenceTask
+
+    forward, calls = ReferenceTask.forward, iter(range(9))
+    monkeypatch.setattr(ReferenceTask, "forward", lambda *a: forward(*a) * (torch.nan if next(calls) == 2 else 1))
+    with pytest.raises(FloatingPointError, match=r"nan at step 2, on (pairs|photos)/\d.png"):
+        run(write("nan", "reference", REFERENCE.split("[reference]")[0] + TRUNK, 5))
+
+
+def test_the_best_weights_are_kept_and_shown(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from def_hub.training.tasks import ReferenceTask
+
+    scores = iter((1.0, 3.0, 2.0, 2.5))
+    monkeypatch.setattr(ReferenceTask, "validate", lambda self: {"psnr_none": next(scores)})
+    body = REFERENCE.split("[reference]")[0].replace("validate = 3", "validate = 1") + TRUNK
+    run(write("best", "reference", body, 2, average=0.0))
+    run(write("more", "reference", 'init = "best/export"\n' + body, 1, average=0.0))
+    best, last = weights(Path("best/best")), weights(Path("best/export"))
+    assert best.keys() == last.keys() and all(torch.equal(best[k], last[k]) for k in best)
+    run(write("best", "reference", body, 3, average=0.0))  # continues, and knows that 2.5 is not better than 3
+    best, last = weights(Path("best/best")), weights(Path("best/export"))
+    assert not all(torch.equal(best[k], last[k]) for k in best)
+    pytest.importorskip("tensorboard", reason="the extra 'train' is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator("best/tensorboard").Reload()
+    assert {"train/loss", "validation/psnr_none"} <= set(events.Tags()["scalars"])
+    image = Image.open(io.BytesIO(events.Images("validation")[-1].encoded_image_string))
+    assert image.size == (4 * 32, 2 * 32)  # bicubic, result, truth, reference of the two held-out pairs
+
+
+def test_another_number_of_processes_than_asked_for_is_an_error(workplace: Path) -> None:
+    config = write("one", "prior", PRIOR, 1)
+    with pytest.raises(ValueError, match="--processes asked for 2 processes, but 1 is running"):
+        run(config, processes=2)
 
 
 def test_two_processes_equal_one(workplace: Path) -> None:

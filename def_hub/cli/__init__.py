@@ -50,7 +50,13 @@ def _train(options: argparse.Namespace) -> int:
     """Train the part that a run file names."""
     from def_hub import training
 
-    folder = training.run(options.config, resume=options.resume, max_minutes=options.max_minutes, output=options.output)
+    folder = training.run(
+        options.config,
+        resume=options.resume,
+        max_minutes=options.max_minutes,
+        output=options.output,
+        processes=options.processes,
+    )
     print(f"weights in {folder}")
     return 0
 
@@ -131,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     add("config", type=Path, metavar="CONFIG.toml")
     add("--max-minutes", type=float, metavar="M", help="stop, with a checkpoint, after this time")
     add("--output", metavar="DIR", help="instead of the run file's")
+    add("--processes", type=_whole, metavar="N", help="fail unless so many run (see the README, several processes)")
     start = command.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", default=True, help="go on from a checkpoint (default)")
     start.add_argument("--fresh", dest="resume", action="store_false", help="start anew")

@@ -20,6 +20,7 @@ def run(
     resume: bool = True,
     max_minutes: float | None = None,
     output: str | None = None,
+    processes: int | None = None,
 ) -> Path:
     """Train the part that the run file names; returns the folder with its weights.
 
@@ -27,9 +28,11 @@ def run(
         resume: continue from the run's checkpoint where there is one.
         max_minutes: stop, with a checkpoint, after this time.
         output: instead of the run file's.
+        processes: how many should be running; an error if it is another number.
 
     Raises:
-        ValueError: for a run file or training data that cannot be used.
+        ValueError: for a run file or training data that cannot be used, or another number of processes.
+        FloatingPointError: when the loss is no longer a number; names the samples.
     """
     config = load_config(config_path)
     if output is not None:
@@ -45,7 +48,7 @@ def run(
     if config.part == "reference" and config.reference.prior is not None:
         enhanced = [enhanced_images(source, config.reference, config.data.size) for source in sources]
     stream = SampleStream(sources, config.data, config.seed, enhanced)
-    return Trainer(task, stream, config).fit(resume=resume, max_minutes=max_minutes)
+    return Trainer(task, stream, config, processes).fit(resume=resume, max_minutes=max_minutes)
 
 
 def _task(config: RunConfig) -> PriorTask | ExtractorTask | ReferenceTask:

@@ -21,6 +21,7 @@ from def_hub.reference.matching import Views
 from def_hub.reference.network import ReferenceNetwork
 
 OPERATOR = Downsample()
+SHOWN = 6  # pairs in a picture of the validation
 
 
 def degrade(image: Tensor) -> Tensor:
@@ -101,6 +102,16 @@ class PriorTask(nn.Module):
         enhancer = DetailEnhancer(self.denoiser, OPERATOR, window=self.config.window)
         scores = {f"psnr_{steps}": mean_psnr(enhance(enhancer, images, steps), images) for steps in (1, 4)}
         return scores | {"psnr_bicubic": mean_psnr(OPERATOR.upsample(degrade(images)), images)}
+
+    @torch.no_grad()
+    def pictures(self) -> Tensor | None:
+        """Rows of bicubic, enhanced in one step, enhanced in four, truth."""
+        if not self.validation:
+            return None
+        images = _stack(self.validation[:SHOWN])["image"]
+        enhancer = DetailEnhancer(self.denoiser, OPERATOR, window=self.config.window)
+        columns = [OPERATOR.upsample(degrade(images)), *(enhance(enhancer, images, n) for n in (1, 4)), images]
+        return grid(columns)
 
 
 class ExtractorTask(nn.Module):
@@ -185,6 +196,10 @@ class ExtractorTask(nn.Module):
     def validate(self) -> dict[str, float]:
         return {}
 
+    def pictures(self) -> Tensor | None:
+        """None: there is nothing to look at."""
+        return None
+
 
 class ReferenceTask(nn.Module):
     """Trains Ref-SR with the reconstruction loss (L1; eq. 14 without its last two terms) on top of a frozen
@@ -244,13 +259,28 @@ class ReferenceTask(nn.Module):
         shift = len(every["image"]) // 2  # neighbours may show one scene
         unrelated = {k: v.roll(shift, 0) if "reference" in k else v for k, v in every.items()}
         none = every | {"present": torch.zeros_like(every["present"])}
-        scores = {"psnr_bicubic": mean_psnr(OPERATOR.upsample(degrade(every["image"])), every["image"])}
-        for name, batch in {"none": none, "true": every, "unrelated": unrelated}.items():
+        scores = {}
+        for name, batch in {"true": every, "none": none, "unrelated": unrelated}.items():
+            if name != "none" and self.config.prior is None:
+                continue
             parts = [self._restore({k: v[i : i + 8] for k, v in batch.items()}) for i in range(0, 2 * shift, 8)]
             scores[f"psnr_{name}"] = mean_psnr(torch.cat(parts), every["image"][: 2 * shift])
-            if self.config.prior is None:
-                break
-        return scores
+        return scores | {"psnr_bicubic": mean_psnr(OPERATOR.upsample(degrade(every["image"])), every["image"])}
+
+    @torch.no_grad()
+    def pictures(self) -> Tensor | None:
+        """Rows of bicubic, result, truth and reference."""
+        if not self.validation:
+            return None
+        some = {k: v[:SHOWN] for k, v in self.validation.items()}
+        some["present"] = torch.ones(len(some["image"]))
+        restored = self._restore(some).clamp(0, 1)
+        return grid([OPERATOR.upsample(degrade(some["image"])), restored, some["image"], some["reference"]])
+
+
+def grid(columns: list[Tensor]) -> Tensor:
+    """Columns of pictures, each `[N, 3, H, W]`, → one picture `[3, N·H, columns·W]`."""
+    return torch.cat([torch.cat(tuple(column), dim=1) for column in columns], dim=2)
 
 
 def load_enhancer(folder: str) -> DetailEnhancer:

@@ -5,10 +5,12 @@ moment.
 from __future__ import annotations
 
 import csv
+import importlib.util
 import math
 import os
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from def_hub.config import RunConfig
@@ -35,7 +37,10 @@ class Task(Protocol):
         """Write the part in the form that a pipeline folder holds it."""
 
     def validate(self) -> dict[str, float]:
-        """Figures on the validation pictures; empty without any."""
+        """Figures on the validation pictures, the one that decides which weights are best first; empty without any."""
+
+    def pictures(self) -> Tensor | None:
+        """A grid `[3, H, W]` in [0, 1] to look at; None without validation pictures."""
 
 
 class Trainer:
@@ -45,18 +50,20 @@ class Trainer:
     number.
     """
 
-    def __init__(self, task: nn.Module, stream: SampleStream, config: RunConfig) -> None:
+    def __init__(self, task: nn.Module, stream: SampleStream, config: RunConfig, processes: int | None = None) -> None:
         self.task = task
         self.stream = stream
         self.config = config
         self.folder = Path(config.output)
         # a batch without references leaves the reference's layers without a gradient
         idle = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self.accelerator = Accelerator(kwargs_handlers=[idle])
-        parameters = [p for p in task.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(parameters, config.optim)
+        self.accelerator = Accelerator(mixed_precision=config.optim.precision, kwargs_handlers=[idle])
+        self._check_processes(processes)
+        _freeze(task, config.freeze)
+        self.optimizer = make_optimizer([p for p in task.parameters() if p.requires_grad], config.optim)
         self.average = AveragedModel(task, multi_avg_fn=get_ema_multi_avg_fn(config.optim.average))
         self.step = 0
+        self.best = -math.inf
 
     def fit(self, *, resume: bool = True, max_minutes: float | None = None) -> Path:
         """Train up to the configured number of steps, or until the time is up; returns the folder with the exported
@@ -69,36 +76,29 @@ class Trainer:
         self.average.to(device)
         task, optimizer = self.accelerator.prepare(self.task, self.optimizer)
         task.train()
+        board = self._board()
         started = saved = time.monotonic()
-        bar = tqdm(initial=self.step, total=config.optim.steps, desc=config.part, mininterval=5)
+        bar = tqdm(initial=self.step, total=config.optim.steps, desc=config.part, mininterval=5, disable=not self._main)
         recent: list[float] = []
-        for batch in self._batches():
-            if self.step >= config.optim.steps:
-                break
+        batches = self._batches()
+        while self.step < config.optim.steps:
             for group in optimizer.param_groups:
                 group["lr"] = config.optim.lr * self._schedule()
-            loss = task({k: v.to(device) for k, v in batch.items()}, self._generator())
-            if not math.isfinite(loss.item()):
-                raise FloatingPointError(
-                    f"the loss became {loss.item()} at step {self.step}; the last checkpoint is unharmed"
-                )
-            self.accelerator.backward(loss)
+            recent.append(self._accumulate(task, batches))
             self.accelerator.clip_grad_norm_(task.parameters(), config.optim.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             self.average.update_parameters(self.accelerator.unwrap_model(task))
             self.step += 1
-            recent.append(loss.item())
             bar.update()
             if self.step % config.log.every == 0:
-                self._log(
-                    "train.csv",
-                    {"loss": sum(recent) / len(recent), "minutes": (time.monotonic() - started) / 60},
-                )
-                bar.set_postfix(loss=f"{sum(recent) / len(recent):.5f}")
+                loss = sum(recent) / len(recent)
+                minutes = (time.monotonic() - started) / 60
+                self._log("train.csv", {"loss": loss, "minutes": minutes}, board)
+                bar.set_postfix(loss=f"{loss:.5f}")
                 recent.clear()
             if self.step % config.log.validate == 0:
-                self._validate()
+                self._validate(board)
             now = time.monotonic()
             if now - saved > 60 * config.log.checkpoint_minutes:
                 self.save()
@@ -107,12 +107,34 @@ class Trainer:
                 break
         bar.close()
         self.save()
-        self._validate()
+        if self.step % config.log.validate:
+            self._validate(board)
+        if board is not None:
+            board.close()
         return self.folder / "export"
+
+    def _accumulate(self, task: Any, batches: Iterator[dict[str, Tensor]]) -> float:
+        """Gradients of one step; returns its loss."""
+        parts = self.config.optim.accumulate
+        total = 0.0
+        for part in range(parts):
+            batch = {k: v.to(self.accelerator.device) for k, v in next(batches).items()}
+            last = part == parts - 1
+            with nullcontext() if last else self.accelerator.no_sync(task):
+                loss = task(batch, self._generator(part)) / parts
+                if not math.isfinite(loss.item()):
+                    names = ", ".join(self.stream.describe(i) for i in self._indices(self.step)[part])
+                    raise FloatingPointError(
+                        f"the loss became {loss.item()} at step {self.step}, on {names}; "
+                        "the last checkpoint is unharmed"
+                    )
+                self.accelerator.backward(loss)
+            total += loss.item()
+        return total
 
     def save(self) -> None:
         """Write a checkpoint and the averaged weights. Each file appears whole or not at all."""
-        if not self.accelerator.is_main_process:
+        if not self._main:
             return
         tensors = {f"task.{k}": v for k, v in self.accelerator.unwrap_model(self.task).state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
@@ -120,7 +142,7 @@ class Trainer:
             tensors |= {f"optimizer.{number}.{k}": v for k, v in state.items()}
         temporary = self._checkpoint.with_suffix(".part")
         tensors = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
-        save_file(tensors, temporary, metadata={"step": str(self.step)})
+        save_file(tensors, temporary, metadata={"step": str(self.step), "best": repr(self.best)})
         os.replace(temporary, self._checkpoint)
         self._averaged.export(self.folder / "export")
 
@@ -130,6 +152,7 @@ class Trainer:
         parts: dict[str, dict[str, Tensor]] = {"task": {}, "average": {}}
         with safe_open(self._checkpoint, framework="pt") as file:
             self.step = int(file.metadata()["step"])
+            self.best = float(file.metadata().get("best", "-inf"))
             for key in file.keys():  # noqa: SIM118  (safe_open is no mapping)
                 part, name = key.split(".", 1)
                 if part == "optimizer":
@@ -150,36 +173,76 @@ class Trainer:
     def _averaged(self) -> Any:
         return self.average.module
 
-    def _batches(self) -> Iterator[dict[str, Tensor]]:
-        batch, world = self.config.optim.batch, self.accelerator.num_processes
-        if batch % world:
-            raise ValueError(f"a batch of {batch} cannot be shared by {world} processes")
-        share, rank = batch // world, self.accelerator.process_index
-        indices = [
-            step * batch + rank * share + i for step in range(self.step, self.config.optim.steps) for i in range(share)
-        ]
-        return iter(DataLoader(Subset(self.stream, indices), batch_size=share))
+    @property
+    def _main(self) -> bool:
+        return self.accelerator.is_main_process
 
-    def _generator(self) -> torch.Generator:
-        seed = (self.config.seed * 1_000_003 + self.step) * 64 + self.accelerator.process_index
+    def _check_processes(self, asked: int | None) -> None:
+        """Some launchers start one process where several were asked for, and say nothing."""
+        running = self.accelerator.num_processes
+        for source, count in (("--processes", asked), ("the launcher", int(os.environ.get("WORLD_SIZE", running)))):
+            if count is not None and count != running:
+                raise ValueError(
+                    f"{source} asked for {count} processes, but {running} is running; "
+                    "on CPUs: ACCELERATE_USE_CPU=true torchrun --nproc_per_node N ..."
+                )
+        share = running * self.config.optim.accumulate
+        if self.config.optim.batch % share:
+            raise ValueError(
+                f"a batch of {self.config.optim.batch} cannot be shared by {running} processes in "
+                f"{self.config.optim.accumulate} parts each"
+            )
+
+    def _indices(self, step: int) -> list[list[int]]:
+        """The samples that this process sees in a step, part by part."""
+        batch, parts = self.config.optim.batch, self.config.optim.accumulate
+        share = batch // self.accelerator.num_processes
+        first = step * batch + self.accelerator.process_index * share
+        size = share // parts
+        return [list(range(first + part * size, first + (part + 1) * size)) for part in range(parts)]
+
+    def _batches(self) -> Iterator[dict[str, Tensor]]:
+        remaining = [part for step in range(self.step, self.config.optim.steps) for part in self._indices(step)]
+        return iter(DataLoader(self.stream, batch_sampler=remaining))
+
+    def _generator(self, part: int) -> torch.Generator:
+        seed = ((self.config.seed * 1_000_003 + self.step) * 64 + self.accelerator.process_index) * 64 + part
         return torch.Generator().manual_seed(seed)
 
     def _schedule(self) -> float:
-        """Factor on the learning rate: linear warm-up, then a cosine down to `final_lr`."""
+        """Factor on the learning rate: linear warm-up, then 1, or a cosine down to `final_lr`."""
         optim = self.config.optim
         if self.step < optim.warmup:
             return (self.step + 1) / optim.warmup
+        if optim.schedule == "constant":
+            return 1.0
         progress = (self.step - optim.warmup) / max(optim.steps - optim.warmup, 1)
         return optim.final_lr + (1 - optim.final_lr) * (1 + math.cos(math.pi * progress)) / 2
 
-    def _validate(self) -> None:
-        if self.accelerator.is_main_process:
-            figures = self._averaged.validate()
-            if figures:
-                self._log("validation.csv", figures)
+    def _validate(self, board: Any = None) -> None:
+        if not self._main:
+            return
+        figures = self._averaged.validate()
+        if not figures:
+            return
+        self._log("validation.csv", figures, board)
+        score = next(iter(figures.values()))
+        if score > self.best:
+            self.best = score
+            self._averaged.export(self.folder / "best")
+        if board is not None:
+            board.add_image("validation", self._averaged.pictures(), self.step)
 
-    def _log(self, name: str, figures: dict[str, float]) -> None:
-        if not self.accelerator.is_main_process:
+    def _board(self) -> Any:
+        """TensorBoard's writer, where it is installed (the extra "train")."""
+        if not self._main or importlib.util.find_spec("tensorboard") is None:
+            return None
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(self.folder / "tensorboard", purge_step=self.step)
+
+    def _log(self, name: str, figures: dict[str, float], board: Any = None) -> None:
+        if not self._main:
             return
         path = self.folder / name
         fresh = not path.exists()
@@ -188,3 +251,18 @@ class Trainer:
             if fresh:
                 writer.writerow(["step", *figures])
             writer.writerow([self.step, *(f"{v:.6g}" for v in figures.values())])
+        if board is not None:
+            for key, value in figures.items():
+                board.add_scalar(f"{path.stem}/{key}", value, self.step)
+
+
+def _freeze(task: nn.Module, names: tuple[str, ...]) -> None:
+    """Keep every parameter whose name begins with one of `names` as it is."""
+    parameters = dict(task.named_parameters())
+    for name in names:
+        found = [p for n, p in parameters.items() if n.startswith(name)]
+        if not found:
+            known = sorted({n.rsplit(".", 2)[0] for n in parameters})
+            raise ValueError(f"freeze: no parameter begins with {name!r}; some that do exist: {', '.join(known[:12])}")
+        for parameter in found:
+            parameter.requires_grad_(False)
