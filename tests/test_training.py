@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -30,7 +29,6 @@ ROOT = Path(__file__).resolve().parents[1]
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with six tiny pairs and two photographs, and the working directory of the test."""
     monkeypatch.chdir(tmp_path)
-    AcceleratorState._reset_state()  # it is one per process, and its precision is fixed by the first run
     for name in ("pairs/input", "pairs/ref", "photos"):
         (tmp_path / name).mkdir(parents=True)
     for i in range(6):

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -57,6 +58,7 @@ class Trainer:
         self.folder = Path(config.output)
         # a batch without references leaves the reference's layers without a gradient
         idle = DistributedDataParallelKwargs(find_unused_parameters=True)
+        AcceleratorState._reset_state()  # else the precision of a process's first run binds the next
         self.accelerator = Accelerator(mixed_precision=config.optim.precision, kwargs_handlers=[idle])
         self._check_processes(processes)
         _freeze(task, config.freeze)
