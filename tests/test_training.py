@@ -231,9 +231,8 @@ def test_two_processes_equal_one(workplace: Path) -> None:
     run(write("one", "reference", REFERENCE.split("[reference]")[0] + TRUNK, 3, lr=1e-4))
     config = write("two", "reference", REFERENCE.split("[reference]")[0] + TRUNK, 3, lr=1e-4)
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    script = f"from def_hub.training import run; run({config!r})"
-    Path("train.py").write_text(script)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]  # torchrun
+    command += [str(Path(sys.executable).with_name("def-hub")), "train", config, "--processes", "2"]  # as in the README
     subprocess.run(command, check=True, env=environment, cwd=workplace, timeout=300)
     one, two = weights(workplace / "one/export"), weights(workplace / "two/export")
     assert all(torch.allclose(one[k], two[k], atol=2e-6) for k in one)
