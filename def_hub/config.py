@@ -101,6 +101,8 @@ class ReferenceConfig:
     the network is trained to enlarge single images: a start for the reference part.
     extractor_weights: safetensors of the frozen extractor. enhancer_steps: network evaluations per enhanced image.
     matching_image: as the pipeline's argument.
+    perceptual, adversarial: weights of L_per and L_adv beside L_rec (eq. 14; 1e-2 and 1e-4 in the paper), which join
+    after `reconstruction_steps`. perceptual_weights: safetensors of a VGG19, see `training.losses.PerceptualLoss`.
     """
 
     prior: str | None = None
@@ -113,6 +115,10 @@ class ReferenceConfig:
     enhancer_steps: int = 1
     matching_image: Literal["enhanced", "bicubic", "joint"] = "joint"
     cache: str = "runs/cache"
+    perceptual: float = 0.0
+    perceptual_weights: str | None = None
+    adversarial: float = 0.0
+    reconstruction_steps: int = 0
 
 
 @dataclass(frozen=True)

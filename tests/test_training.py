@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from def_hub.config import load_config
 from def_hub.data import PairFolder, PhotoFolder, SampleStream, open_source
@@ -20,6 +20,7 @@ from def_hub.training import run
 from def_hub.training.optimizer import Muon
 from def_hub.training.tasks import OPERATOR, load_enhancer
 
+from .test_losses import tensors
 from .test_operators import picture
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -177,6 +178,21 @@ def test_half_precision_trains_float32_weights(workplace: Path) -> None:
     assert all(torch.allclose(full[k], half[k], atol=1e-3) for k in full)
 
 
+def test_the_other_losses_join_after_the_reconstruction(workplace: Path) -> None:
+    save_file(tensors(), "vgg.safetensors")
+    body = REFERENCE.split("[reference]")[0] + TRUNK
+    others = 'perceptual = 1e-2\nperceptual_weights = "vgg.safetensors"\nadversarial = 1e-2\nreconstruction_steps = 2\n'
+    plain = weights(run(write("plain", "reference", body, 2)))
+    alone = weights(run(write("alone", "reference", body + others, 2)))
+    assert all(torch.equal(plain[k], alone[k]) for k in plain)
+    joined = weights(run(write("joined", "reference", body + others, 4)))
+    longer = weights(run(write("longer", "reference", body, 4)))
+    assert joined.keys() == plain.keys()  # the critic stays at home
+    assert not all(torch.equal(joined[k], longer[k]) for k in joined)
+    losses = [float(line.split(",")[1]) for line in Path("joined/train.csv").read_text().splitlines()[1:]]
+    assert min(losses[2:]) > max(losses[:2])  # the critic's penalty is far from its optimum
+
+
 def test_what_is_frozen_stays(workplace: Path) -> None:
     body = REFERENCE.split("[reference]")[0] + TRUNK
     start = run(write("start", "reference", body, 2))
@@ -318,3 +334,15 @@ def test_every_shipped_run_file_is_valid() -> None:
     assert files
     for path in files:
         assert dataclasses.is_dataclass(load_config(path))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.toml")), ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_every_shipped_run_file_can_be_read(path: Path) -> None:
+    assert load_config(path).optim.steps > 0
+
+
+def test_the_papers_recipe_is_the_default() -> None:
+    config = load_config(ROOT / "examples/def-base/reference.toml")
+    assert (config.optim.batch, config.optim.lr, config.optim.betas, config.data.size) == (9, 1e-4, (0.9, 0.999), 160)
+    assert (config.reference.perceptual, config.reference.adversarial) == (1e-2, 1e-4)
+    assert 2 * 11_871 <= config.reference.reconstruction_steps * 9 < 2 * 11_871 + 9

@@ -19,6 +19,7 @@ from def_hub.operators import Downsample
 from def_hub.reference.features import MiniFeatures, VGG19Features
 from def_hub.reference.matching import Views
 from def_hub.reference.network import ReferenceNetwork
+from def_hub.training.losses import Critic, PerceptualLoss, adversarial_loss, critic_loss
 
 OPERATOR = Downsample()
 SHOWN = 6  # pairs in a picture of the validation
@@ -81,7 +82,7 @@ class PriorTask(nn.Module):
     def denoiser(self) -> Denoiser:
         return Denoiser(self.unet, self.scheduler.alphas_cumprod, self.config.prediction)
 
-    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor:
         image = batch["image"]
         condition = OPERATOR.pinv(degrade(image)) * 2 - 1
         share = self.config.final_share
@@ -134,7 +135,7 @@ class ExtractorTask(nn.Module):
             self.heads = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in sizes)
         self.validation = validation
 
-    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor:
         image = batch["image"]
         theta = _random_similarities(len(image), generator).to(image)
         grid = F.affine_grid(theta, list(image.shape), align_corners=False)
@@ -202,8 +203,10 @@ class ExtractorTask(nn.Module):
 
 
 class ReferenceTask(nn.Module):
-    """Trains Ref-SR with the reconstruction loss (L1; eq. 14 without its last two terms) on top of a frozen
-    extractor and, through the cached enhanced images, a frozen prior."""
+    """Trains Ref-SR (eq. 14) on top of a frozen extractor and, through the cached enhanced images, a frozen prior.
+
+    With an adversarial term, network and critic are trained at once: each gets the gradient of its own loss alone.
+    """
 
     def __init__(self, config: ReferenceConfig, validation: list[Pair]) -> None:
         super().__init__()
@@ -213,6 +216,10 @@ class ReferenceTask(nn.Module):
         )
         if config.extractor_weights:
             self.network.feature_extractor.load_state_dict(load_file(config.extractor_weights))
+        if config.perceptual and config.perceptual_weights is None:
+            raise ValueError("reference.perceptual needs reference.perceptual_weights")
+        self.perceptual = PerceptualLoss(str(config.perceptual_weights)) if config.perceptual else None
+        self.critic = Critic() if config.adversarial else None
         self.validation = _stack(validation) if validation else {}
         if validation and config.prior:
             enhancer = load_enhancer(config.prior)
@@ -221,8 +228,17 @@ class ReferenceTask(nn.Module):
                     enhancer, self.validation[name], config.enhancer_steps
                 )
 
-    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
-        return F.l1_loss(self._restore(batch), batch["image"])
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor:
+        restored, truth = self._restore(batch), batch["image"]
+        loss = F.l1_loss(restored, truth)
+        if step < self.config.reconstruction_steps:
+            return loss
+        if self.perceptual is not None:
+            loss = loss + self.config.perceptual * self.perceptual(restored, truth)
+        if self.critic is not None:
+            loss = loss + self.config.adversarial * adversarial_loss(self.critic, restored)
+            loss = loss + critic_loss(self.critic, restored, truth, generator)
+        return loss
 
     def _restore(self, batch: dict[str, Tensor]) -> Tensor:
         """What the pipeline would return, before clipping: the last projection is part of what is trained for."""

@@ -32,7 +32,7 @@ from def_hub.training.optimizer import make_optimizer
 class Task(Protocol):
     """What is trained: a module whose forward pass is its loss."""
 
-    def __call__(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor: ...
+    def __call__(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor: ...
 
     def export(self, folder: Path) -> None:
         """Write the part in the form that a pipeline folder holds it."""
@@ -123,7 +123,7 @@ class Trainer:
             batch = {k: v.to(self.accelerator.device) for k, v in next(batches).items()}
             last = part == parts - 1
             with nullcontext() if last else self.accelerator.no_sync(task):
-                loss = task(batch, self._generator(part)) / parts
+                loss = task(batch, self._generator(part), self.step) / parts
                 if not math.isfinite(loss.item()):
                     names = ", ".join(self.stream.describe(i) for i in self._indices(self.step)[part])
                     raise FloatingPointError(
