@@ -336,11 +336,6 @@ def test_every_shipped_run_file_is_valid() -> None:
         assert dataclasses.is_dataclass(load_config(path))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.toml")), ids=lambda p: f"{p.parent.name}-{p.stem}")
-def test_every_shipped_run_file_can_be_read(path: Path) -> None:
-    assert load_config(path).optim.steps > 0
-
-
 def test_the_papers_recipe_is_the_default() -> None:
     config = load_config(ROOT / "examples/def-base/reference.toml")
     assert (config.optim.batch, config.optim.lr, config.optim.betas, config.data.size) == (9, 1e-4, (0.9, 0.999), 160)
