@@ -15,12 +15,13 @@ from typing import Any, Literal
 class SourceConfig:
     """Where training pictures come from.
 
-    kind: "pairs" is the CUFED layout (`input/`, `ref/`, equal file names); "photos" is a folder of photographs, each
-    of which becomes its own reference by crop, warp and photometric change. crops: fixed crops per photograph.
-    weight: share of the samples, relative to the other sources.
+    kind: "pairs" is the CUFED layout (`input/`, `ref/`, equal file names); "scenes" is a folder of folders, each with
+    several views of one place; "photos" is a folder of photographs, each of which becomes its own reference by crop,
+    warp and photometric change. crops: fixed crops per photograph or scene. weight: share of the samples, relative to
+    the other sources.
     """
 
-    kind: Literal["pairs", "photos"]
+    kind: Literal["pairs", "scenes", "photos"]
     path: str
     weight: float = 1.0
     crops: int = 20

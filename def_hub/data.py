@@ -8,7 +8,7 @@ resumed run, or two processes sharing the work, see exactly what one uninterrupt
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -44,6 +44,41 @@ class Source(Protocol):
     def describe(self, index: int) -> str:
         """Which file a pair comes from, for messages."""
 
+    def report(self) -> str:
+        """How many pairs of what sizes, and which files cannot be used, for the log."""
+
+
+@dataclass
+class Census:
+    """What was found in a folder: `sizes` of the pictures that can be used, and why others cannot."""
+
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def accepts(self, path: Path, size: int) -> bool:
+        """Decode a picture wholly, so that a broken one is known before training and not in its third hour."""
+        try:
+            with Image.open(path) as image:
+                image.convert("RGB")
+                if min(image.size) < size:
+                    raise ValueError(f"{image.width}x{image.height} is smaller than {size}x{size}")
+                self.sizes.append(image.size)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            self.problems.append(f"{path}: {error}")
+            return False
+        return True
+
+    def __str__(self) -> str:
+        text = f"{len(self.sizes)} pictures"
+        if self.sizes:
+            small, large = (pick(self.sizes, key=lambda s: s[0] * s[1]) for pick in (min, max))
+            text += f" of {small[0]}x{small[1]} … {large[0]}x{large[1]} pixels"
+        for problem in self.problems[:10]:
+            text += f"\n  left out: {problem}"
+        if len(self.problems) > 10:
+            text += f"\n  left out: {len(self.problems) - 10} more"
+        return text
+
 
 class PairFolder:
     """CUFED layout: `input/` and `ref/` with equal file names. With a `pairs.tsv` that names groups, large groups are
@@ -54,9 +89,11 @@ class PairFolder:
         self.name = path.name
         self.size = size
         references = {p.stem: p for p in _pictures(path / "ref")}
+        self.census = Census()
         files = [(p, references[p.stem]) for p in _pictures(path / "input") if p.stem in references]
+        files = [f for f in files if all([self.census.accepts(p, size) for p in f])]
         if not files:
-            raise ValueError(f"no pairs found: expected equal file names in {path}/input and {path}/ref")
+            raise ValueError(f"no pairs found: expected equal file names in {path}/input and {path}/ref, {self.census}")
         groups = self._groups(path / "pairs.tsv", files)
         wanted = [group.startswith(holdout) == held_out for group in groups]
         self.files = [f for f, keep in zip(files, wanted, strict=True) if keep]
@@ -85,6 +122,53 @@ class PairFolder:
     def describe(self, index: int) -> str:
         return f"{self.name}/{self.files[index][0].name}"
 
+    def report(self) -> str:
+        return f"{self.name}: {len(self)} pairs; {self.census}"
+
+
+class SceneFolder:
+    """Folders with several views each: pair `i` shows about the same part of two views, as far as the whole views do:
+    crops of a large share of each picture, around one relative place. How much they overlap varies, and is meant to."""
+
+    def __init__(self, path: Path, size: int, crops: int) -> None:
+        self.name = path.name
+        self.size = size
+        self.crops = crops
+        self.census = Census()
+        folders = sorted(p for p in path.iterdir() if p.is_dir())
+        scenes = [[p for p in _pictures(f) if self.census.accepts(p, size)] for f in folders]
+        self.scenes = [views for views in scenes if len(views) > 1]
+        if not self.scenes:
+            raise ValueError(
+                f"no scenes found: expected folders with two or more pictures of one place in {path}, {self.census}"
+            )
+        self.weights = np.ones(len(self.scenes) * crops)
+
+    def __len__(self) -> int:
+        return len(self.scenes) * self.crops
+
+    def __getitem__(self, index: int) -> Pair:
+        views, rng = self._views(index)
+        share, place = rng.uniform(0.4, 0.9), rng.random(2)
+        image, reference = (
+            _part(_open(view), share * stretch, place + shift, self.size)
+            for view, stretch, shift in zip(views, (1.0, 1.1), (np.zeros(2), rng.uniform(-0.1, 0.1, 2)), strict=True)
+        )
+        return Pair(_tensor(image), _tensor(reference))
+
+    def _views(self, index: int) -> tuple[list[Path], np.random.Generator]:
+        number, crop = divmod(index, self.crops)
+        rng = np.random.default_rng((number, crop))
+        views = self.scenes[number]
+        return [views[i] for i in rng.choice(len(views), 2, replace=False)], rng
+
+    def describe(self, index: int) -> str:
+        image, reference = self._views(index)[0]
+        return f"{self.name}/{image.parent.name}/{image.name} with {reference.name}"
+
+    def report(self) -> str:
+        return f"{self.name}: {len(self.scenes)} scenes, {len(self)} pairs; {self.census}"
+
 
 class PhotoFolder:
     """Single photographs: pair `i` is a fixed crop, and a reference made from the same photograph by a shift, rotation,
@@ -94,9 +178,10 @@ class PhotoFolder:
         self.name = path.name
         self.size = size
         self.crops = crops
-        self.files = [p for p in _pictures(path) if min(Image.open(p).size) >= size]
+        self.census = Census()
+        self.files = [p for p in _pictures(path) if self.census.accepts(p, size)]
         if not self.files:
-            raise ValueError(f"no photographs of at least {size}x{size} pixels in {path}")
+            raise ValueError(f"no photographs of at least {size}x{size} pixels in {path}, {self.census}")
         self.weights = np.ones(len(self.files) * crops)
         self._photos: dict[int, Image.Image] = {}
 
@@ -122,6 +207,9 @@ class PhotoFolder:
         number, crop = divmod(index, self.crops)
         return f"{self.name}/{self.files[number].name} (crop {crop})"
 
+    def report(self) -> str:
+        return f"{self.name}: {len(self)} pairs; {self.census}"
+
     def _reference(self, photo: Image.Image, rng: np.random.Generator, x: float, y: float, span: int) -> Image.Image:
         angle, scale = rng.normal(0, 0.08), np.exp(rng.normal(0, 0.12)) * span / self.size
         x, y = x + rng.uniform(-0.2, 0.2) * span, y + rng.uniform(-0.2, 0.2) * span
@@ -144,6 +232,8 @@ def open_source(config: SourceConfig, size: int, holdout: tuple[str, ...] = ()) 
         raise ValueError(f"training data: there is no folder {path}")
     if config.kind == "pairs":
         return PairFolder(path, size, holdout)
+    if config.kind == "scenes":
+        return SceneFolder(path, size, config.crops)
     return PhotoFolder(path, size, config.crops)
 
 
@@ -216,6 +306,13 @@ def _centre_crop(image: Image.Image, size: int) -> Image.Image:
         raise ValueError(f"expected pictures of at least {size}x{size} pixels, got {image.size[0]}x{image.size[1]}")
     left, top = (image.size[0] - size) // 2, (image.size[1] - size) // 2
     return image.crop((left, top, left + size, top + size))
+
+
+def _part(image: Image.Image, share: float, place: np.ndarray, size: int) -> Image.Image:
+    """A square of `share` of the shorter side (but no fewer than `size` pixels), at the relative `place` (x, y)."""
+    span = min(max(round(share * min(image.size)), size), *image.size)
+    left, top = (round(float(p) * (n - span)) for p, n in zip(place.clip(0, 1), image.size, strict=True))
+    return image.crop((left, top, left + span, top + span)).resize((size, size), Image.Resampling.LANCZOS)
 
 
 def _tensor(image: Image.Image) -> Tensor:

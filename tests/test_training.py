@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from def_hub.config import load_config
+from def_hub.config import SourceConfig, load_config
 from def_hub.data import PairFolder, PhotoFolder, SampleStream, open_source
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.training import run
@@ -341,3 +341,33 @@ def test_the_papers_recipe_is_the_default() -> None:
     assert (config.optim.batch, config.optim.lr, config.optim.betas, config.data.size) == (9, 1e-4, (0.9, 0.999), 160)
     assert (config.reference.perceptual, config.reference.adversarial) == (1e-2, 1e-4)
     assert 2 * 11_871 <= config.reference.reconstruction_steps * 9 < 2 * 11_871 + 9
+
+
+def test_scenes_give_two_views_of_one_place(workplace: Path) -> None:
+    for scene, colour in (("red", (200, 40, 40)), ("green", (40, 200, 40)), ("lonely", (0, 0, 0))):
+        (workplace / "scenes" / scene).mkdir(parents=True)
+        for view in range(1 if scene == "lonely" else 3):
+            image = Image.new("RGB", (90 + 10 * view, 70), colour)
+            image.putpixel((0, 0), (view, view, view))
+            image.save(workplace / "scenes" / scene / f"{view}.png")
+    (workplace / "scenes/red/broken.jpg").write_bytes(b"no picture")
+    source = open_source(SourceConfig("scenes", "scenes", crops=4), 32)
+    assert len(source) == 8 and len(source.weights) == 8
+    for i in range(8):
+        pair = source[i]
+        assert pair.image.shape == pair.reference.shape == (3, 32, 32)
+        assert (pair.image.float().mean((1, 2)) - pair.reference.float().mean((1, 2))).abs().max() < 5
+        assert source.describe(i).startswith("scenes/" + ("green" if i < 4 else "red"))
+        assert torch.equal(source[i].image, pair.image)
+    assert "2 scenes, 8 pairs; 7 pictures of 90x70 … 110x70 pixels" in source.report()
+    assert "left out: scenes/red/broken.jpg: cannot identify" in source.report()
+
+
+def test_what_cannot_be_read_is_reported_and_left_out(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = (workplace / "pairs/ref/1.png").read_bytes()
+    (workplace / "pairs/ref/1.png").write_bytes(whole[: len(whole) // 2])  # cut off: its header is in order
+    Image.new("RGB", (31, 40)).save(workplace / "photos/small.png")
+    run(write("reported", "prior", PRIOR, 1))
+    printed = capsys.readouterr().out
+    assert "pairs: 3 pairs" in printed and "left out: pairs/ref/1.png:" in printed
+    assert "left out: photos/small.png: 31x40 is smaller than 32x32" in printed

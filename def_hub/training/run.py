@@ -39,7 +39,7 @@ def run(
         config = replace(config, output=output)
     sources = [open_source(s, config.data.size, config.data.holdout) for s in config.data.sources]
     for source in sources:
-        print(f"{source.name}: {len(source)} pairs", flush=True)
+        print(source.report(), flush=True)
     torch.manual_seed(config.seed)  # the initial weights; everything later is drawn from (seed, step)
     task = _task(config)
     if config.init is not None:
