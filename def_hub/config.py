@@ -17,8 +17,8 @@ class SourceConfig:
 
     kind: "pairs" is the CUFED layout (`input/`, `ref/`, equal file names); "scenes" is a folder of folders, each with
     several views of one place; "photos" is a folder of photographs, each of which becomes its own reference by crop,
-    warp and photometric change. crops: fixed crops per photograph or scene. weight: share of the samples, relative to
-    the other sources.
+    warp and photometric change. crops: fixed crops per photograph, scene, or pair that is larger than a crop. weight:
+    share of the samples, relative to the other sources.
     """
 
     kind: Literal["pairs", "scenes", "photos"]
@@ -98,8 +98,8 @@ class PriorConfig:
 class ReferenceConfig:
     """A `ReferenceNetwork`; the defaults are def-base.
 
-    prior: folder with the `unet` and `scheduler` that enhance the training images, once, into `cache`. Without one
-    the network is trained to enlarge single images: a start for the reference part.
+    prior: folder, name on the Hub, or "def-mini", with the `unet` and `scheduler` that enhance the training images,
+    once, into `cache`. Without one the network is trained to enlarge single images: a start for the reference part.
     extractor_weights: safetensors of the frozen extractor. enhancer_steps: network evaluations per enhanced image.
     matching_image: as the pipeline's argument.
     perceptual, adversarial: weights of L_per and L_adv beside L_rec (eq. 14; 1e-2 and 1e-4 in the paper), which join
@@ -137,7 +137,8 @@ class LogConfig:
 class RunConfig:
     """One training run: which part, on what, how long, written where.
 
-    init: `export` folder of a run to start from. freeze: beginnings of the names of parameters that stay as they are.
+    init: `export` folder of a run to start from, a pipeline's folder, its name on the Hub, or "def-mini". freeze:
+    beginnings of the names of parameters that stay as they are.
     """
 
     part: Literal["extractor", "prior", "reference"]

@@ -83,9 +83,13 @@ class Census:
 class PairFolder:
     """CUFED layout: `input/` and `ref/` with equal file names. With a `pairs.tsv` that names groups, large groups are
     drawn less often (in proportion to the root of their size), so that no scene dominates. Groups whose names begin
-    with one of `holdout` are left out, or with `held_out` are all there is."""
+    with one of `holdout` are left out, or with `held_out` are all there is.
 
-    def __init__(self, path: Path, size: int, holdout: tuple[str, ...] = (), held_out: bool = False) -> None:
+    Pictures that are larger than a crop are cut `crops` times, both of a pair around one relative place."""
+
+    def __init__(
+        self, path: Path, size: int, holdout: tuple[str, ...] = (), held_out: bool = False, crops: int = 1
+    ) -> None:
         self.name = path.name
         self.size = size
         references = {p.stem: p for p in _pictures(path / "ref")}
@@ -99,7 +103,9 @@ class PairFolder:
         self.files = [f for f, keep in zip(files, wanted, strict=True) if keep]
         groups = [g for g, keep in zip(groups, wanted, strict=True) if keep]
         count = Counter(groups)
-        self.weights = np.array([count[g] ** -0.5 for g in groups])
+        crop_count = [1 if Image.open(image).size == (size, size) else crops for image, _ in self.files]
+        self.crops = [(file, crop) for file, n in enumerate(crop_count) for crop in range(n)]
+        self.weights = np.array([count[groups[file]] ** -0.5 / crop_count[file] for file, _ in self.crops])
         self._pairs: dict[int, Pair] = {}
 
     @staticmethod
@@ -111,16 +117,18 @@ class PairFolder:
         return [group.get(p.stem, p.stem) for p, _ in files]
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.crops)
 
     def __getitem__(self, index: int) -> Pair:
         if index not in self._pairs:  # decoded once: a thousand pairs take 150 MB
-            image, reference = (_centre_crop(_open(p), self.size) for p in self.files[index])
+            file, crop = self.crops[index]
+            place = np.full(2, 0.5) if crop == 0 else np.random.default_rng((file, crop)).random(2)
+            image, reference = (_crop(_open(p), self.size, place) for p in self.files[file])
             self._pairs[index] = Pair(_tensor(image), _tensor(reference))
         return self._pairs[index]
 
     def describe(self, index: int) -> str:
-        return f"{self.name}/{self.files[index][0].name}"
+        return f"{self.name}/{self.files[self.crops[index][0]][0].name}"
 
     def report(self) -> str:
         return f"{self.name}: {len(self)} pairs; {self.census}"
@@ -231,7 +239,7 @@ def open_source(config: SourceConfig, size: int, holdout: tuple[str, ...] = ()) 
     if not path.is_dir():
         raise ValueError(f"training data: there is no folder {path}")
     if config.kind == "pairs":
-        return PairFolder(path, size, holdout)
+        return PairFolder(path, size, holdout, crops=config.crops)
     if config.kind == "scenes":
         return SceneFolder(path, size, config.crops)
     return PhotoFolder(path, size, config.crops)
@@ -301,10 +309,9 @@ def _open(path: Path) -> Image.Image:
     return Image.open(path).convert("RGB")
 
 
-def _centre_crop(image: Image.Image, size: int) -> Image.Image:
-    if min(image.size) < size:
-        raise ValueError(f"expected pictures of at least {size}x{size} pixels, got {image.size[0]}x{image.size[1]}")
-    left, top = (image.size[0] - size) // 2, (image.size[1] - size) // 2
+def _crop(image: Image.Image, size: int, place: np.ndarray) -> Image.Image:
+    """`size`×`size` pixels at the relative `place` (x, y), 0 … 1 each."""
+    left, top = (int(p * (n - size)) for p, n in zip(place, image.size, strict=True))
     return image.crop((left, top, left + size, top + size))
 
 

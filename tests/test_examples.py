@@ -82,3 +82,18 @@ def test_every_benchmark_runs() -> None:
     )
     rows = [line for line in answer.stdout.splitlines() if line.startswith(("TTSR", "ours"))]
     assert len(rows) == 6 and all(float(row.split()[-1]) > 0 for row in rows)
+
+
+def test_fine_tuning_measures_pairs_left_out(tmp_path: Path) -> None:
+    """Four pairs cut from a shipped photograph and its reference; two steps only, so no gain is asked for."""
+    photo, reference = (Image.open(EXAMPLES / name).convert("RGB") for name in ("street_hr.webp", "street_ref1.jpg"))
+    for i in range(4):
+        for folder, picture in (("input", photo), ("ref", reference)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            picture.crop((60 * i, 40, 60 * i + 168, 208)).save(tmp_path / folder / f"{i}.png")
+    script = [sys.executable, EXAMPLES / "fine_tune.py", tmp_path, "--steps", "2", "--output", tmp_path / "tuned"]
+    printed = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True, cwd=tmp_path).stdout
+    before, after = map(float, printed.split("  3 ")[1].split("\n")[0].split("→"))
+    assert "36 pairs; 8 pictures of 168x168" in printed and "on 1 pairs left out" in printed
+    assert 20 < before < 40 and abs(after - before) < 0.5
+    assert DEFPipeline.from_pretrained(tmp_path / "tuned").refsr.config.folded

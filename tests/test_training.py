@@ -371,3 +371,25 @@ def test_what_cannot_be_read_is_reported_and_left_out(workplace: Path, capsys: p
     printed = capsys.readouterr().out
     assert "pairs: 3 pairs" in printed and "left out: pairs/ref/1.png:" in printed
     assert "left out: photos/small.png: 31x40 is smaller than 32x32" in printed
+
+
+def test_large_pairs_are_cut_at_the_same_relative_places(workplace: Path) -> None:
+    y, x = np.mgrid[:64, :96]
+    ramp = np.stack((x * 2, y * 3, 0 * x), axis=-1).astype(np.uint8)  # colours say where a pixel was
+    for folder in ("input", "ref"):
+        Image.fromarray(ramp).save(workplace / "pairs" / folder / "large.png")
+    source = open_source(SourceConfig("pairs", "pairs", crops=3), 32)
+    assert len(source) == 6 + 3 and source.weights[6:].sum() == 1  # one group, one weight
+    places = set()
+    for i in range(6, 9):
+        pair = source[i]
+        assert torch.equal(pair.image, pair.reference)
+        places.add((int(pair.image[0, 0, 0]) // 2, int(pair.image[1, 0, 0]) // 3))
+        assert source.describe(i) == "pairs/large.png"
+    assert len(places) == 3 and (32, 16) in places
+
+
+def test_a_run_starts_from_a_folder_or_says_what_is_wrong(workplace: Path) -> None:
+    body = 'init = "no/such/place"\n' + PRIOR
+    with pytest.raises(ValueError, match="'no/such/place' is neither a folder nor a repository"):
+        run(write("lost", "prior", body, 1))

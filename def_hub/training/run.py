@@ -9,13 +9,14 @@ import torch
 
 from def_hub.config import RunConfig, load_config
 from def_hub.data import SampleStream, open_source, open_validation
+from def_hub.pipeline import EMBEDDED, DEFPipeline
 from def_hub.training.cache import enhanced_images
 from def_hub.training.tasks import ExtractorTask, PriorTask, ReferenceTask
 from def_hub.training.trainer import Trainer
 
 
 def run(
-    config_path: str | Path,
+    config: RunConfig | str | Path,
     *,
     resume: bool = True,
     max_minutes: float | None = None,
@@ -25,6 +26,7 @@ def run(
     """Train the part that the run file names; returns the folder with its weights.
 
     Args:
+        config: a run file, or what one holds.
         resume: continue from the run's checkpoint where there is one.
         max_minutes: stop, with a checkpoint, after this time.
         output: instead of the run file's.
@@ -34,16 +36,19 @@ def run(
         ValueError: for a run file or training data that cannot be used, or another number of processes.
         FloatingPointError: when the loss is no longer a number; names the samples.
     """
-    config = load_config(config_path)
+    if not isinstance(config, RunConfig):
+        config = load_config(config)
     if output is not None:
         config = replace(config, output=output)
     sources = [open_source(s, config.data.size, config.data.holdout) for s in config.data.sources]
     for source in sources:
         print(source.report(), flush=True)
     torch.manual_seed(config.seed)  # the initial weights; everything later is drawn from (seed, step)
+    if config.reference.prior is not None:
+        config = replace(config, reference=replace(config.reference, prior=str(_folder(config.reference.prior))))
     task = _task(config)
     if config.init is not None:
-        task.start_from(Path(config.init))
+        task.start_from(_folder(config.init))
     enhanced = None
     if config.part == "reference" and config.reference.prior is not None:
         enhanced = [enhanced_images(source, config.reference, config.data.size) for source in sources]
@@ -58,3 +63,15 @@ def _task(config: RunConfig) -> PriorTask | ExtractorTask | ReferenceTask:
     if config.part == "extractor":
         return ExtractorTask(config.extractor, validation)
     return ReferenceTask(config.reference, validation)
+
+
+def _folder(name: str) -> Path:
+    """A folder; "def-mini" is the embedded default, and what is no folder is fetched from the Hub."""
+    if name == "def-mini":
+        return EMBEDDED
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        return Path(DEFPipeline.download(name))
+    except (OSError, ValueError) as error:  # the Hub's errors are of these kinds
+        raise ValueError(f"{name!r} is neither a folder nor a repository that can be fetched: {error}") from error

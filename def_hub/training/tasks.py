@@ -272,15 +272,16 @@ class ReferenceTask(nn.Module):
         if not self.validation:
             return {}
         every = self.validation | {"present": torch.ones(len(self.validation["image"]))}
-        shift = len(every["image"]) // 2  # neighbours may show one scene
+        count = len(every["image"])
+        shift = count // 2  # neighbours may show one scene
         unrelated = {k: v.roll(shift, 0) if "reference" in k else v for k, v in every.items()}
         none = every | {"present": torch.zeros_like(every["present"])}
         scores = {}
         for name, batch in {"true": every, "none": none, "unrelated": unrelated}.items():
-            if name != "none" and self.config.prior is None:
+            if (name != "none" and self.config.prior is None) or (name == "unrelated" and count == 1):
                 continue
-            parts = [self._restore({k: v[i : i + 8] for k, v in batch.items()}) for i in range(0, 2 * shift, 8)]
-            scores[f"psnr_{name}"] = mean_psnr(torch.cat(parts), every["image"][: 2 * shift])
+            parts = [self._restore({k: v[i : i + 8] for k, v in batch.items()}) for i in range(0, count, 8)]
+            scores[f"psnr_{name}"] = mean_psnr(torch.cat(parts), every["image"])
         return scores | {"psnr_bicubic": mean_psnr(OPERATOR.upsample(degrade(every["image"])), every["image"])}
 
     @torch.no_grad()
