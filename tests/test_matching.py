@@ -191,6 +191,19 @@ def test_align_recovers_turn_scale_and_shift_in_the_sample_and_the_reference_tha
     assert (whole.position - found.position).abs().max() < 0.05
 
 
+def test_what_lies_alone_is_not_trusted():
+    scene = texture(1, 3, 64, 64, seed=1)
+    home = Correspondence.identity(1, 16, 16)
+    position = home.position.clone()
+    position[:, :, 4, 9] = position[:, :, 12, 3]  # a perfect resemblance, elsewhere
+    image = scene.clone()
+    image[:, :, 16 - 12 : 20 + 12, 36 - 12 : 40 + 12] = scene[:, :, 48 - 12 : 52 + 12, 12 - 12 : 16 + 12]
+    found = align(Correspondence(home.reference, position, home.confidence), image, [scene], rounds=0)
+    whole = align(home, scene, [scene], rounds=0)
+    assert whole.confidence.min() > 0.99  # at the border, too: neighbours that do not exist cannot disagree
+    assert found.confidence[0, 0, 4, 9] == 0 and found.confidence[0, 0, 12, 12] > 0.99
+
+
 def test_refine_uses_the_reference_and_the_sample_that_are_named():
     small, large = texture(2, 3, 24, 36, seed=1), texture(2, 3, 52, 44, seed=2)
     query = torch.stack((small[0, :, 1:21, 2:34], large[1, :, 3:23, 1:33]))

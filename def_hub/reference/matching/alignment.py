@@ -13,6 +13,8 @@ from def_hub.reference.matching.refinement import LUMA, TRUST, check_images
 
 NEIGHBOURS = ((0, 3), (3, 0), (0, -3), (-3, 0))
 """Whose findings are tried: far enough to cross a mistake, few enough not to find agreement by chance."""
+TOLERANCE = 2.0
+"""HR pixels within which neighbours agree."""
 REACH, TURN = 2.0, 0.35
 """How far a match may move, in HR pixels, and any entry of its frame from the identity's."""
 
@@ -36,7 +38,8 @@ def align(
     normalised correlation between luma of `query` [B,3,H,W] and of `references` (each [B,3,Hr,Wr]), both sampled every
     `step` pixels of a `patch`×`patch` window around the cell. Then, `rounds` times, every cell tries what its
     neighbours found, carried on to its own place (the propagation of PatchMatch, Barnes et al. 2009), and aligns the
-    best once more. The correlation becomes, to the power of `TRUST`, the confidence.
+    best once more. The correlation, to the power of `TRUST`, times the share of the four neighbours that agree, becomes
+    the confidence: a true match lies on a surface, a chance resemblance lies alone.
 
     Like goes with like: `query` is the enhanced image and `references` are degraded and enhanced in the same way, so
     that the correlation measures the match and not what the enhancer could not restore (examples/matching_table.py).
@@ -66,10 +69,11 @@ def align(
             reference, similarity = torch.where(better, named, reference), torch.where(better, value, similarity)
             state = torch.where(better[..., None], guess, state)
         state, similarity = windows.aligned(reference, state, max(iterations - 1, 1))
+    confidence = similarity.clamp(0, 1).pow(TRUST) * _agreement(reference, state)
     return Correspondence(
         reference,
         state[..., :2].movedim(-1, 1).contiguous(),
-        similarity.clamp(0, 1).pow(TRUST)[:, None],
+        confidence[:, None],
         state[..., 2:].movedim(-1, 1).reshape(batch, 2, 2, h, w),
     )
 
@@ -84,6 +88,20 @@ def _carried(place: Tensor, x: float, y: float) -> Tensor:
     """Where the surroundings of `place` put what lies (x, y) HR pixels from its cell; the frame stays."""
     there = place[..., :2] + place[..., 2::2] * x + place[..., 3::2] * y
     return torch.cat((there, place[..., 2:]), dim=-1)
+
+
+def _agreement(reference: Tensor, state: Tensor) -> Tensor:
+    """[B,h,w]: share of a cell's four neighbours whose frames, carried on to it, put it where it is."""
+    agree, count = torch.zeros(reference.shape, device=state.device), torch.zeros_like(reference)
+    h, w = reference.shape[1:]
+    for rows, columns in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+        here = (..., slice(max(rows, 0), h + min(rows, 0)), slice(max(columns, 0), w + min(columns, 0)))
+        there = (..., slice(max(-rows, 0), h + min(-rows, 0)), slice(max(-columns, 0), w + min(-columns, 0)))
+        carried = _carried(state[(*there, slice(None))], CELL * columns, CELL * rows)
+        near = (carried[..., :2] - state[(*here, slice(None))][..., :2]).norm(dim=-1) < TOLERANCE
+        agree[here] += near & (reference[there] == reference[here])
+        count[here] += 1
+    return agree / count.clamp_min(1)
 
 
 class _Windows:
