@@ -52,7 +52,7 @@ class Source(Protocol):
 class Census:
     """What was found in a folder: `sizes` of the pictures that can be used, and why others cannot."""
 
-    sizes: list[tuple[int, int]] = field(default_factory=list)
+    sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def accepts(self, path: Path, size: int) -> bool:
@@ -62,7 +62,7 @@ class Census:
                 image.convert("RGB")
                 if min(image.size) < size:
                     raise ValueError(f"{image.width}x{image.height} is smaller than {size}x{size}")
-                self.sizes.append(image.size)
+                self.sizes[path] = image.size
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             self.problems.append(f"{path}: {error}")
             return False
@@ -71,7 +71,7 @@ class Census:
     def __str__(self) -> str:
         text = f"{len(self.sizes)} pictures"
         if self.sizes:
-            small, large = (pick(self.sizes, key=lambda s: s[0] * s[1]) for pick in (min, max))
+            small, large = (pick(self.sizes.values(), key=lambda s: s[0] * s[1]) for pick in (min, max))
             text += f" of {small[0]}x{small[1]} … {large[0]}x{large[1]} pixels"
         for problem in self.problems[:10]:
             text += f"\n  left out: {problem}"
@@ -103,7 +103,7 @@ class PairFolder:
         self.files = [f for f, keep in zip(files, wanted, strict=True) if keep]
         groups = [g for g, keep in zip(groups, wanted, strict=True) if keep]
         count = Counter(groups)
-        crop_count = [1 if Image.open(image).size == (size, size) else crops for image, _ in self.files]
+        crop_count = [1 if self.census.sizes[image] == (size, size) else crops for image, _ in self.files]
         self.crops = [(file, crop) for file, n in enumerate(crop_count) for crop in range(n)]
         self.weights = np.array([count[groups[file]] ** -0.5 / crop_count[file] for file, _ in self.crops])
         self._pairs: dict[int, Pair] = {}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub.reference.matching.correspondence import CELL, Correspondence
-from def_hub.reference.matching.refinement import LUMA, TRUST, check_images
+from def_hub.reference.matching.refinement import NOISE, TRUST, check_images, luma
 
 NEIGHBOURS = ((0, 3), (3, 0), (0, -3), (-3, 0))
 """Whose findings are tried: far enough to cross a mistake, few enough not to find agreement by chance."""
@@ -108,14 +108,14 @@ class _Windows:
     """The surroundings of the cells of a query, and of places in the references, as rows of samples."""
 
     def __init__(self, query: Tensor, references: Sequence[Tensor], patch: int, step: int, memory: int) -> None:
-        self.keys = [_with_gradient(_luma(image)) for image in references]
+        self.keys = [_with_gradient(luma(image)[:, None]) for image in references]
         self.limit = query.new_tensor([(k.shape[3], k.shape[2]) for k in self.keys]) - (CELL + 1) / 2
         offset = torch.arange(0, patch, step, device=query.device) - (patch - step) / 2
         self.y, self.x = (t.flatten() for t in torch.meshgrid(offset, offset, indexing="ij"))
         self.chunk = max(1, memory // (4 * 20 * len(self.x)))  # about twenty numbers live per sample
         batch, _, height, width = query.shape
         home = _place(Correspondence.identity(batch, height // CELL, width // CELL, query.device))
-        plane = _luma(query)
+        plane = luma(query)[:, None]
         self.around = torch.stack(
             [
                 torch.cat([_normalised(self._at(plane[b : b + 1], row)[0])[0] for row in home[b]]).view(
@@ -201,10 +201,6 @@ def _gauss_newton(slopes: Tensor, rest: Tensor, radius: float) -> Tensor:
     return torch.cat((step[:, :2].clamp(-1, 1), step[:, 2:]), dim=1)
 
 
-def _luma(image: Tensor) -> Tensor:
-    return torch.einsum("bchw,c->bhw", image.float(), image.new_tensor(LUMA, dtype=torch.float32))[:, None]
-
-
 def _with_gradient(plane: Tensor) -> Tensor:
     """[B,1,H,W] → [B,3,H,W]: the plane, and its slopes along x and y."""
     padded = F.pad(plane, (1, 1, 1, 1), mode="replicate")
@@ -216,7 +212,5 @@ def _with_gradient(plane: Tensor) -> Tensor:
 def _normalised(samples: Tensor) -> tuple[Tensor, Tensor]:
     """[n,s] with mean 0 and norm 1, and the norms [n,1] it was divided by."""
     samples = samples - samples.mean(-1, keepdim=True)
-    # Half a grey level of noise: without it flat windows correlate with anything.
-    noise = (0.5 / 255) ** 2 * samples.shape[-1]
-    norm = (samples.square().sum(-1, keepdim=True) + noise).sqrt()
+    norm = (samples.square().sum(-1, keepdim=True) + NOISE**2 * samples.shape[-1]).sqrt()
     return samples / norm, norm

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from def_hub.reference.matching.correspondence import CELL, Correspondence
 
-LUMA = (0.299, 0.587, 0.114)
+NOISE = 0.5 / 255
+"""Half a grey level: what a patch must rise above, or flat ones would correlate with anything."""
 TRUST = 3
 """A correlation to this power is about the share of a match's detail that is worth taking
 (examples/matching_table.py).
@@ -118,11 +119,10 @@ class _Windows:
         length = 0
         for image in images:
             # Centred, so that the variances below keep their precision.
-            plane = torch.einsum("bchw,c->bhw", image.float() - 0.5, image.new_tensor(LUMA, dtype=torch.float32))
+            plane = luma(image.float() - 0.5)
             plane = F.pad(plane, (margin,) * 4, mode="replicate")
             energy = (_box(plane**2, patch) - _box(plane, patch) ** 2).clamp_min(0) * patch**2
-            # Half a grey level of noise: without it flat patches correlate with anything.
-            norm = (energy + (0.5 / 255 * patch) ** 2).rsqrt()
+            norm = (energy + (NOISE * patch) ** 2).rsqrt()
             planes.append(plane.flatten())
             norms.append(F.pad(norm, (0, patch - 1, 0, patch - 1)).flatten())
             start.append([length + b * plane[0].numel() for b in range(len(plane))])
@@ -143,6 +143,11 @@ class _Windows:
         lines = first[:, None] + self.row[image][:, None] * torch.arange(side, device=corner.device)
         places = side - self.patch + 1
         return self.plane.unfold(0, side, 1)[lines], self.norm.unfold(0, places, 1)[lines[:, :places]]
+
+
+def luma(image: Tensor) -> Tensor:
+    """[B,3,H,W] → [B,H,W] float32."""
+    return torch.einsum("bchw,c->bhw", image.float(), image.new_tensor((0.299, 0.587, 0.114), dtype=torch.float32))
 
 
 def _box(x: Tensor, side: int) -> Tensor:
