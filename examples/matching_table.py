@@ -3,7 +3,8 @@
 For every way to match and to refine: the PSNR of the reference's 4×4 blocks copied to where they matched; the
 correlation of their detail (the part that the LR image does not hold) with the true detail, over all pixels and over
 the half of each image whose matches are surer; and that correlation when each pixel is the mean of nine overlapping
-predictions, as the network takes it.
+predictions, as the network takes it; and the share of the enhanced image's squared error that this detail can take
+away when the confidence decides how far it is trusted.
 
 A last table shows what the confidence means: how far to go from the enhanced image's own detail towards the detail
 that matches of one confidence bring, for the least squared error.
@@ -26,7 +27,7 @@ from def_hub import DEFPipeline
 from def_hub.images import list_pictures, to_tensor
 from def_hub.operators import Downsample
 from def_hub.reference.features import FeatureExtractor, VGG19Features
-from def_hub.reference.matching import Correspondence, Views, align, match, refine
+from def_hub.reference.matching import CELL, Correspondence, Views, align, match, refine
 from def_hub.reference.network import EVERY
 from def_hub.reference.transfer import overlapped, spread, warp
 
@@ -63,7 +64,7 @@ def main() -> None:
     for truth, reference in pairs(options.data, options.pairs, options.seed):
         measure(rows, truth, reference, enhance, extractor)
     print(f"{options.pairs} pairs, seed {options.seed}, {type(extractor).__name__}")
-    print(f"{'':52} warped PSNR  correlation  surer half  overlapped")
+    print(f"{'':52} warped PSNR  correlation  surer half  overlapped  error taken")
     for name, row in rows.items():
         print(f"{name:52} {row}")
     print("\nconfidence after alignment, share of the cells, how far to trust their detail")
@@ -132,6 +133,7 @@ def measure(
     from_sparse = by(sparse, references=[key.enhanced], patch=16)
     score("joint, refined, aligned without neighbours", align(refined, enhanced, [key.enhanced], rounds=0))
     score("joint, refined, aligned", align(refined, enhanced, [key.enhanced]))
+    score("  against the reference itself", align(refined, enhanced, [reference]))
     score(ALIGNED, align(from_sparse, enhanced, [key.enhanced]))
     score("  not refined before", align(sparse, enhanced, [key.enhanced]))
     single = match(Views(bicubic, enhanced), [key], extract, "enhanced", every=EVERY)
@@ -148,6 +150,7 @@ class Row:
         self.psnr: list[float] = []
         self.moments = torch.zeros(3, 6, dtype=torch.float64)  # of all pixels, of the surer half, overlapped
         self.cells = torch.zeros(10, 3, dtype=torch.float64)  # by confidence: how many, gain × true gain, gain²
+        self.error = 0.0  # of the enhanced image's own detail, squared
 
     def add(self, truth: Tensor, enhanced: Tensor, reference: Tensor, found: Correspondence) -> None:
         copied = warp([reference], found, stride=1)
@@ -161,6 +164,7 @@ class Row:
         level = (found.confidence.flatten() * 10).long().clamp_max(9)
         own = detail(enhanced).double()
         gain, wanted = smooth - own, true - own
+        self.error += float(wanted.square().mean(1).sum())
         for column, product in enumerate((torch.ones_like(gain), gain * wanted, gain * gain)):
             per_cell = F.avg_pool2d(product.mean(1, keepdim=True), 4).flatten()
             self.cells[:, column].index_add_(0, level, per_cell)
@@ -168,7 +172,18 @@ class Row:
     def __str__(self) -> str:
         n, a, b, aa, bb, ab = self.moments.unbind(1)
         correlation = (ab - a * b / n) / ((aa - a * a / n) * (bb - b * b / n)).sqrt()
-        return f"{sum(self.psnr) / len(self.psnr):11.2f}" + "".join(f"{value:12.3f}" for value in correlation)
+        return (
+            f"{sum(self.psnr) / len(self.psnr):11.2f}"
+            + "".join(f"{value:12.3f}" for value in correlation)
+            + f"{self.taken():10.1f} %"
+        )
+
+    def taken(self) -> float:
+        """Percent of the enhanced image's squared error that the borrowed detail can take away, when detail of each
+        tenth of confidence is trusted as far as is best for it: what a match and its confidence are worth together."""
+        _, product, energy = self.cells.unbind(1)
+        best = (product.clamp_min(0).square() / energy.clamp_min(1e-12)).sum()  # sums over pixels of means of cells
+        return 100 * CELL**2 * float(best) / self.error
 
     def trust(self) -> str:
         """A line for each tenth of confidence."""

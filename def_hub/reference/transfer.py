@@ -59,8 +59,8 @@ def overlapped(images: Sequence[Tensor], correspondence: Correspondence) -> Tens
     """Transfer of pixels, each predicted by its own cell and the eight around it, in their frames. [B,C,H,W].
 
     Where a cell looks is right for its neighbourhood too, or wrong for reasons of its own: the mean of nine
-    predictions, weighted by a triangle over 12×12 pixels, has nearly one and a half times the correlation with the
-    true detail that one has (examples/matching_table.py). Arguments and errors as `warp`, at stride 1.
+    predictions, weighted by a triangle over 12×12 pixels, has 1.3 times the correlation with the true detail that one
+    has (examples/matching_table.txt). Arguments and errors as `warp`, at stride 1.
     """
     _check(images, correspondence, 1)
     total, weights = torch.zeros((), device=images[0].device), torch.zeros((), device=images[0].device)

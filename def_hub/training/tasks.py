@@ -214,6 +214,7 @@ class ReferenceTask(nn.Module):
         self.network = ReferenceNetwork(
             config.extractor, config.features, config.blocks, config.folded, config.match_estimate
         )
+        self.network.to(memory_format=torch.channels_last)
         if config.extractor_weights:
             self.network.feature_extractor.load_state_dict(load_file(config.extractor_weights))
         if config.perceptual and config.perceptual_weights is None:
