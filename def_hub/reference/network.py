@@ -15,11 +15,8 @@ from torch import Tensor
 from def_hub.operators import Downsample
 from def_hub.reference.aggregation import STRIDES, Aggregator, FoldedAggregator, Texture
 from def_hub.reference.features import ExtractorName, Pyramid, make_extractor
-from def_hub.reference.matching import Correspondence, Views, align, match, refine
+from def_hub.reference.matching import Correspondence, Views, find, match
 from def_hub.reference.transfer import DeformableTransfer, overlapped, spread
-
-EVERY = 4
-"""Of the cells along a side, one in so many is searched for where alignment follows; the others learn from it."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
 
         Args:
             y: LR image `[B, 3, h, w]`; image: its views; references: the views of each, `sharp` included.
-            matching_image: see `matching.match`. refined: whether `matching.refine` and `matching.align` follow.
+            matching_image: see `matching.match`. refined: `matching.find`, or the plain `matching.match` of the paper.
             strength: factor on the confidence, one or `[B, 1, 1, 1]`. With 0, as without references, they have no
                 influence.
 
@@ -101,12 +98,9 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         if self.config.match_estimate:
             seen = Views(image.bicubic, alone.clamp(0, 1))
             keys = [self._estimated(r) for r in references]
-        extract = _Memo(self.feature_extractor)
-        found = match(seen, keys, extract, matching_image, every=EVERY if refined else 1)  # eq. 10-12
-        if refined:
-            # like with like: the correlation then measures the match, not what the estimate lacks
-            treated = [key.enhanced for key in keys]
-            found = align(refine(found, seen.enhanced, treated), seen.enhanced, treated)
+        extract = _Memo(self.feature_extractor, y.device.type)
+        with torch.autocast(y.device.type, enabled=False):  # a place needs more digits than half precision has
+            found = (find if refined else match)(seen, keys, extract, matching_image)  # eq. 10-12
         found = replace(found, confidence=found.confidence * strength)
         texture = self._transfer(extract(seen.enhanced), [extract(s) for s in sharp], sharp, found)  # eq. 13
         sr = self._base(y, image.enhanced) + self.aggregator(y, image.enhanced, texture)  # eq. 7
@@ -137,14 +131,19 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
 
 
 class _Memo:
-    """The frozen extractor, which sees some pictures both when matching and when transferring, run once for each."""
+    """The frozen extractor, which sees some pictures both when matching and when transferring, run once for each, in
+    the precision that is set where it is made."""
 
-    def __init__(self, extractor: nn.Module) -> None:
+    def __init__(self, extractor: nn.Module, device: str) -> None:
         self.extractor = extractor
+        self.precision = torch.autocast(
+            device, torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device)
+        )
         self.seen: dict[int, tuple[Tensor, Pyramid]] = {}
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Pyramid:
         if id(image) not in self.seen:  # the picture is kept beside its pyramid, so that its id stays taken
-            self.seen[id(image)] = image, self.extractor(image)
+            with self.precision:
+                self.seen[id(image)] = image, self.extractor(image)
         return self.seen[id(image)][1]
