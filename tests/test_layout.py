@@ -14,7 +14,7 @@ LEVELS = (
     ("app", "def_hub.cli"),
     ("def_hub.evaluation.benchmark", "def_hub.training"),
     ("def_hub.pipeline", "def_hub.data", "def_hub.visualization"),
-    ("def_hub.provenance",),
+    ("def_hub.provenance", "def_hub.inputs"),
     ("def_hub.diffusion", "def_hub.reference"),
     (
         "def_hub.operators",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,8 +15,12 @@ from torch import Tensor
 from def_hub.operators import Downsample
 from def_hub.reference.aggregation import STRIDES, Aggregator, FoldedAggregator, Texture
 from def_hub.reference.features import ExtractorName, Pyramid, make_extractor
-from def_hub.reference.matching import Correspondence, Views, find, match
+from def_hub.reference.matching import CELL, Correspondence, Views, find, match
 from def_hub.reference.transfer import DeformableTransfer, overlapped, spread
+from def_hub.tiling import Window, tiled
+
+TILE = 1024
+"""HR pixels along a side that are aggregated at a time."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +87,14 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         Args:
             y: LR image `[B, 3, h, w]`; image: its views; references: the views of each, `sharp` included.
             matching_image: see `matching.match`. refined: `matching.find`, or the plain `matching.match` of the paper.
-            strength: factor on the confidence, one or `[B, 1, 1, 1]`. With 0, as without references, they have no
-                influence.
+            strength: factor on the confidence, one, `[B, 1, 1, 1]` or `[B, 1, h, w]`. With 0, as without references,
+                they have no influence.
 
         Raises:
             ValueError: as `matching.match`, `refine` and `align` do.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not references):
-            alone = self._base(y, image.enhanced) + self.aggregator(y, image.enhanced, None)
+            alone = self._base(y, image.enhanced) + self._residual(y, image.enhanced)
         if not references:
             return ReferenceOutput(alone, alone)
         sharp = [r.sharp for r in references if r.sharp is not None]
@@ -102,9 +106,34 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         with torch.autocast(y.device.type, enabled=False):  # a place needs more digits than half precision has
             found = (find if refined else match)(seen, keys, extract, matching_image)  # eq. 10-12
         found = replace(found, confidence=found.confidence * strength)
-        texture = self._transfer(extract(seen.enhanced), [extract(s) for s in sharp], sharp, found)  # eq. 13
-        sr = self._base(y, image.enhanced) + self.aggregator(y, image.enhanced, texture)  # eq. 7
+        pyramids = [extract(s) for s in sharp]
+
+        def lend(window: Window) -> Texture:
+            # a part is seen once: nothing to remember, and memory stays bounded by the window
+            whole = (window.height, window.width) == seen.enhanced.shape[2:]
+            guides = extract(seen.enhanced) if whole else self.feature_extractor(window.cut(seen.enhanced))
+            return self._transfer(guides, pyramids, sharp, found.cut(_cells(window)))  # eq. 13
+
+        sr = self._base(y, image.enhanced) + self._residual(y, image.enhanced, lend)  # eq. 7
         return ReferenceOutput(sr, alone, found)
+
+    def _residual(self, y: Tensor, enhanced: Tensor, lend: Callable[[Window], Texture] | None = None) -> Tensor:
+        """What the aggregator adds, tile by tile where the picture is larger than one. `lend` gives the texture of a
+        window, in HR pixels."""
+
+        def residual(window: Window) -> Tensor:
+            texture = None if lend is None else lend(window)
+            return self.aggregator(_cells(window).cut(y), window.cut(enhanced), texture).float()
+
+        height, width = enhanced.shape[2:]
+        if max(height, width) <= TILE:
+            return residual(Window(0, 0, height, width))
+        return tiled(residual, height, width, TILE, CELL * self._reach, multiple=CELL)
+
+    @property
+    def _reach(self) -> int:
+        """How far a pixel's influence reaches, in cells: two for every block, and what comes before and after."""
+        return 2 * sum(self.config.blocks) + 16
 
     def _base(self, y: Tensor, enhanced: Tensor) -> Tensor:
         return self._operator.pinv(y) if self.config.folded else enhanced
@@ -114,7 +143,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         """The reference as the network itself would restore it: what the image's own estimate is compared with."""
         assert reference.sharp is not None
         small = self._operator.forward(reference.sharp).clamp(0, 1)
-        estimate = self._base(small, reference.enhanced) + self.aggregator(small, reference.enhanced, None)
+        estimate = self._base(small, reference.enhanced) + self._residual(small, reference.enhanced)
         return replace(reference, enhanced=estimate.clamp(0, 1))
 
     def _transfer(
@@ -128,6 +157,11 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             pixels = overlapped(references, found)
             features.append(pixels - self._operator.pinv(self._operator.forward(pixels)))  # its null-space part
         return Texture(features, [spread(found.confidence, stride) for stride in STRIDES])
+
+
+def _cells(window: Window) -> Window:
+    """The same place on the LR grid."""
+    return Window(window.top // CELL, window.left // CELL, window.height // CELL, window.width // CELL)
 
 
 class _Memo:

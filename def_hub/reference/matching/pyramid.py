@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,21 @@ def find(
     if not starts or h * w // EVERY**2 * sum(hr * wr for hr, wr in sizes) <= pairs:
         found = match(query, keys, extractor, matching_image, every=EVERY)  # eq. 10-12
         starts.append(refine(found, query.enhanced, treated))
-    return align(starts, query.enhanced, treated)
+    found = align(starts, query.enhanced, treated)
+    return replace(found, confidence=found.confidence * _usable(keys, found))
+
+
+def _usable(keys: Sequence[Views], found: Correspondence) -> Tensor:
+    """[B,1,h,w]: whether a match may be used where it came to lie."""
+    result = torch.ones_like(found.confidence)
+    x, y = (found.position / CELL).floor().long().unbind(1)
+    for number, key in enumerate(keys):
+        if key.usable is not None:
+            hr, wr = key.usable.shape[2:]
+            cell = (y.clamp(0, hr - 1) * wr + x.clamp(0, wr - 1)).flatten(1)
+            there = key.usable.flatten(1).gather(1, cell).view_as(result)
+            result = torch.where((found.reference == number)[:, None], there, result)
+    return result
 
 
 def _grid(views: Views) -> tuple[int, int]:
@@ -67,7 +82,8 @@ def _halved(views: Views) -> Views:
 
     bicubic, enhanced, sharp = half(views.bicubic), half(views.enhanced), half(views.sharp)
     assert bicubic is not None and enhanced is not None
-    return Views(bicubic, enhanced, sharp)
+    usable = None if views.usable is None else F.max_pool2d(views.usable, 2, ceil_mode=True)
+    return Views(bicubic, enhanced, sharp, usable)
 
 
 def _doubled(coarse: Correspondence, grids: Sequence[tuple[int, int]]) -> Correspondence:
