@@ -172,13 +172,17 @@ class Row:
             self.cells[:, column].index_add_(0, level, per_cell)
 
     def __str__(self) -> str:
+        correlations = "".join(f"{value:12.3f}" for value in self.correlations())
+        return f"{self.mean_psnr():11.2f}{correlations}{self.taken():10.1f} %"
+
+    def mean_psnr(self) -> float:
+        """Of the copied blocks, in dB."""
+        return sum(self.psnr) / len(self.psnr)
+
+    def correlations(self) -> list[float]:
+        """Of the detail with the true one: over all pixels, over the surer half, and as the mean of nine."""
         n, a, b, aa, bb, ab = self.moments.unbind(1)
-        correlation = (ab - a * b / n) / ((aa - a * a / n) * (bb - b * b / n)).sqrt()
-        return (
-            f"{sum(self.psnr) / len(self.psnr):11.2f}"
-            + "".join(f"{value:12.3f}" for value in correlation)
-            + f"{self.taken():10.1f} %"
-        )
+        return ((ab - a * b / n) / ((aa - a * a / n) * (bb - b * b / n)).sqrt()).tolist()
 
     def taken(self) -> float:
         """Percent of the enhanced image's squared error that the borrowed detail can take away, when detail of each

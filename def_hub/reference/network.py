@@ -16,7 +16,7 @@ from def_hub.operators import Downsample
 from def_hub.reference.aggregation import STRIDES, Aggregator, FoldedAggregator, Texture
 from def_hub.reference.features import ExtractorName, Pyramid, make_extractor
 from def_hub.reference.matching import CELL, Correspondence, Views, find, match
-from def_hub.reference.transfer import DeformableTransfer, overlapped, spread
+from def_hub.reference.transfer import DeformableTransfer, HardTransfer, overlapped, spread
 from def_hub.tiling import Window, tiled
 
 TILE = 1024
@@ -46,6 +46,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         match_estimate: match and refine by what the network makes of each picture alone, instead of by I_DE itself: the
             better the estimate, the better the match.
         operator: name of the degradation, for what is known and what is missing.
+        deformable: transfer by deformable convolution (eq. 13), or else by the match alone.
     """
 
     @register_to_config
@@ -57,13 +58,14 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         folded: bool = False,
         match_estimate: bool = False,
         operator: Literal["bicubic", "box", "matlab"] = "bicubic",
+        deformable: bool = True,
     ) -> None:
         super().__init__()
         self.feature_extractor = make_extractor(extractor).requires_grad_(False)
         self._operator = Downsample(operator)
         sources = tuple(reversed(self.feature_extractor.channels))  # coarse to fine
         self.transfer = nn.ModuleList(
-            DeformableTransfer(inputs, outputs, inputs)
+            DeformableTransfer(inputs, outputs, inputs) if deformable else HardTransfer(inputs, outputs)
             for inputs, outputs in zip(sources, features[:2] if folded else features, strict=False)
         )
         self.aggregator: nn.Module
