@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 from def_hub.config import RunConfig, load_config
 from def_hub.data import SampleStream, open_source, open_validation
@@ -52,7 +53,8 @@ def run(
         task.start_from(_folder(config.init))
     enhanced = None
     if config.part == "reference" and config.reference.prior not in (None, BICUBIC):
-        with PartialState().local_main_process_first():  # the others read what the first has written
+        state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # as Accelerator will ask
+        with state.local_main_process_first():  # the others read what the first has written
             enhanced = [enhanced_images(source, config.reference, config.data.size) for source in sources]
     stream = SampleStream(sources, config.data, config.seed, enhanced)
     return Trainer(task, stream, config, processes).fit(resume=resume, max_minutes=max_minutes)

@@ -2,9 +2,9 @@
 
     python examples/benchmarks/growth.py [--model FOLDER] [--sides 125 250 500 1000] [--plot growth.svg]
 
-Each row is one call in a fresh process: a square image of so many pixels along a side, a reference as large as the
-result, preset "balanced". Seconds are those of the call, after a tiny one to warm up; megabytes the most that the process
-held, less what it held with the model loaded. The exponent is the slope of a line through the logarithms: 1 is linear in the pixels.
+Each row is one call in a fresh process, after a tiny one to warm up: a square image of so many pixels along a side, a
+reference as large as the result, preset "balanced". Megabytes are the most that the process held, less what it held
+with the model loaded. The exponent is the slope of a line through the logarithms: 1 is linear in the pixels.
 """
 
 from __future__ import annotations
