@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -12,11 +13,11 @@ import PIL.Image
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
 from diffusers.utils import BaseOutput
-from huggingface_hub import snapshot_download
 from torch import Tensor
 
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer, WindowMode
+from def_hub.hub import fetch
 from def_hub.images import ImageLike, to_list, to_pil
 from def_hub.operators import Downsample, consistency_error, project_clipped
 from def_hub.provenance import provenance_shares
@@ -25,6 +26,11 @@ from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.transfer import overlapped, spread
 
 EMBEDDED = Path(__file__).parent / "weights" / "def-mini"
+LOAD_WITH = [
+    "def_hub: `from def_hub import DEFPipeline; DEFPipeline.from_pretrained(...)`, not DiffusionPipeline; pipeline"
+]
+"""Written first into model_index.json. `DiffusionPipeline.from_pretrained` does not know our classes, and complains
+about the first entry that it cannot resolve, as `<key>/<module>.py`: so that shall be one which says what to do."""
 
 Picture = PIL.Image.Image | np.ndarray | Tensor
 References = ImageLike | Sequence[ImageLike] | Sequence[Sequence[ImageLike]] | None
@@ -104,28 +110,85 @@ class DEFPipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, refsr=refsr, refsr_detail=refsr_detail)
-        self.register_to_config(operator=operator, window=window)
+        self.register_to_config(operator=operator, window=window, _load_with=LOAD_WITH)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any = None, **kwargs: Any) -> DEFPipeline:
         """Load a pipeline from a folder, from the Hub by name, or, without an argument, the embedded default.
 
-        Takes the keywords of `DiffusionPipeline.from_pretrained`. Weights are read from safetensors only.
+        Takes the keywords of `DiffusionPipeline.from_pretrained` (`revision`, `variant`, `token`, `device_map`, …),
+        `subfolder`, and components to use instead of the stored ones, which are then not fetched: `unet=...`. Weights
+        are read from safetensors only.
+
+        Raises:
+            ValueError, TypeError, OSError: see `def_hub.hub.fetch.locate`.
         """
         name = EMBEDDED if pretrained_model_name_or_path is None else pretrained_model_name_or_path
-        return super().from_pretrained(str(name), **{"use_safetensors": True, **kwargs})
+        if not kwargs.pop("use_safetensors", True):
+            raise ValueError(
+                "use_safetensors=False: weights are read from safetensors only, unpickling can run any code"
+            )
+        where = {k: kwargs.pop(k) for k in fetch.OPTIONS if k in kwargs}
+        brought = [k for k in ("unet", "scheduler", "refsr", "refsr_detail") if k in kwargs]
+        folder = fetch.locate(name, variant=kwargs.get("variant"), without=brought, **where)
+        return super().from_pretrained(str(folder), use_safetensors=True, **kwargs)
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs: Any) -> str:
-        """Fetch a repository of the Hub; returns the folder. The base class would refuse components from outside
-        diffusers.
+        """Fetch a repository of the Hub; returns the folder. Keywords and errors as `def_hub.hub.fetch.locate`."""
+        return str(fetch.locate(pretrained_model_name, **kwargs))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        card: str | Path | None = None,
+        license: str = "unknown",
+        base_model: str | None = None,
+        private: bool | None = None,
+        create_pr: bool = False,
+        revision: str | None = None,
+        max_shard_size: int | str | None = None,
+        commit_message: str | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Publish the pipeline as it is, checked as `def-hub publish` does; returns the address.
+
+        Args:
+            card: file with the model card. Without one, that of the repository stays; where there is none, one is
+                written that says what is known: the parts, `license` and `base_model` (a name on the Hub).
+            private, create_pr, revision: see `def_hub.hub.publish.plan`.
+            max_shard_size: split larger weights, e.g. "5GB".
+
+        Raises:
+            ValueError, OSError: see `def_hub.hub.publish.publish_model`.
         """
-        passed = ("revision", "token", "cache_dir", "local_files_only", "force_download")
-        return snapshot_download(
-            pretrained_model_name,
-            allow_patterns=["*.json", "*.safetensors"],
-            **{k: kwargs[k] for k in passed if kwargs.get(k) is not None},
-        )
+        from def_hub.hub.card import bare_card
+        from def_hub.hub.publish import card_of, check_name, publish_model
+
+        check_name(repo_id)
+        with TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            self.save_pretrained(temporary, max_shard_size=max_shard_size)
+            if card is None:
+                sizes = {
+                    name: sum(p.numel() for p in part.parameters())
+                    for name, part in self.components.items()
+                    if isinstance(part, torch.nn.Module)
+                }
+                text = card_of(repo_id, revision, token) or bare_card(repo_id, sizes, license, base_model)
+                (folder / "README.md").write_text(text, encoding="utf-8")
+            return publish_model(
+                folder,
+                repo_id,
+                load=type(self).from_pretrained,
+                card=card,
+                message=commit_message,
+                token=token,
+                private=private,
+                create_pr=create_pr,
+                revision=revision,
+            )
 
     @torch.no_grad()
     def __call__(

@@ -262,7 +262,7 @@ class Journal:
         if resume and described.exists() and described.read_text() != text:
             raise ValueError(f"{described}: this evaluation was begun with other settings; leave out the resuming")
         described.write_text(text)
-        self.done = list(_read_rows(self._rows)) if resume and self._rows.exists() else []
+        self.done = list(read_rows(self._rows)) if resume and self._rows.exists() else []
         self._rows.unlink(missing_ok=True)
         for row in self.done:  # written again without the line that a stopped process left unfinished
             self.add(row)
@@ -293,7 +293,8 @@ def fingerprint(modules: dict[str, Any]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a `rows.csv`, but for a last line that a stopped process left unfinished."""
     with path.open(newline="") as file:
         for line in csv.DictReader(file):
             if None in line or None in line.values():

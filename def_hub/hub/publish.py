@@ -1,0 +1,301 @@
+"""A model folder, and on request a Space around it, onto the Hub: checked first, shown, then one commit or none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import validate_repo_id
+
+from def_hub.hub.card import check_card, pictures_of
+from def_hub.hub.fetch import PICKLES, check_folder
+
+Content = Path | bytes
+Kind = Literal["model", "space"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a commit does to one file: "add", "replace" or "remove" it. `size` in bytes."""
+
+    action: Literal["add", "replace", "remove"]
+    path: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done, against the revision as it was when it was compared (`parent`).
+
+    `changes` is empty where the repository already has it all. `exists` is false where the repository is still to be
+    made; `branch`, where the branch is.
+    """
+
+    name: str
+    kind: Kind
+    files: Mapping[str, Content]
+    changes: tuple[Change, ...]
+    parent: str | None
+    exists: bool
+    branch: bool
+    private: bool | None
+    create_pr: bool
+    revision: str | None
+
+    def __str__(self) -> str:
+        where = f"{self.kind} {self.name}{f' @ {self.revision}' if self.revision else ''}"
+        state = "" if self.exists else f" (new{', private' if self.private else ''})"
+        if not self.changes:
+            return f"{where}: nothing to upload, all {len(self.files)} files are there"
+        lines = [f"{where}{state}: {len(self.changes)} changes, {len(self.files)} files in all"]
+        lines += [f"  {c.action:8}{_size(c.size):>10}  {c.path}" for c in self.changes]
+        total = sum(c.size for c in self.changes if c.action != "remove")
+        return "\n".join([*lines, f"  {'in all':8}{_size(total):>10}"])
+
+
+def model_files(folder: str | Path, card: str | Path | None = None) -> dict[str, Content]:
+    """What is published of a model folder: path in the repository → content.
+
+    All files but hidden ones; `card`, or the folder's own README.md, becomes the README.md, and the pictures that it
+    shows come with it under the names it uses.
+
+    Raises:
+        ValueError: where weights are missing or pickled, there is no card, or it shows a picture that does not exist.
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    files: dict[str, Content] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not any(part.startswith(".") for part in name.split("/")):
+            if name.endswith(PICKLES):
+                raise ValueError(
+                    f"{path}: a pickle, which can run any code when it is read; only safetensors are published"
+                )
+            files[name] = path
+    readme = Path(card) if card is not None else folder / "README.md"
+    if not readme.is_file():
+        raise ValueError(f"{readme}: no model card there; `def-hub card {folder}` writes one")
+    files["README.md"] = readme
+    for picture in pictures_of(readme.read_text(encoding="utf-8")):
+        if not (readme.parent / picture).is_file():
+            raise ValueError(f"{readme}: shows {picture}, which is not there")
+        files[picture] = readme.parent / picture
+    return files
+
+
+def check_model(folder: str | Path, card: str, load: Callable[[Path], Any]) -> None:
+    """Whether the folder can be published: it loads, it runs, and its card is one that the Hub will take.
+
+    Args:
+        load: makes a pipeline of a folder (`DEFPipeline.from_pretrained`).
+
+    Raises:
+        ValueError: with what is wrong.
+    """
+    check_card(card)
+    try:
+        pipe = load(Path(folder))
+    except Exception as error:  # whatever it is: these weights are of no use to anybody else
+        raise ValueError(f"{folder}: does not load: {' '.join(str(error).split())}") from error
+    check_runs(pipe, str(folder))
+
+
+def check_runs(pipe: Any, where: str) -> None:
+    """Whether a pipeline makes a finite 32×32 picture of an 8×8 one and a reference. Raises ValueError if not."""
+    noise = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    pipe.set_progress_bar_config(disable=True)
+    try:
+        start = torch.Generator().manual_seed(0)
+        result = pipe(noise[:1, :, :8, :8], noise[1:], generator=start, output_type="pt").images[0]
+    except Exception as error:
+        raise ValueError(f"{where}: does not run: {' '.join(str(error).split())}") from error
+    if result.shape != (3, 32, 32) or not torch.isfinite(result).all():
+        raise ValueError(f"{where}: expected a finite 32×32 picture, got {list(result.shape)} or one that is not")
+
+
+def plan(
+    name: str,
+    files: Mapping[str, Content],
+    *,
+    kind: Kind = "model",
+    private: bool | None = None,
+    create_pr: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Plan:
+    """Compare `files` with what the repository holds. Uploads nothing.
+
+    Weights of the repository that `files` lack are to be removed, because loading would mix them with the new ones;
+    all else that is there stays.
+
+    Args:
+        private: make a new repository private (or not). revision: a branch, "main" by default; made if it is not there.
+        create_pr: propose the change instead of making it.
+
+    Raises:
+        ValueError: for a wrong name, or where `private` is asked for and the repository is public.
+        OSError: where the Hub cannot be asked, or says no.
+    """
+    check_name(name)
+    api = HfApi(token=token)
+    exists, branch, parent, remote = True, True, None, {}
+    with _plainly(name):
+        try:
+            info = api.repo_info(name, repo_type=kind)
+            if private and not info.private:
+                raise ValueError(f"{name}: exists and is public, a private one was asked for")
+            try:
+                parent = api.repo_info(name, repo_type=kind, revision=revision or "main").sha
+            except RevisionNotFoundError:
+                branch, parent = False, info.sha
+            entries = api.list_repo_tree(name, recursive=True, revision=parent, repo_type=kind)
+            remote = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+        except RepositoryNotFoundError:
+            exists, branch = False, revision in (None, "main")
+            if create_pr:
+                raise
+    changes = []
+    for path, content in files.items():
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        if path not in remote:
+            changes.append(Change("add", path, size))
+        elif remote[path].size != size or not _same(content, remote[path]):
+            changes.append(Change("replace", path, size))
+    stale = [e for p, e in remote.items() if p not in files and p.endswith((".safetensors", ".safetensors.index.json"))]
+    changes += [Change("remove", entry.path, entry.size) for entry in stale]
+    return Plan(name, kind, files, tuple(changes), parent, exists, branch, private, create_pr, revision)
+
+
+def carry_out(plan: Plan, *, message: str | None = None, token: str | None = None) -> str:
+    """Do what the plan says, in one commit; returns its address, or that of the pull request.
+
+    LFS objects are uploaded first. Should that, or anything before the commit, fail, no revision has changed, and the
+    same command finds what is stored already and goes on. A plan without changes asks the Hub for nothing.
+
+    Raises:
+        OSError: with what failed; also where somebody else committed since the plan was made.
+        ValueError: where the Hub refuses the card.
+    """
+    api = HfApi(token=token)
+    address = f"{api.endpoint}/{'spaces/' if plan.kind == 'space' else ''}{plan.name}"
+    if not plan.changes:
+        return address
+    operations: list[CommitOperationAdd | CommitOperationDelete] = []
+    for change in plan.changes:
+        if change.action == "remove":
+            operations.append(CommitOperationDelete(change.path))
+        else:
+            operations.append(CommitOperationAdd(change.path, plan.files[change.path]))
+    with _plainly(plan.name):
+        if plan.kind == "model":
+            readme = plan.files["README.md"]
+            text = readme if isinstance(readme, bytes) else readme.read_bytes()
+            ModelCard(text.decode()).validate()
+        if not plan.exists:
+            sdk = "gradio" if plan.kind == "space" else None
+            api.create_repo(plan.name, repo_type=plan.kind, private=plan.private, space_sdk=sdk, exist_ok=True)
+        if not plan.branch and plan.revision is not None:
+            api.create_branch(plan.name, repo_type=plan.kind, branch=plan.revision, exist_ok=True)
+        done = api.create_commit(
+            plan.name,
+            operations,
+            commit_message=message or f"Upload {plan.kind} with def_hub",
+            repo_type=plan.kind,
+            revision=plan.revision,
+            create_pr=plan.create_pr,
+            parent_commit=plan.parent,
+        )
+    return done.pr_url or done.commit_url
+
+
+def publish_model(
+    folder: str | Path,
+    name: str,
+    *,
+    load: Callable[[Path], Any],
+    card: str | Path | None = None,
+    token: str | None = None,
+    message: str | None = None,
+    show: Callable[[Plan], object] = lambda plan: None,
+    **where: Any,
+) -> str:
+    """Check a model folder, show what will change, and publish it; returns the address.
+
+    Args: see `check_model` (load), `model_files` (card), `plan` (where: private, create_pr, revision).
+        show: is given the plan before anything is uploaded.
+
+    Raises:
+        ValueError, OSError: as these do.
+    """
+    files = model_files(folder, card)
+    readme = files["README.md"]
+    assert isinstance(readme, Path)
+    check_model(folder, readme.read_text(encoding="utf-8"), load)
+    prepared = plan(name, files, token=token, **where)
+    show(prepared)
+    return carry_out(prepared, message=message, token=token)
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError where `name` is none that a repository can have, like "user/model"."""
+    if not isinstance(name, str) or "/" not in name:
+        raise ValueError(f"name: expected one like user/model, got {name!r}")
+    validate_repo_id(name)
+
+
+def card_of(name: str, revision: str | None = None, token: str | None = None) -> str | None:
+    """The card that the repository has, if there is one."""
+    with _plainly(name):
+        try:
+            return ModelCard.load(hf_hub_download(name, "README.md", revision=revision, token=token)).content
+        except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
+            return None
+
+
+def _same(content: Content, remote: RepoFile) -> bool:
+    """Whether the repository's file has this content: by its sha256, or by git's name for it."""
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    if remote.lfs is not None:
+        return hashlib.sha256(data).hexdigest() == remote.lfs.sha256
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == remote.blob_id
+
+
+@contextmanager
+def _plainly(name: str) -> Iterator[None]:
+    """The client's errors, in one sentence that says what to do."""
+    try:
+        yield
+    except RepositoryNotFoundError as error:
+        raise OSError(f"{name}: no such repository, or no access to it; log in with `hf auth login`") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        reasons = {
+            401: "not logged in, or the token is not valid; log in with `hf auth login` or set HF_TOKEN",
+            403: "this token may not write there",
+            409: "the Hub reports a conflict; run the same command again",
+            412: "somebody else committed meanwhile; run the same command again to see what would change now",
+        }
+        reason = reasons.get(status, "the Hub does not answer as it should; the same command goes on later")
+        raise OSError(f"{name}: {reason} (HTTP {status}: {error.server_message or 'no message'})") from error
+    except HTTPError as error:
+        what = f"the connection failed ({type(error).__name__}: {error}); the same command goes on"
+        raise OSError(f"{name}: {what}") from error
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
