@@ -84,10 +84,11 @@ def load_prior(name: str | Path) -> tuple[UNet2DModel, SchedulerMixin]:
     if found is None:
         raise ValueError(f"{name}: has no scheduler_config.json, so its noise schedule is not known")
     kind = _read(found / "scheduler_config.json").get("_class_name", "")
-    scheduler_class: Any = getattr(diffusers, str(kind), None)
-    if not (isinstance(scheduler_class, type) and issubclass(scheduler_class, SchedulerMixin)):
+    scheduler: Any = getattr(diffusers, str(kind), None)
+    known = isinstance(scheduler, type) and issubclass(scheduler, SchedulerMixin)
+    if not known:
         raise ValueError(f"{name}: its scheduler {kind!r} is none of diffusers")
-    return unet, scheduler_class.from_pretrained(str(found))
+    return unet, scheduler.from_pretrained(str(found))
 
 
 def _arguments(config: str) -> dict[str, Any]:

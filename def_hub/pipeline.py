@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +138,18 @@ class DEFPipeline(DiffusionPipeline):
     def download(cls, pretrained_model_name: str, **kwargs: Any) -> str:
         """Fetch a repository of the Hub; returns the folder. Keywords and errors as `def_hub.hub.fetch.locate`."""
         return str(fetch.locate(pretrained_model_name, **kwargs))
+
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Write a folder that `from_pretrained` loads, without the path that the parts came from.
+
+        Takes the keywords of `DiffusionPipeline.save_pretrained`, but for publishing, which is `push_to_hub`'s.
+        """
+        if push_to_hub:
+            raise ValueError("save_pretrained(push_to_hub=True): use push_to_hub(name), which checks what it publishes")
+        super().save_pretrained(str(save_directory), **kwargs)
+        for config in (*Path(save_directory).glob("*/config.json"), Path(save_directory) / "model_index.json"):
+            kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
+            config.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
 
     def push_to_hub(
         self,

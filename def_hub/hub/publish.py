@@ -280,21 +280,28 @@ def _plainly(name: str) -> Iterator[None]:
     """The client's errors, in one sentence that says what to do."""
     try:
         yield
-    except RepositoryNotFoundError as error:
-        raise OSError(f"{name}: no such repository, or no access to it; log in with `hf auth login`") from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        reasons = {
-            401: "not logged in, or the token is not valid; log in with `hf auth login` or set HF_TOKEN",
-            403: "this token may not write there",
-            409: "the Hub reports a conflict; run the same command again",
-            412: "somebody else committed meanwhile; run the same command again to see what would change now",
-        }
-        reason = reasons.get(status, "the Hub does not answer as it should; the same command goes on later")
-        raise OSError(f"{name}: {reason} (HTTP {status}: {error.server_message or 'no message'})") from error
-    except HTTPError as error:
-        what = f"the connection failed ({type(error).__name__}: {error}); the same command goes on"
-        raise OSError(f"{name}: {what}") from error
+    except (HTTPError, RuntimeError) as error:
+        # what fails in one of the threads that upload arrives as the cause of a RuntimeError
+        cause = error.__cause__ if isinstance(error, RuntimeError) else error
+        if not isinstance(cause, HTTPError):
+            raise
+        raise OSError(f"{name}: {_explained(cause)}") from error
+
+
+def _explained(error: HTTPError) -> str:
+    if isinstance(error, RepositoryNotFoundError):
+        return "no such repository, or no access to it; log in with `hf auth login`"
+    if not isinstance(error, HfHubHTTPError):
+        return f"the connection failed ({type(error).__name__}: {error}); the same command goes on"
+    status = error.response.status_code
+    reasons = {
+        401: "not logged in, or the token is not valid; log in with `hf auth login` or set HF_TOKEN",
+        403: "this token may not write there",
+        409: "the Hub reports a conflict; run the same command again",
+        412: "somebody else committed meanwhile; run the same command again to see what would change now",
+    }
+    reason = reasons.get(status, "the Hub does not answer as it should; the same command goes on later")
+    return f"{reason} (HTTP {status}: {error.server_message or 'no message'})"
 
 
 def _size(size: int) -> str:

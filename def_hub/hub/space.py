@@ -36,7 +36,8 @@ def space_files(model: str, root: Path = ROOT) -> dict[str, Content]:
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: not there; a Space is made from a clone of the repository")
-    paths += sorted((root / "def_hub").rglob("*.py"))
+    package = (path for path in sorted((root / "def_hub").rglob("*")) if path.is_file())
+    paths += [path for path in package if not {"weights", "__pycache__"} & set(path.relative_to(root).parts)]
     for pattern in EXAMPLES:
         paths += sorted((root / "examples").glob(pattern))
     files: dict[str, Content] = {path.relative_to(root).as_posix(): path for path in paths}
