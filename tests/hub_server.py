@@ -162,13 +162,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             return
         self.body = self._read()
+        asked = "GET" if self.command == "HEAD" else self.command  # whatever can be got can be asked about
         try:
             if fault is not None:
                 raise HubError(fault.status or 500, "a fault that the test asked for")
             with self.hub.lock:
                 for method, pattern, function in _ROUTES:
                     match = re.fullmatch(pattern, path)
-                    if match and self.command in method.split("|"):
+                    if match and asked == method:
                         function(self, *match.groups())
                         return
             raise HubError(404, f"no such route: {self.command} {path}")
@@ -360,7 +361,17 @@ class _Handler(BaseHTTPRequestHandler):
         siblings = [{"rfilename": path} for path in repository.commits[sha]]
         self._json({"id": name, "sha": sha, "private": repository.private, "siblings": siblings, "tags": []})
 
-    def tree(self, kind: str, name: str, revision: str) -> None:
+    def tree(self, kind: str, name: str, revision: str, folder: str | None = None) -> None:
+        """All files at or below a folder; the client always asks recursively."""
+        inside = f"{folder}/" if folder else ""
+        self._json([entry for entry in self._entries(kind, name, revision) if entry["path"].startswith(inside)])
+
+    def paths_info(self, kind: str, name: str, revision: str) -> None:
+        form = "urlencoded" in self.headers.get("Content-Type", "")
+        paths = parse_qs(self.body.decode())["paths"] if form else json.loads(self.body)["paths"]
+        self._json([entry for entry in self._entries(kind, name, revision) if entry["path"] in paths])
+
+    def _entries(self, kind: str, name: str, revision: str) -> list[dict[str, Any]]:
         repository = self._repository(kind, name)
         entries = []
         for path, blob in sorted(repository.commits[self._commit_of(repository, revision)].items()):
@@ -368,7 +379,7 @@ class _Handler(BaseHTTPRequestHandler):
             if blob.lfs:
                 entry["lfs"] = {"oid": blob.sha256, "size": len(blob.data), "pointerSize": 134}
             entries.append(entry)
-        self._json(entries)
+        return entries
 
     def resolve(self, prefix: str | None, name: str, revision: str, path: str) -> None:
         repository = self._repository((prefix or "models/").rstrip("/"), name)
@@ -399,6 +410,7 @@ _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", rf"/api/({KINDS})/{NAME}/commit/(.+)", _Handler.commit),
     ("POST", rf"/api/({KINDS})/{NAME}/branch/(.+)", _Handler.branch),
     ("GET", rf"/api/({KINDS})/{NAME}(?:/revision/(.+))?", _Handler.info),
-    ("GET", rf"/api/({KINDS})/{NAME}/tree/([^/]+|refs/pr/\d+)", _Handler.tree),
-    ("GET|HEAD", rf"/((?:spaces|datasets)/)?{NAME}/resolve/(refs/pr/\d+|[^/]+)/(.+)", _Handler.resolve),
+    ("GET", rf"/api/({KINDS})/{NAME}/tree/(refs/pr/\d+|[^/]+)(?:/(.*))?", _Handler.tree),
+    ("POST", rf"/api/({KINDS})/{NAME}/paths-info/(.+)", _Handler.paths_info),
+    ("GET", rf"/((?:spaces|datasets)/)?{NAME}/resolve/(refs/pr/\d+|[^/]+)/(.+)", _Handler.resolve),
 ]
