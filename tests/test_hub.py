@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload, disk_offload
 from diffusers import DDPMScheduler, DiffusionPipeline
 from diffusers.utils import logging
 from safetensors.torch import load_file
@@ -399,6 +400,19 @@ def test_ways_onto_a_device(hub: HubServer, folder: Path, placing: dict[str, Any
     hub.put(NAME, contents(folder))
     placed = DEFPipeline.from_pretrained(NAME, **placing)
     assert enlarged(placed).tobytes() == enlarged(DEFPipeline.from_pretrained(folder)).tobytes()
+
+
+@pytest.mark.parametrize("where", ("cpu", "disk"))
+def test_weights_that_are_brought_for_each_layer(folder: Path, tmp_path: Path, where: str) -> None:
+    """Accelerate's offloading, the CPU being the device: outside its turn a layer has no weights."""
+    pipe = DEFPipeline.from_pretrained(folder)
+    for name in ("unet", "refsr"):
+        if where == "cpu":
+            cpu_offload(getattr(pipe, name), execution_device=torch.device("cpu"))
+        else:
+            disk_offload(getattr(pipe, name), tmp_path / name, execution_device=torch.device("cpu"))
+    assert {p.device.type for p in (*pipe.unet.parameters(), *pipe.refsr.parameters())} == {"meta"}
+    assert enlarged(pipe).tobytes() == enlarged(DEFPipeline.from_pretrained(folder)).tobytes()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="offloading moves weights between a GPU and the CPU")

@@ -143,7 +143,7 @@ def bare_card(
 
 # {name.rpartition("/")[2]}
 
-Reference-based ×4 super-resolution with [def_hub](https://huggingface.co/models?other=reference-based-super-resolution).
+Reference-based ×4 super-resolution, to be loaded with `def_hub`.
 
 ```python
 from def_hub import DEFPipeline
