@@ -168,40 +168,22 @@ class DEFPipeline(DiffusionPipeline):
         """Publish the pipeline as it is, checked as `def-hub publish` does; returns the address.
 
         Args:
-            card: file with the model card. Without one, that of the repository stays; where there is none, one is
-                written that says what is known: the parts, `license` and `base_model` (a name on the Hub).
+            card, license, base_model: see `def_hub.hub.publish.prepare`.
             private, create_pr, revision: see `def_hub.hub.publish.plan`.
             max_shard_size: split larger weights, e.g. "5GB".
 
         Raises:
-            ValueError, OSError: see `def_hub.hub.publish.publish_model`.
+            ValueError, OSError: see `def_hub.hub.publish.prepare` and `carry_out`.
         """
-        from def_hub.hub.card import bare_card
-        from def_hub.hub.publish import card_of, check_name, publish_model
+        from def_hub.hub.publish import carry_out, check_name, prepare
 
         check_name(repo_id)
-        with TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            self.save_pretrained(temporary, max_shard_size=max_shard_size)
-            if card is None:
-                sizes = {
-                    name: sum(p.numel() for p in part.parameters())
-                    for name, part in self.components.items()
-                    if isinstance(part, torch.nn.Module)
-                }
-                text = card_of(repo_id, revision, token) or bare_card(repo_id, sizes, license, base_model)
-                (folder / "README.md").write_text(text, encoding="utf-8")
-            return publish_model(
-                folder,
-                repo_id,
-                load=type(self).from_pretrained,
-                card=card,
-                message=commit_message,
-                token=token,
-                private=private,
-                create_pr=create_pr,
-                revision=revision,
-            )
+        where = {"private": private, "create_pr": create_pr, "revision": revision, "token": token}
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, max_shard_size=max_shard_size)
+            load = type(self).from_pretrained
+            plan = prepare(folder, repo_id, load=load, card=card, license=license, base_model=base_model, **where)
+            return carry_out(plan, message=commit_message, token=token)
 
     @torch.no_grad()
     def __call__(

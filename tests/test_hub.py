@@ -126,13 +126,28 @@ def test_pictures_of_the_card_come_with_it(hub: HubServer, folder: Path, run: Ru
     assert files["README.md"] == card.read_bytes() and files["pictures/fail.jpg"] == b"\xff\xd8 a picture"
 
 
+def test_without_a_card_one_is_written_that_says_what_is_known(hub: HubServer, folder: Path, run: Run) -> None:
+    (folder / "README.md").unlink()
+    words = ["publish", folder, NAME, "--license", "cc-by-4.0", "--base-model", "alice/base"]
+    assert run(*words)[0] == 0
+    card = hub.files(NAME)["README.md"].decode()
+    assert "license: cc-by-4.0" in card and "base_model: alice/base" in card and "Nothing was measured" in card
+    # what was measured in the meantime is for a new card; that of the repository stays as somebody may have changed it
+    shutil.copytree(ROOT / "def_hub/weights/def-mini/made-by", folder / "made-by")
+    assert run(*words)[0] == 0 and hub.files(NAME)["README.md"].decode() == card
+    assert run("publish", folder, "alice/other")[0] == 0
+    card = hub.files("alice/other")["README.md"].decode()
+    assert "model-index:" in card and "| MultiView | first | 27 |" in card
+    status, _, err = run("publish", folder, NAME, "--card", folder / "absent.md")
+    assert status == 2 and "absent.md: no model card there" in err
+
+
 # ------------------------------------------------------------------ what is refused before anything is sent
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     (
-        (lambda f: (f / "README.md").unlink(), "no model card there"),
         (lambda f: (f / "README.md").write_text("# no front matter"), "expected front matter"),
         (lambda f: (f / "README.md").write_bytes(CARD.replace(b"license: apache-2.0\n", b"")), "expected license"),
         (lambda f: (f / "README.md").write_bytes(CARD.replace(b"license:", b"license: [")), "cannot be read"),

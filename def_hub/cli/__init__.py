@@ -230,7 +230,9 @@ def _add_publish_commands(commands: Any) -> None:
     add = command.add_argument
     add("folder", type=Path, metavar="FOLDER", help="a pipeline as save_pretrained or assemble write it")
     add("name", metavar="NAME", help="on the Hub, like user/model")
-    add("--card", type=Path, metavar="FILE", help="the model card (default: README.md in FOLDER)")
+    add("--card", type=Path, metavar="FILE", help="the model card (default: FOLDER's README.md, else the repository's)")
+    add("--license", default="unknown", metavar="ID", help="for a card that is written because there is none")
+    add("--base-model", metavar="NAME", help="likewise: what the weights were fine-tuned from")
     add("--private", action="store_true", help="a new repository is private; refuse a public one")
     add("--create-pr", action="store_true", help="open a pull request instead of committing")
     add("--revision", metavar="BRANCH", help="branch to commit to, made if it is not there (default: main)")

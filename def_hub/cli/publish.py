@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from def_hub.hub import publish as hub
 from def_hub.hub.card import render
@@ -13,13 +12,20 @@ from def_hub.pipeline import DEFPipeline
 def publish(options: argparse.Namespace) -> int:
     """Check, show, commit; then, with --space, the same for the Space."""
     hub.check_name(options.name)
-    files = hub.model_files(options.folder, options.card)
     space = space_files(options.name) if options.space else None
-    readme = files["README.md"]
-    assert isinstance(readme, Path)
-    hub.check_model(options.folder, readme.read_text(encoding="utf-8"), DEFPipeline.from_pretrained)
     where = {"private": options.private or None, "create_pr": options.create_pr}
-    plans = [hub.plan(options.name, files, revision=options.revision, **where)]
+    plans = [
+        hub.prepare(
+            options.folder,
+            options.name,
+            load=DEFPipeline.from_pretrained,
+            card=options.card,
+            license=options.license,
+            base_model=options.base_model,
+            revision=options.revision,
+            **where,
+        )
+    ]
     if space is not None:
         plans.append(hub.plan(options.name, space, kind="space", **where))
     for plan in plans:

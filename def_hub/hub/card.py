@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from def_hub.evaluation.benchmark import Row, read_rows
 
+RESULTS = "<!-- results -->\n<!-- /results -->"
 WATTS = 30.0
 """Two cores of a server's processor, as the card's energy figures assume: 15 W each. It was not measured."""
 
@@ -95,19 +96,20 @@ def render(text: str, made_by: str | Path) -> str:
     """`text` with its `model-index`, its results and its training times as the files of `made_by` have them.
 
     Args:
-        text: a card. What stands between `<!-- results -->` and `<!-- /results -->`, and between `<!-- training -->`
-            and `<!-- /training -->`, is replaced.
+        text: a card. What stands between `<!-- results -->` and `<!-- /results -->`, and, where there is such a place,
+            between `<!-- training -->` and `<!-- /training -->`, is replaced.
         made_by: folder with `evaluation/` and the training logs `*-train.csv`.
 
     Raises:
-        ValueError: for a card without front matter or without these places, or unusable evaluation files.
+        ValueError: for a card without front matter or without a place for results, or unusable evaluation files.
     """
     made_by = Path(made_by)
     evaluations = read_evaluations(made_by / "evaluation")
     found = figures(evaluations)
     settings = evaluations[0].settings
     text = _between(text, "results", _results(evaluations, found))
-    text = _between(text, "training", _training(made_by))
+    if "<!-- training -->" in text:
+        text = _between(text, "training", _training(made_by))
     card = ModelCard(text)
     title = re.search(r"^# (.+)$", card.text, re.MULTILINE)
     header = {k: v for k, v in card.data.to_dict().items() if k not in ("model-index", "metrics")}
@@ -121,13 +123,18 @@ def render(text: str, made_by: str | Path) -> str:
 
 
 def bare_card(
-    name: str, parts: Mapping[str, int], license: str = "unknown", base_model: str | list[str] | None = None
+    name: str,
+    parts: Mapping[str, int],
+    license: str = "unknown",
+    base_model: str | list[str] | None = None,
+    made_by: Path | None = None,
 ) -> str:
     """A card that says only what is known: for weights whose maker wrote none.
 
     Args:
         name: of the repository. parts: number of parameters by component.
         license: an identifier of the Hub. base_model: the repositories that the weights come from.
+        made_by: folder that may have an `evaluation/`, whose figures are then filled in, see `render`.
     """
     header = ModelCardData(
         library_name="diffusers",
@@ -137,7 +144,8 @@ def bare_card(
         base_model=base_model or None,
     )
     table = "\n".join(f"| `{part}` | {count:,} |" for part, count in parts.items())
-    return f"""---
+    measured = made_by is not None and (made_by / "evaluation").is_dir()
+    text = f"""---
 {header.to_yaml()}
 ---
 
@@ -158,8 +166,13 @@ pipe("small.png", "sharp.jpg").images[0].save("large.png")
 
 ## What is not known
 
-Whoever published these weights stated neither what they were trained on nor how good they are. Nothing was measured.
+Whoever published these weights did not state what they were trained on, nor what they are good for.
+
+## Results
+
+{RESULTS if measured else "Nothing was measured."}
 """
+    return render(text, made_by) if made_by is not None and measured else text
 
 
 def check_card(text: str) -> None:

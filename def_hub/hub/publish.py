@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 
-from def_hub.hub.card import check_card, pictures_of
+from def_hub.hub.card import bare_card, check_card, pictures_of
 from def_hub.hub.fetch import PICKLES, check_folder
 
 Content = Path | bytes
@@ -70,11 +70,12 @@ class Plan:
 def model_files(folder: str | Path, card: str | Path | None = None) -> dict[str, Content]:
     """What is published of a model folder: path in the repository → content.
 
-    All files but hidden ones; `card`, or the folder's own README.md, becomes the README.md, and the pictures that it
-    shows come with it under the names it uses.
+    All files but hidden ones; `card` takes the place of the folder's own README.md, and the pictures that it shows come
+    with it under the names it uses.
 
     Raises:
-        ValueError: where weights are missing or pickled, there is no card, or it shows a picture that does not exist.
+        ValueError: where weights are missing or pickled, or the card is not there, cannot be used (see `check_card`) or
+            shows a picture that does not exist.
     """
     folder = Path(folder)
     check_folder(folder)
@@ -88,31 +89,62 @@ def model_files(folder: str | Path, card: str | Path | None = None) -> dict[str,
                 )
             files[name] = path
     readme = Path(card) if card is not None else folder / "README.md"
+    if card is None and not readme.exists():
+        return files
     if not readme.is_file():
-        raise ValueError(f"{readme}: no model card there; `def-hub card {folder}` writes one")
+        raise ValueError(f"{readme}: no model card there")
+    text = readme.read_text(encoding="utf-8")
+    check_card(text)
     files["README.md"] = readme
-    for picture in pictures_of(readme.read_text(encoding="utf-8")):
+    for picture in pictures_of(text):
         if not (readme.parent / picture).is_file():
             raise ValueError(f"{readme}: shows {picture}, which is not there")
         files[picture] = readme.parent / picture
     return files
 
 
-def check_model(folder: str | Path, card: str, load: Callable[[Path], Any]) -> None:
-    """Whether the folder can be published: it loads, it runs, and its card is one that the Hub will take.
+def prepare(
+    folder: str | Path,
+    name: str,
+    *,
+    load: Callable[[Path], Any],
+    card: str | Path | None = None,
+    license: str = "unknown",
+    base_model: str | None = None,
+    **where: Any,
+) -> Plan:
+    """Check a model folder and compare it with the Hub: what `carry_out` then does. Uploads nothing.
 
     Args:
         load: makes a pipeline of a folder (`DEFPipeline.from_pretrained`).
+        card: file with the model card; by default the README.md of the folder, else the one that the repository has,
+            else a new one that says what is known: the parts, `license`, `base_model` and what was measured, if
+            `made-by/evaluation` is in the folder.
+        where: private, create_pr, revision, token, see `plan`.
 
     Raises:
-        ValueError: with what is wrong.
+        ValueError: for what cannot be published. OSError: see `plan`.
     """
-    check_card(card)
+    check_name(name)
+    files = model_files(folder, card)
     try:
         pipe = load(Path(folder))
     except Exception as error:  # whatever it is: these weights are of no use to anybody else
         raise ValueError(f"{folder}: does not load: {' '.join(str(error).split())}") from error
     check_runs(pipe, str(folder))
+    if "README.md" not in files:
+        text = card_of(name, where.get("revision"), where.get("token"))
+        if text is None:
+            text = bare_card(name, sizes_of(pipe), license, base_model, Path(folder) / "made-by")
+        check_card(text)
+        files["README.md"] = text.encode()
+    return plan(name, files, **where)
+
+
+def sizes_of(pipe: Any) -> dict[str, int]:
+    """Number of parameters of each component."""
+    parts = {k: v for k, v in pipe.components.items() if isinstance(v, torch.nn.Module)}
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
 
 
 def check_runs(pipe: Any, where: str) -> None:
@@ -223,34 +255,6 @@ def carry_out(plan: Plan, *, message: str | None = None, token: str | None = Non
     return done.pr_url or done.commit_url
 
 
-def publish_model(
-    folder: str | Path,
-    name: str,
-    *,
-    load: Callable[[Path], Any],
-    card: str | Path | None = None,
-    token: str | None = None,
-    message: str | None = None,
-    show: Callable[[Plan], object] = lambda plan: None,
-    **where: Any,
-) -> str:
-    """Check a model folder, show what will change, and publish it; returns the address.
-
-    Args: see `check_model` (load), `model_files` (card), `plan` (where: private, create_pr, revision).
-        show: is given the plan before anything is uploaded.
-
-    Raises:
-        ValueError, OSError: as these do.
-    """
-    files = model_files(folder, card)
-    readme = files["README.md"]
-    assert isinstance(readme, Path)
-    check_model(folder, readme.read_text(encoding="utf-8"), load)
-    prepared = plan(name, files, token=token, **where)
-    show(prepared)
-    return carry_out(prepared, message=message, token=token)
-
-
 def check_name(name: str) -> None:
     """Raises ValueError where `name` is none that a repository can have, like "user/model"."""
     if not isinstance(name, str) or "/" not in name:
@@ -262,7 +266,7 @@ def card_of(name: str, revision: str | None = None, token: str | None = None) ->
     """The card that the repository has, if there is one."""
     with _plainly(name):
         try:
-            return ModelCard.load(hf_hub_download(name, "README.md", revision=revision, token=token)).content
+            return Path(hf_hub_download(name, "README.md", revision=revision, token=token)).read_bytes().decode()
         except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
             return None
 
