@@ -118,8 +118,8 @@ class DEFPipeline(DiffusionPipeline):
         """Load a pipeline from a folder, from the Hub by name, or, without an argument, the embedded default.
 
         Takes the keywords of `DiffusionPipeline.from_pretrained` (`revision`, `variant`, `token`, `device_map`, …),
-        `subfolder`, and components to use instead of the stored ones, which are then not fetched: `unet=...`. Weights
-        are read from safetensors only.
+        `subfolder`, and components to use instead of the stored ones, which are then not fetched: a `unet` of the Hub
+        together with its `scheduler`, say. Weights are read from safetensors only.
 
         Raises:
             ValueError, TypeError, OSError: see `def_hub.hub.fetch.locate`.

@@ -87,6 +87,18 @@ def test_adm_says_what_cannot_be_represented() -> None:
             convert_adm(broken, **options)
 
 
+def test_adm_of_the_size_that_was_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """256×256, unconditional: names and shapes alone, without storage. The file has 2.211 GB of float32."""
+    monkeypatch.setattr(foreign.Weights, "random", lambda self, *shape, scale=1.0: torch.empty(shape))
+    attention = (False, False, False, True, True, True)
+    with torch.device("meta"):
+        state = foreign.ADM(256, (1, 1, 2, 2, 4, 4), attention, layers=2, head=64).random_state()
+        unet, scheduler = convert_adm(state)
+    assert sum(p.numel() for p in unet.parameters()) * 4 == pytest.approx(2.2113e9, rel=2e-4)
+    assert unet.config.block_out_channels == (256, 256, 512, 512, 1024, 1024) and unet.config.sample_size == 256
+    assert scheduler.config.beta_end == 0.02
+
+
 @torch.no_grad()
 def test_adm_with_a_fixed_number_of_heads() -> None:
     adm = foreign.ADM(head=16)  # 64 channels wherever it attends: four heads

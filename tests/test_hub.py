@@ -468,6 +468,13 @@ def test_push_to_hub_is_the_same_path(hub: HubServer, tiny_pipe: DEFPipeline, tm
     assert any("-of-" in name for name in hub.files(NAME, ref="v2"))
     with pytest.raises(ValueError, match="name: expected one like user/model"):
         tiny_pipe.push_to_hub("def-x4")
+    with pytest.raises(ValueError, match="use push_to_hub"):  # the base class would publish without any check
+        tiny_pipe.save_pretrained(tmp_path / "m", push_to_hub=True)
+
+
+def test_what_is_published_names_no_path_of_this_machine(hub: HubServer, folder: Path) -> None:
+    DEFPipeline.from_pretrained(folder).push_to_hub(NAME)
+    assert not [name for name, data in hub.files(NAME).items() if str(folder).encode() in data]
 
 
 # ------------------------------------------------------------------ any prior of the Hub
