@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +19,8 @@ from torch import Tensor
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer, WindowMode
 from def_hub.hub import fetch
-from def_hub.images import ImageLike, to_list, to_pil
+from def_hub.images import ImageLike, to_pil
+from def_hub.inputs import Masks, Reference, References, requests_of
 from def_hub.operators import Downsample, consistency_error, project_clipped
 from def_hub.provenance import provenance_shares
 from def_hub.reference.matching import PAIRINGS, Correspondence, Views
@@ -34,7 +35,6 @@ LOAD_WITH = [
 about the first entry that it cannot resolve, as `<key>/<module>.py`: so that shall be one which says what to do."""
 
 Picture = PIL.Image.Image | np.ndarray | Tensor
-References = ImageLike | Sequence[ImageLike] | Sequence[Sequence[ImageLike]] | None
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,8 @@ class DEFPipeline(DiffusionPipeline):
         eta: float | None = None,
         generator: torch.Generator | None = None,
         reference_strength: float = 1.0,
+        mask: Masks = None,
+        reference_mask: Masks = None,
         matching_image: Literal["enhanced", "bicubic", "joint"] | None = None,
         refine: bool = True,
         consistency: bool = True,
@@ -215,6 +217,10 @@ class DEFPipeline(DiffusionPipeline):
             num_inference_steps: evaluations of the prior, 1 … 1000. eta: fresh noise per step, 0 … 1.
             generator: source of all randomness; the same one gives the same bytes.
             reference_strength: 0 (ignore the references) … 1.
+            mask: a picture of the image's size, white where the references may lend, black where the image is to be
+                left to itself; for several images a list with one, or None, for each.
+            reference_mask: the same for a reference: white is what may be used of it; for several references a list
+                with one, or None, for each, in lists where the references are.
             matching_image: what is compared with the references; "joint" but for the preset "fast".
             refine: look for matches to HR-pixel precision.
             consistency: project the result onto the images that shrink back to the input.
@@ -233,8 +239,7 @@ class DEFPipeline(DiffusionPipeline):
         eta = settings.eta if eta is None else eta
         compared = matching_image or settings.matching_image
         _check(reference_strength, compared, output_type)
-        images = to_list(image)
-        references = _references_of(reference if reference_strength > 0 else None, len(images))
+        requests = requests_of(image, reference, mask, reference_mask)
         device = self._execution_device
         generator = generator if generator is not None else torch.Generator().manual_seed(torch.seed())
         operator = Downsample(self.config.operator)
@@ -244,9 +249,12 @@ class DEFPipeline(DiffusionPipeline):
         diffuse: dict[str, Any] = {"num_inference_steps": steps, "eta": eta, "start": settings.start}
 
         results: dict[str, list[Any]] = {name: [] for name in DEFOutput.__dataclass_fields__}
-        with self.progress_bar(total=steps * len(images)) as bar:
-            for y, sharp in zip(images, references, strict=True):
-                y, sharp = y.to(device), [s.to(device) for s in sharp]  # [1,3,h,w], each [1,3,Hr,Wr]
+        with self.progress_bar(total=steps * len(requests)) as bar:
+            for request in requests:
+                y = request.image.to(device)  # [1,3,h,w]
+                references = [r.to(device) for r in request.references] if reference_strength > 0 else []
+                sharp = [r.picture for r in references]  # each [1,3,Hr,Wr]
+                allowed = 1.0 if request.allowed is None else request.allowed.to(device)  # [1,1,h,w]
 
                 # 1. Detail enhancement (4.2): the diffusion prior, held to the input
                 def on_step(step: int, timestep: int, x_0: Tensor) -> Tensor | None:
@@ -260,7 +268,7 @@ class DEFPipeline(DiffusionPipeline):
                 views = Views(operator.upsample(y), enhanced)
 
                 # 2. The references, degraded and enhanced in the same way, so that like is compared with like
-                reference_views = [self._views(enhancer, operator, s, diffuse) for s in sharp]
+                reference_views = [self._views(enhancer, operator, r, diffuse) for r in references]
 
                 # 3. Features, matching, transfer, aggregation (4.3, 4.4)
                 with torch.autocast(device.type, refsr.dtype, enabled=refsr.dtype != torch.float32):
@@ -270,7 +278,7 @@ class DEFPipeline(DiffusionPipeline):
                         reference_views,
                         matching_image=compared,
                         refined=refine,
-                        strength=reference_strength,
+                        strength=reference_strength * allowed,
                     )
                 result, alone, found = lent.sr.float(), lent.alone.float(), lent.correspondence
 
@@ -311,11 +319,11 @@ class DEFPipeline(DiffusionPipeline):
         return DetailEnhancer(denoiser, operator, window=window, window_mode=window_mode)
 
     @staticmethod
-    def _views(enhancer: DetailEnhancer, operator: Downsample, sharp: Tensor, diffuse: dict[str, Any]) -> Views:
-        small = operator.forward(sharp).clamp(0, 1)
+    def _views(enhancer: DetailEnhancer, operator: Downsample, reference: Reference, diffuse: dict[str, Any]) -> Views:
+        small = operator.forward(reference.picture).clamp(0, 1)
         # its own generator: what a reference draws must not change what the image draws
         enhanced = enhancer(small, **diffuse, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
-        return Views(operator.upsample(small), enhanced, sharp)
+        return Views(operator.upsample(small), enhanced, reference.picture, reference.usable)
 
 
 def _preset(name: str) -> Preset:
@@ -331,26 +339,6 @@ def _check(reference_strength: float, matching_image: str, output_type: str) -> 
         raise ValueError(f"matching_image must be one of {', '.join(PAIRINGS)}, got {matching_image!r}")
     if output_type not in ("pil", "np", "pt"):
         raise ValueError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}")
-
-
-def _references_of(reference: References, count: int) -> list[list[Tensor]]:
-    """The references of each of `count` images, cut at the right and at the bottom to multiples of 4."""
-    if reference is None:
-        return [[] for _ in range(count)]
-    nested = isinstance(reference, (list, tuple)) and any(isinstance(r, (list, tuple)) for r in reference)
-    if nested:
-        assert isinstance(reference, (list, tuple))
-        if len(reference) != count or not all(isinstance(r, (list, tuple)) for r in reference):
-            raise ValueError(f"reference: expected one list for each of {count} images, got {len(reference)} entries")
-        return [_references_of(r or None, 1)[0] for r in reference]
-    tensors = [] if isinstance(reference, (list, tuple)) and not reference else list(_cut(reference))
-    return [tensors for _ in range(count)]
-
-
-def _cut(reference: Any) -> Iterator[Tensor]:
-    for tensor in to_list(reference, "reference"):
-        height, width = (n // 4 * 4 for n in tensor.shape[-2:])
-        yield tensor[..., :height, :width]
 
 
 def _picture(x: Tensor, output_type: str) -> Picture:

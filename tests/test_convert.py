@@ -170,6 +170,21 @@ def test_ttsr_with_two_references_takes_cells_of_both() -> None:
     assert largest(found.sr, one.sr) > 1e-3
 
 
+@torch.no_grad()
+def test_ttsr_in_tiles_is_ttsr(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Larger pictures are aggregated tile by tile; the margin must hold all that TTSR's convolutions reach."""
+    monkeypatch.setattr("def_hub.reference.network.TILE", 256)
+    state = foreign.ttsr_state(blocks=(1, 0, 0, 0))
+    network = convert_ttsr(state)
+    operator = Downsample()
+    truth, sharp = picture(64, 480), picture(64, 96)
+    y, small = operator.forward(truth), operator.forward(sharp)
+    views = Views(operator.upsample(y), operator.pinv(y))
+    reference = Views(operator.upsample(small), operator.pinv(small), sharp)
+    found = network(y, views, [reference], matching_image="bicubic", refined=False)
+    assert largest(found.sr, foreign.ttsr(state, y, views.bicubic, sharp, reference.bicubic)) < TOLERANCE
+
+
 def test_ttsr_names_what_does_not_fit() -> None:
     state = foreign.ttsr_state()
     missing = {k: v for k, v in state.items() if k != "MainNet.ex123.conv32.bias"}

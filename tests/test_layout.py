@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the top down: a module may import what stands on lower lines, and its own folder.
 LEVELS = (
     ("app", "def_hub.cli"),
-    ("def_hub.training", "def_hub.assemble"),
+    ("def_hub.training", "def_hub.assemble", "def_hub.estimate"),
     ("def_hub.convert",),
     ("def_hub.pipeline", "def_hub.data", "def_hub.visualization"),
-    ("def_hub.provenance",),
+    ("def_hub.provenance", "def_hub.inputs"),
     ("def_hub.diffusion", "def_hub.reference"),
     ("def_hub.hub",),  # publishing is given the function that loads a pipeline; the card reads what was measured
     ("def_hub.evaluation.benchmark",),  # measures any function: no pipeline in it

@@ -107,6 +107,18 @@ def test_strength_zero_is_no_reference(folded: bool) -> None:
 
 
 @pytest.mark.parametrize("folded", (False, True))
+@torch.no_grad()
+def test_tiles_are_the_whole(folded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, image = make_network(folded), picture(160, 224)
+    y, references = OPERATOR.forward(image), [views(picture(160, 144), sharp=True)]
+    whole = network(y, views(image), references)
+    monkeypatch.setattr("def_hub.reference.network.TILE", 64)
+    tiles = network(y, views(image), references)
+    assert (whole.alone - tiles.alone).abs().max() < 1e-5
+    assert (whole.sr - tiles.sr).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("folded", (False, True))
 def test_everything_but_the_extractor_learns(folded: bool) -> None:
     network, image = make_network(folded), picture(32, 32)
     network(OPERATOR.forward(image), views(image), [views(image, sharp=True)]).sr.square().mean().backward()
