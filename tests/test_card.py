@@ -10,7 +10,7 @@ from PIL import Image
 
 from def_hub import cli
 from def_hub.evaluation.benchmark import fingerprint
-from def_hub.hub.card import bare_card, check_card, figures, pictures_of, read_evaluations, render
+from def_hub.hub.card import bare_card, check_card, figures, links_of, read_evaluations, render
 from def_hub.hub.publish import model_files
 
 from .conftest import EXAMPLES, ROOT
@@ -74,10 +74,12 @@ def test_the_committed_card_is_what_the_hub_wants(hub: HubServer) -> None:
 
 
 def test_its_pictures_are_small_and_go_with_it() -> None:
-    shown = pictures_of(CARD.read_text(encoding="utf-8"))
+    links = links_of(CARD.read_text(encoding="utf-8"))
+    assert "examples/CREDITS.md" in links  # their licences
+    shown = [link for link in links if link.endswith(".jpg")]
     assert sorted(shown) == [f"examples/failures/{name}.jpg" for name in ("banana", "robot", "street")]
     files = model_files(MADE_BY.parent, CARD)
-    assert set(shown) <= set(files)
+    assert set(links) <= set(files)
     for name in shown:
         assert (ROOT / name).stat().st_size < 60_000
         width, height = Image.open(ROOT / name).size
@@ -137,7 +139,7 @@ def test_a_bare_card_can_be_published(hub: HubServer) -> None:
 
 
 def test_pictures_outside_are_refused() -> None:
-    assert pictures_of("![a](x/y.png) ![b](https://x.org/z.png) ![c](x/y.png)") == ["x/y.png"]
+    assert links_of("![a](x/y.png) ![b](https://x.org/z.png) [c](x/y.png) [d](#d)") == ["x/y.png"]
     for path in ("../secret.png", "/etc/passwd"):
         with pytest.raises(ValueError, match="would not be published"):
-            pictures_of(f"![a]({path})")
+            links_of(f"![a]({path})")

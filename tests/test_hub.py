@@ -114,11 +114,13 @@ def test_only_what_changed_is_uploaded_and_stale_shards_go(hub: HubServer, folde
     assert hub.files(NAME) == contents(folder)
 
 
-def test_pictures_of_the_card_come_with_it(hub: HubServer, folder: Path, run: Run) -> None:
+def test_links_of_the_card_come_with_it(hub: HubServer, folder: Path, run: Run) -> None:
     card = folder.parent / "card.md"
-    card.write_bytes(CARD + b"\n![what fails](pictures/fail.jpg)\n![elsewhere](https://example.org/x.png)\n")
+    card.write_bytes(
+        CARD + b"\n![what fails](pictures/fail.jpg)\n[elsewhere](https://example.org/x.png) [below](#below)\n"
+    )
     status, _, err = run("publish", folder, NAME, "--card", card)
-    assert status == 2 and "shows pictures/fail.jpg, which is not there" in err and not hub.uploads()
+    assert status == 2 and "links to pictures/fail.jpg, which is not there" in err and not hub.uploads()
     (card.parent / "pictures").mkdir()
     (card.parent / "pictures" / "fail.jpg").write_bytes(b"\xff\xd8 a picture")
     assert run("publish", folder, NAME, "--card", card)[0] == 0

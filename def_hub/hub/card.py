@@ -192,13 +192,16 @@ def check_card(text: str) -> None:
             raise ValueError(f"model card: expected {key}: {wanted or '…'}, got {data.get(key)!r}")
 
 
-def pictures_of(text: str) -> list[str]:
-    """Relative paths of the pictures that a card shows. Raises ValueError for one outside the card's folder."""
-    links = re.findall(r"!\[[^\]]*\]\(([^)\s]+)", text)
+def links_of(text: str) -> list[str]:
+    """Relative paths of the pictures that a card shows and of the files that it links to (licences, say).
+
+    Raises ValueError for one outside the card's folder.
+    """
+    links = re.findall(r"\[[^\]]*\]\(([^)\s#]+)", text)
     paths = [link for link in links if not re.match(r"[a-z]+:", link)]
     for path in paths:
         if path.startswith("/") or ".." in path.split("/"):
-            raise ValueError(f"model card: shows {path}, which would not be published with it")
+            raise ValueError(f"model card: links to {path}, which would not be published with it")
     return list(dict.fromkeys(paths))
 
 

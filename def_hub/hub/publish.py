@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 
-from def_hub.hub.card import bare_card, check_card, pictures_of
+from def_hub.hub.card import bare_card, check_card, links_of
 from def_hub.hub.fetch import PICKLES, check_folder
 
 Content = Path | bytes
@@ -70,12 +70,12 @@ class Plan:
 def model_files(folder: str | Path, card: str | Path | None = None) -> dict[str, Content]:
     """What is published of a model folder: path in the repository → content.
 
-    All files but hidden ones; `card` takes the place of the folder's own README.md, and the pictures that it shows come
-    with it under the names it uses.
+    All files but hidden ones; `card` takes the place of the folder's own README.md, and the pictures and files that it
+    links to come with it under the names it uses.
 
     Raises:
         ValueError: where weights are missing or pickled, or the card is not there, cannot be used (see `check_card`) or
-            shows a picture that does not exist.
+            links to a file that does not exist.
     """
     folder = Path(folder)
     check_folder(folder)
@@ -96,10 +96,10 @@ def model_files(folder: str | Path, card: str | Path | None = None) -> dict[str,
     text = readme.read_text(encoding="utf-8")
     check_card(text)
     files["README.md"] = readme
-    for picture in pictures_of(text):
-        if not (readme.parent / picture).is_file():
-            raise ValueError(f"{readme}: shows {picture}, which is not there")
-        files[picture] = readme.parent / picture
+    for link in links_of(text):
+        if not (readme.parent / link).is_file():
+            raise ValueError(f"{readme}: links to {link}, which is not there")
+        files[link] = readme.parent / link
     return files
 
 
