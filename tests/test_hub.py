@@ -221,6 +221,7 @@ def test_a_connection_cut_once_goes_unnoticed(hub: HubServer, folder: Path, run:
     (
         ("POST", "/commit/", 500, "the same command goes on later"),
         ("POST", "/commit/", 412, "somebody else committed meanwhile"),
+        ("POST", "/commit/", 409, "run the same command again"),
         ("POST", "/commit/", None, "the connection failed"),
         ("POST", "/verify", 404, "HTTP 404"),
         ("POST", "repos/create", 403, "may not write there"),
@@ -248,6 +249,13 @@ def test_a_commit_in_between_is_not_overwritten(hub: HubServer, folder: Path) ->
     with pytest.raises(OSError, match="somebody else committed meanwhile"):
         publish.carry_out(prepared)
     assert hub.files(NAME)["README.md"].endswith(b"theirs\n")
+
+
+def test_a_repository_that_was_made_in_between_is_used(hub: HubServer, folder: Path) -> None:
+    prepared = publish.plan(NAME, publish.model_files(folder))
+    hub.create("models", NAME, "alice")  # the Hub now answers 409 to the wish to make it
+    publish.carry_out(prepared)
+    assert ("POST", "/api/repos/create") in hub.requests and hub.files(NAME) == contents(folder)
 
 
 def test_wrong_tokens_and_names(hub: HubServer, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
