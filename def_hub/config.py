@@ -110,7 +110,7 @@ class ReferenceConfig:
 
     prior: str | None = None
     extractor_weights: str | None = None
-    extractor: Literal["vgg19", "mini"] = "vgg19"
+    extractor: Literal["vgg19", "vgg19_imagenet", "mini"] = "vgg19"
     features: tuple[int, int, int] = (64, 64, 64)
     blocks: tuple[int, int, int, int] = (16, 16, 8, 4)
     folded: bool = False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -12,11 +14,11 @@ import PIL.Image
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
 from diffusers.utils import BaseOutput
-from huggingface_hub import snapshot_download
 from torch import Tensor
 
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer, WindowMode
+from def_hub.hub import fetch
 from def_hub.images import ImageLike, to_pil
 from def_hub.inputs import Masks, Reference, References, requests_of
 from def_hub.operators import Downsample, consistency_error, project_clipped
@@ -26,6 +28,11 @@ from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.transfer import overlapped, spread
 
 EMBEDDED = Path(__file__).parent / "weights" / "def-mini"
+LOAD_WITH = [
+    "def_hub: `from def_hub import DEFPipeline; DEFPipeline.from_pretrained(...)`, not DiffusionPipeline; pipeline"
+]
+"""Written first into model_index.json. `DiffusionPipeline.from_pretrained` does not know our classes, and complains
+about the first entry that it cannot resolve, as `<key>/<module>.py`: so that shall be one which says what to do."""
 
 Picture = PIL.Image.Image | np.ndarray | Tensor
 
@@ -104,28 +111,79 @@ class DEFPipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, refsr=refsr, refsr_detail=refsr_detail)
-        self.register_to_config(operator=operator, window=window)
+        self.register_to_config(operator=operator, window=window, _load_with=LOAD_WITH)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any = None, **kwargs: Any) -> DEFPipeline:
         """Load a pipeline from a folder, from the Hub by name, or, without an argument, the embedded default.
 
-        Takes the keywords of `DiffusionPipeline.from_pretrained`. Weights are read from safetensors only.
+        Takes the keywords of `DiffusionPipeline.from_pretrained` (`revision`, `variant`, `token`, `device_map`, …),
+        `subfolder`, and components to use instead of the stored ones, which are then not fetched: a `unet` of the Hub
+        together with its `scheduler`, say. Weights are read from safetensors only.
+
+        Raises:
+            ValueError, TypeError, OSError: see `def_hub.hub.fetch.locate`.
         """
         name = EMBEDDED if pretrained_model_name_or_path is None else pretrained_model_name_or_path
-        return super().from_pretrained(str(name), **{"use_safetensors": True, **kwargs})
+        if not kwargs.pop("use_safetensors", True):
+            raise ValueError(
+                "use_safetensors=False: weights are read from safetensors only, unpickling can run any code"
+            )
+        where = {k: kwargs.pop(k) for k in fetch.OPTIONS if k in kwargs}
+        brought = [k for k in ("unet", "scheduler", "refsr", "refsr_detail") if k in kwargs]
+        folder = fetch.locate(name, variant=kwargs.get("variant"), without=brought, **where)
+        return super().from_pretrained(str(folder), use_safetensors=True, **kwargs)
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs: Any) -> str:
-        """Fetch a repository of the Hub; returns the folder. The base class would refuse components from outside
-        diffusers.
+        """Fetch a repository of the Hub; returns the folder. Keywords and errors as `def_hub.hub.fetch.locate`."""
+        return str(fetch.locate(pretrained_model_name, **kwargs))
+
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Write a folder that `from_pretrained` loads, without the path that the parts came from.
+
+        Takes the keywords of `DiffusionPipeline.save_pretrained`, but for publishing, which is `push_to_hub`'s.
         """
-        passed = ("revision", "token", "cache_dir", "local_files_only", "force_download")
-        return snapshot_download(
-            pretrained_model_name,
-            allow_patterns=["*.json", "*.safetensors"],
-            **{k: kwargs[k] for k in passed if kwargs.get(k) is not None},
-        )
+        if push_to_hub:
+            raise ValueError("save_pretrained(push_to_hub=True): use push_to_hub(name), which checks what it publishes")
+        super().save_pretrained(str(save_directory), **kwargs)
+        for config in (*Path(save_directory).glob("*/config.json"), Path(save_directory) / "model_index.json"):
+            kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
+            config.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        card: str | Path | None = None,
+        license: str = "unknown",
+        base_model: str | None = None,
+        private: bool | None = None,
+        create_pr: bool = False,
+        revision: str | None = None,
+        max_shard_size: int | str | None = None,
+        commit_message: str | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Publish the pipeline as it is, checked as `def-hub publish` does; returns the address.
+
+        Args:
+            card, license, base_model: see `def_hub.hub.publish.prepare`.
+            private, create_pr, revision: see `def_hub.hub.publish.plan`.
+            max_shard_size: split larger weights, e.g. "5GB".
+
+        Raises:
+            ValueError, OSError: see `def_hub.hub.publish.prepare` and `carry_out`.
+        """
+        from def_hub.hub.publish import carry_out, check_name, prepare
+
+        check_name(repo_id)
+        where = {"private": private, "create_pr": create_pr, "revision": revision, "token": token}
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, max_shard_size=max_shard_size)
+            load = type(self).from_pretrained
+            plan = prepare(folder, repo_id, load=load, card=card, license=license, base_model=base_model, **where)
+            return carry_out(plan, message=commit_message, token=token)
 
     @torch.no_grad()
     def __call__(

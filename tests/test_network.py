@@ -41,7 +41,7 @@ def test_vgg_is_the_published_network(shared_data: Path) -> None:
 
 
 def test_unknown_extractor() -> None:
-    with pytest.raises(ValueError, match="'vgg19' or 'mini'"):
+    with pytest.raises(ValueError, match="'vgg19_imagenet' or 'mini'"):
         make_extractor("resnet")  # type: ignore[arg-type]
 
 

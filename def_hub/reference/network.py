@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn as nn
@@ -17,6 +17,7 @@ from def_hub.reference.aggregation import STRIDES, Aggregator, FoldedAggregator,
 from def_hub.reference.features import ExtractorName, Pyramid, make_extractor
 from def_hub.reference.matching import CELL, Correspondence, Views, find, match
 from def_hub.reference.transfer import DeformableTransfer, HardTransfer, overlapped, spread
+from def_hub.reference.ttsr import CellTransfer, TTSRAggregator
 from def_hub.tiling import Window, tiled
 
 TILE = 1024
@@ -39,7 +40,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
     """The Ref-SR half: from an enhanced image and references to the super-resolved image.
 
     Args:
-        extractor: "vgg19" (def-base, the paper) or "mini" (def-mini).
+        extractor: "vgg19" or "vgg19_imagenet" (def-base, the paper) or "mini" (def-mini); see `make_extractor`.
         features, blocks: sizes of the `Aggregator`; the defaults are the paper's.
         folded: use the `FoldedAggregator`, whose finest texture is the reference's own pixels as matched, and whose
             residual is added to `A†y` instead of the enhanced image.
@@ -47,6 +48,11 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             better the estimate, the better the match.
         operator: name of the degradation, for what is known and what is missing.
         deformable: transfer by deformable convolution (eq. 13), or else by the match alone.
+        ttsr: TTSR's own transfer and integration, for its published weights (`def_hub.convert.ttsr`); all features are
+            then equal. It returns the image itself, whatever I_DE is.
+
+    Raises:
+        ValueError: for an unknown extractor, or with `ttsr` for `folded` or features that differ.
     """
 
     @register_to_config
@@ -59,20 +65,40 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         match_estimate: bool = False,
         operator: Literal["bicubic", "box", "matlab"] = "bicubic",
         deformable: bool = True,
+        ttsr: bool = False,
     ) -> None:
         super().__init__()
+        if ttsr and (folded or len(set(features)) != 1):
+            raise ValueError(f"ttsr: expected three equal features and folded=False, got {features}, {folded=}")
         self.feature_extractor = make_extractor(extractor).requires_grad_(False)
         self._operator = Downsample(operator)
         sources = tuple(reversed(self.feature_extractor.channels))  # coarse to fine
+
+        def carrier(inputs: int, outputs: int) -> nn.Module:
+            if ttsr:
+                return CellTransfer()
+            return DeformableTransfer(inputs, outputs, inputs) if deformable else HardTransfer(inputs, outputs)
+
         self.transfer = nn.ModuleList(
-            DeformableTransfer(inputs, outputs, inputs) if deformable else HardTransfer(inputs, outputs)
+            carrier(inputs, outputs)
             for inputs, outputs in zip(sources, features[:2] if folded else features, strict=False)
         )
         self.aggregator: nn.Module
-        if folded:
+        if ttsr:
+            self.aggregator = TTSRAggregator((sources[0], sources[1], sources[2]), features[0], blocks)
+        elif folded:
             self.aggregator = FoldedAggregator((features[0], features[1], 3), features[0], blocks)
         else:
             self.aggregator = Aggregator(features, features, blocks)
+
+    @classmethod
+    def from_pretrained(cls, name: Any, **options: Any) -> ReferenceNetwork:
+        """Load the network from a folder or the Hub (`subfolder="refsr"` within a pipeline), from safetensors only."""
+        if not options.pop("use_safetensors", True):
+            raise ValueError(
+                "use_safetensors=False: weights are read from safetensors only, unpickling can run any code"
+            )
+        return super().from_pretrained(name, use_safetensors=True, **options)
 
     def forward(
         self,
