@@ -17,7 +17,7 @@ from torch import Tensor
 
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer, WindowMode
-from def_hub.images import ImageLike, to_list, to_pil
+from def_hub.images import ImageLike, to_list, to_pil, to_tensor
 from def_hub.operators import Downsample, consistency_error, project_clipped
 from def_hub.provenance import provenance_shares
 from def_hub.reference.matching import PAIRINGS, Correspondence, Views
@@ -142,6 +142,8 @@ class DEFPipeline(DiffusionPipeline):
         consistency: bool = True,
         window_mode: WindowMode = "blend",
         output_type: Literal["pil", "np", "pt"] = "pil",
+        mask: ImageLike | None = None,
+        reference_mask: ImageLike | Sequence[ImageLike | None] | None = None,
         callback_on_step_end: Callable[[DEFPipeline, int, int, dict[str, Tensor]], dict[str, Tensor] | None]
         | None = None,
         return_dict: bool = True,
@@ -162,6 +164,8 @@ class DEFPipeline(DiffusionPipeline):
             consistency: project the result onto the images that shrink back to the input.
             window_mode: "blend", or "replace" as in the paper's section 4.2.
             output_type: Pillow images, arrays `[H, W, 3]` or tensors `[3, H, W]`, the latter two float in [0, 1].
+            mask: of the image's size, white where references may be used and black where not.
+            reference_mask: for each reference a picture of its size, white where it may be used, or None.
             callback_on_step_end: called as `(pipe, step, timestep, {"x0": [1, 3, H, W] in [0, 1]})` after each step
                 of the diffusion of an image; a returned "x0" replaces the estimate.
             return_dict: return a `DEFOutput` instead of a tuple.
@@ -177,6 +181,8 @@ class DEFPipeline(DiffusionPipeline):
         _check(reference_strength, compared, output_type)
         images = to_list(image)
         references = _references_of(reference if reference_strength > 0 else None, len(images))
+        allowed = [_mask(mask, y, "mask") for y in images]
+        usable = [_reference_masks(reference_mask if sharp else None, sharp) for sharp in references]
         device = self._execution_device
         generator = generator if generator is not None else torch.Generator().manual_seed(torch.seed())
         operator = Downsample(self.config.operator)
@@ -187,7 +193,7 @@ class DEFPipeline(DiffusionPipeline):
 
         results: dict[str, list[Any]] = {name: [] for name in DEFOutput.__dataclass_fields__}
         with self.progress_bar(total=steps * len(images)) as bar:
-            for y, sharp in zip(images, references, strict=True):
+            for y, sharp, here, there in zip(images, references, allowed, usable, strict=True):
                 y, sharp = y.to(device), [s.to(device) for s in sharp]  # [1,3,h,w], each [1,3,Hr,Wr]
 
                 # 1. Detail enhancement (4.2): the diffusion prior, held to the input
@@ -212,7 +218,8 @@ class DEFPipeline(DiffusionPipeline):
                         reference_views,
                         matching_image=compared,
                         refined=refine,
-                        strength=reference_strength,
+                        strength=reference_strength if here is None else reference_strength * here.to(device),
+                        usable=[None if m is None else m.to(device) for m in there],
                     )
                 result, alone, found = lent.sr.float(), lent.alone.float(), lent.correspondence
 
@@ -287,6 +294,32 @@ def _references_of(reference: References, count: int) -> list[list[Tensor]]:
         return [_references_of(r or None, 1)[0] for r in reference]
     tensors = [] if isinstance(reference, (list, tuple)) and not reference else list(_cut(reference))
     return [tensors for _ in range(count)]
+
+
+def _mask(mask: ImageLike | None, picture: Tensor, name: str) -> Tensor | None:
+    """A mask as `[1, 1, h, w]` of the picture's size `[1, 3, h, w]`, 1 where it is white."""
+    if mask is None:
+        return None
+    tensor = to_tensor(mask, name)
+    if tensor.shape[2:] != picture.shape[2:]:
+        expected, came = ("×".join(str(n) for n in reversed(t.shape[2:])) for t in (picture, tensor))
+        raise ValueError(f"{name}: expected the size of its picture, {expected}, got {came}")
+    return (tensor.mean(1, keepdim=True) >= 0.5).float()
+
+
+def _reference_masks(masks: Any, references: list[Tensor]) -> list[Tensor | None]:
+    given = list(masks) if isinstance(masks, (list, tuple)) else [masks] * len(references)
+    if len(given) != len(references):
+        raise ValueError(
+            f"reference_mask: expected one entry for each of {len(references)} references, got {len(given)}"
+        )
+    result = []
+    for number, (mask, reference) in enumerate(zip(given, references, strict=True), start=1):
+        tensor = None if mask is None else to_tensor(mask, f"reference_mask {number}")
+        if tensor is not None:  # a reference was cut to multiples of 4
+            tensor = tensor[..., : tensor.shape[2] // 4 * 4, : tensor.shape[3] // 4 * 4]
+        result.append(_mask(tensor, reference, f"reference_mask {number}"))
+    return result
 
 
 def _cut(reference: Any) -> Iterator[Tensor]:

@@ -62,15 +62,16 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _app(options: argparse.Namespace) -> int:
-    """Start the browser interface, which lives beside the package in the repository."""
-    import runpy
+    """Start the browser interface."""
+    try:
+        import gradio  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("the browser interface needs gradio: pip install 'def_hub[app]'") from error
+    from def_hub.space.serve import main as serve
 
-    script = Path(__file__).resolve().parents[1] / "app.py"
-    if not script.exists():
-        raise FileNotFoundError(f"{script}: not there; the browser interface is started from a clone of the repository")
     if options.model:
         os.environ["DEF_MODEL"] = options.model
-    runpy.run_path(str(script), run_name="__main__")
+    serve()
     return 0
 
 

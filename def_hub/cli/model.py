@@ -1,13 +1,9 @@
 """The pipeline that the options name, and the arguments of its call."""
 
 import argparse
-import platform
 import re
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from def_hub import __version__
 
 if TYPE_CHECKING:
     from def_hub.pipeline import DEFPipeline
@@ -46,8 +42,3 @@ def call_options(options: argparse.Namespace) -> dict[str, Any]:
         "matching_image": options.matching_image or preset.matching_image,
         "consistency": options.consistency,
     }
-
-
-def versions() -> dict[str, str]:
-    packages = ("torch", "diffusers", "transformers", "numpy", "pillow")
-    return {"def_hub": __version__, "python": platform.python_version()} | {p: version(p) for p in packages}

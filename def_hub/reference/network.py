@@ -80,14 +80,16 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         matching_image: str = "joint",
         refined: bool = True,
         strength: float | Tensor = 1.0,
+        usable: Sequence[Tensor | None] = (),
     ) -> ReferenceOutput:
         """Find, carry over and lay in the detail of the references.
 
         Args:
             y: LR image `[B, 3, h, w]`; image: its views; references: the views of each, `sharp` included.
             matching_image: see `matching.match`. refined: whether `matching.refine` and `matching.align` follow.
-            strength: factor on the confidence, one or `[B, 1, 1, 1]`. With 0, as without references, they have no
-                influence.
+            strength: factor on the confidence: one, `[B, 1, 1, 1]`, or `[B, 1, h, w]` for each cell. With 0, as without
+                references, they have no influence.
+            usable: for each reference None, or `[1, 1, Hr, Wr]` with 0 where matches must not land.
 
         Raises:
             ValueError: as `matching.match`, `refine` and `align` do.
@@ -107,7 +109,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             # like with like: the correlation then measures the match, not what the estimate lacks
             treated = [key.enhanced for key in keys]
             found = align(refine(found, seen.enhanced, treated), seen.enhanced, treated)
-        found = replace(found, confidence=found.confidence * strength)
+        found = replace(found, confidence=found.confidence * strength * _landing(found, usable))
         texture = self._transfer(extract(seen.enhanced), [extract(s) for s in sharp], sharp, found)  # eq. 13
         sr = self._base(y, image.enhanced) + self.aggregator(y, image.enhanced, texture)  # eq. 7
         return ReferenceOutput(sr, alone, found)
@@ -134,6 +136,17 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             pixels = overlapped(references, found)
             features.append(pixels - self._operator.pinv(self._operator.forward(pixels)))  # its null-space part
         return Texture(features, [spread(found.confidence, stride) for stride in STRIDES])
+
+
+def _landing(found: Correspondence, usable: Sequence[Tensor | None]) -> Tensor:
+    """`[B, 1, h, w]`: the value of its reference's mask where each match lands, 1 without a mask."""
+    result = torch.ones_like(found.confidence)
+    x, y = found.position.round().long().unbind(1)
+    for number, mask in enumerate(usable):
+        if mask is not None:
+            lands = mask[0, 0][y.clamp(0, mask.shape[2] - 1), x.clamp(0, mask.shape[3] - 1)].to(result)
+            result = torch.where((found.reference == number)[:, None], lands[:, None], result)
+    return result
 
 
 class _Memo:
