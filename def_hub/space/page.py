@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import wraps
 from typing import Any
 
 import gradio as gr
@@ -155,6 +157,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 )
             return panels.note(f"{line}.")
 
+        @kept
         def take_photo(path: str | None, visit: Visit, *values: Any) -> Iterator[dict[Any, Any]]:
             try:
                 visit.set_photo(None if path is None else check_photo(path))
@@ -166,6 +169,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             yield {info: told(visit, *values)} | ({photo: str(visit.shown())} if visit.shown() else {})
             yield from rank(visit, *values)
 
+        @kept
         def take_files(paths: list[str] | None, visit: Visit, *values: Any) -> Iterator[dict[Any, Any]]:
             try:
                 visit.set_uploads(check_references(paths))
@@ -253,17 +257,19 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
         idle = {start: gr.update(interactive=True), cancel: gr.update(interactive=False)}
         busy = {start: gr.update(interactive=False), cancel: gr.update(interactive=True)}
 
+        @kept
         def enlarge(visit: Visit, *values: Any) -> Iterator[dict[Any, Any]]:
             try:
                 wanted = make_settings(*values)
                 yield busy | {status: panels.progress(0, "Starting …")}
-                for at in studio.run(visit, wanted):
-                    yield advance(visit, at)
+                with closing(studio.run(visit, wanted)) as progress:  # type: ignore[type-var]
+                    for at in progress:
+                        yield advance(visit, at)
+                yield idle | {info: told(visit, *values)}
             except Exception as error:
-                gr.Warning(complaint(error))
-                yield idle | {status: panels.warning(complaint(error))} | panel(visit.outcome)
-                return
-            yield idle | {info: told(visit, *values)}
+                words = complaint(error)
+                gr.Warning(words)
+                yield idle | {status: panels.warning(words)} | panel(visit.outcome)
 
         def advance(visit: Visit, at: Progress) -> dict[Any, Any]:
             if at.outcome is not None:
@@ -293,6 +299,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
         example_runs = []
         if shipped:
 
+            @kept
             def show_example(visit: Visit, event: gr.EventData, *values: Any) -> Iterator[dict[Any, Any]]:
                 visit = prepared.visit(shipped[int(event._data["index"])])
                 yield opened(visit)
@@ -351,6 +358,23 @@ def make_settings(
 def standard_values() -> tuple[Any, ...]:
     s = Settings()
     return s.preset, s.num_inference_steps, s.eta, s.seed, s.reference_strength, s.matching_image, s.consistency
+
+
+def kept(changes: Callable[..., Iterator[dict[Any, Any]]]) -> Callable[..., Iterator[dict[Any, Any]]]:
+    """Make each change of the page repeat those before it.
+
+    Gradio sends the differences of what a generator yields, and takes "unchanged" after a value for a new value.
+    """
+
+    @wraps(changes)
+    def repeating(*arguments: Any, **more: Any) -> Iterator[dict[Any, Any]]:
+        page: dict[Any, Any] = {}
+        with closing(changes(*arguments, **more)) as iterator:  # type: ignore[type-var]
+            for change in iterator:
+                page |= change
+                yield dict(page)
+
+    return repeating
 
 
 def count(references: int) -> str:

@@ -11,10 +11,11 @@ import gradio as gr
 from torch import Tensor
 
 from def_hub import images
-from def_hub.space.outcome import Outcome, compare_with_truth, look_up
+from def_hub.space.outcome import PREVIEW, Outcome, compare_with_truth, look_up
 from def_hub.space.studio import complaint
 from def_hub.space.viewer import legend, view, viewer
 from def_hub.space.visit import Visit
+from def_hub.visualization import thumbnail
 
 PAIRS = {
     "bicubic ◂▸ result": ("bicubic", "result"),
@@ -91,7 +92,7 @@ def results() -> Shown:
     without = "Only there when a reference was used."
     with gr.Column(scale=3, min_width=320):
         with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Compare", id="compare"):
+            with gr.Tab("Compare", render_children=True, id="compare"):
                 pair = gr.Radio(list(PAIRS)[:1], value=list(PAIRS)[0], label="Left and right of the divider")
                 compare = viewer(nothing, elem_id="compare")
                 with gr.Accordion("Do you have the original? Compare with it", open=False):
@@ -99,27 +100,27 @@ def results() -> Shown:
                         label="Sharp original, four times the size of the input", height=100, elem_id="truth"
                     )
                     scores = gr.Markdown(elem_id="scores")
-            with gr.Tab("Enhanced", id="enhanced"):
+            with gr.Tab("Enhanced", render_children=True, id="enhanced"):
                 about("What the diffusion model made of the input, before any reference was looked at.")
                 enhanced = viewer(nothing, elem_id="enhanced")
-            with gr.Tab("Matches", id="matches"):
+            with gr.Tab("Matches", render_children=True, id="matches"):
                 words = gr.Markdown(elem_id="words")
                 with gr.Row():
                     pick = viewer(without, pointed=True, elem_id="pick")
                     found = viewer(without, elem_id="found")
                 about("All at once: lines join the surest places; below, equal colours are matched places.")
                 matches = viewer(without, elem_id="matches")
-            with gr.Tab("Confidence", id="confidence"):
+            with gr.Tab("Confidence", render_children=True, id="confidence"):
                 about("How far each match is trusted; where it is dark, the references have no say.")
                 confidence = viewer(nothing, elem_id="confidence")
-            with gr.Tab("Provenance", id="provenance"):
+            with gr.Tab("Provenance", render_children=True, id="provenance"):
                 about("Where the detail of each pixel came from.")
                 key = gr.HTML(elem_id="legend")
                 overlay = viewer(nothing, elem_id="overlay")
-            with gr.Tab("Texture", id="texture"):
+            with gr.Tab("Texture", render_children=True, id="texture"):
                 about("The pixels of the references, moved to where they were matched.")
                 transferred = viewer(without, elem_id="transferred")
-            with gr.Tab("Steps", id="steps"):
+            with gr.Tab("Steps", render_children=True, id="steps"):
                 about("What the diffusion model believed on the way.")
                 steps = viewer(nothing, elem_id="steps")
         gr.Markdown("### Take away")
@@ -195,8 +196,8 @@ def compared(outcome: Outcome | None, pair: str) -> Any:
 
 
 def save_estimate(picture: Tensor, path: Path) -> None:
-    """A live estimate as a file."""
-    images.save_image(picture, path)
+    """A live estimate as a file that is quickly sent."""
+    images.save_image(thumbnail(picture, PREVIEW), path)
 
 
 def about(text: str) -> None:

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from def_hub.pipeline import EMBEDDED, PRESETS, DEFOutput, DEFPipeline
 
 MAX_STEPS = 50
-HEARTBEAT = 0.2  # seconds between two looks at whether the visitor is still there
+HEARTBEAT = 0.4  # seconds between two looks at whether the visitor is still there
 LIVE = 8  # estimates shown, and kept for the strip, at most
 
 log = logging.getLogger(__name__)
