@@ -1,11 +1,11 @@
 """The reference that shows the place comes first."""
 
+
 import pytest
 import torch
 
-from def_hub import DEFPipeline
+from def_hub import DEFPipeline, rank_references
 from def_hub.images import to_tensor
-from def_hub.reference.selection import rank_references
 from tests.conftest import EXAMPLES
 
 REFERENCES = ("street_ref1.jpg", "street_ref2.jpg", "robot_ref1.jpg", "robot_ref2.jpg", "banana_ref1.jpg")

@@ -1,4 +1,4 @@
-"""`def-hub upscale | evaluate | train | app`.
+"""`def-hub upscale | rank | evaluate | train | app`.
 
 Heavy imports live inside the commands, so that `--help` and a mistyped option answer at once. What a user did
 wrong ends in one line on stderr and status 2; set `DEF_DEBUG=1` to see the traceback instead.
@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,6 +41,12 @@ def _upscale(options: argparse.Namespace) -> int:
     return upscale(options)
 
 
+def _rank(options: argparse.Namespace) -> int:
+    from def_hub.cli.rank import rank
+
+    return rank(options)
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     from def_hub.cli.evaluate import evaluate
 
@@ -63,10 +70,8 @@ def _train(options: argparse.Namespace) -> int:
 
 def _app(options: argparse.Namespace) -> int:
     """Start the browser interface."""
-    try:
-        import gradio  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("the browser interface needs gradio: pip install 'def_hub[app]'") from error
+    if find_spec("gradio") is None:
+        raise ModuleNotFoundError("the browser interface needs gradio: pip install 'def-hub[app]'")
     from def_hub.space.serve import main as serve
 
     if options.model:
@@ -107,6 +112,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_model_options(add)
     command.set_defaults(command=_upscale)
+
+    command = commands.add_parser("rank", help="order candidate references by the share of a picture they can serve")
+    add = command.add_argument
+    add("image", type=Path, metavar="LR", help="the small picture")
+    add("candidates", type=Path, nargs="+", metavar="CANDIDATE", help="sharp photographs of any size")
+    add("--model", metavar="MODEL", help="folder or Hub name (default: the embedded model)")
+    add("--device", metavar="DEVICE", help="cpu, cuda, mps … (default: cuda if there is one); with --model only")
+    command.set_defaults(command=_rank)
 
     command = commands.add_parser("evaluate", help="PSNR and SSIM on data sets")
     add = command.add_argument

@@ -49,7 +49,7 @@ def add_endpoints(studio: Studio) -> None:
             The result as a PNG, and a report: sizes, scores, parameters, weights, versions, seconds.
         """
         outcome = await enlarged(photo, references, preset, steps, eta, seed, strength, matching_image, consistency)
-        return str(outcome.picture("result")), outcome.report
+        return served(result, outcome, "result"), outcome.report
 
     async def inspect(
         photo: str, references: list[str] | None = None, preset: str = "balanced", seed: int = 0
@@ -66,7 +66,11 @@ def add_endpoints(studio: Studio) -> None:
             PNG pictures with their names, and the report of `upscale`.
         """
         outcome = await enlarged(photo, references, preset, None, None, seed, 1.0, None, True)
-        return [(str(outcome.picture(name)), name) for name in TOLD if outcome.picture(name)], outcome.report
+        return [(served(pictures, outcome, name), name) for name in TOLD if outcome.picture(name)], outcome.report
+
+    def served(component: Any, outcome: Outcome, name: str) -> str:
+        """The picture where Gradio keeps what clients may fetch: the outcome's own folder goes when this call ends."""
+        return component.move_resource_to_block_cache(outcome.picture(name))
 
     async def enlarged(photo: str | None, references: list[str] | None, preset: str, *values: Any) -> Outcome:
         """A run without a page; when the client goes away or cancels, it stops."""

@@ -82,8 +82,9 @@ def _check(path: Path, limit: int, name: str) -> Upload:
         raise ValueError(f"{name} is not here any more: uploads are deleted after an hour. Upload it again.")
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{name} has more than {MAX_BYTES // 10**6} MB. {SMALLER}")
+    Image.init()  # else only some decoders are known
     try:
-        with Image.open(path, formats=list(SUFFIXES)) as opened:
+        with Image.open(path, formats=[name for name in SUFFIXES if name in Image.OPEN]) as opened:
             width, height = opened.size
             if width * height <= limit and opened.getexif().get(ORIENTATION) in SIDEWAYS:
                 width, height = height, width
