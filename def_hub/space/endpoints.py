@@ -12,6 +12,7 @@ from def_hub.space.outcome import Outcome
 from def_hub.space.run import MAX_STEPS, Settings
 from def_hub.space.studio import Studio, complaint
 from def_hub.space.uploads import MAX_REFERENCES, check_photo, check_references
+from def_hub.space.viewer import photograph
 from def_hub.space.visit import Visit
 
 TOLD = ("result", "enhanced", "confidence", "overlay", "steps", "matches", "transferred")
@@ -110,8 +111,7 @@ def add_endpoints(studio: Studio) -> None:
         return [{"index": r.index, "score": round(r.score, 4), "verdict": r.verdict} for r in ranked]
 
     with gr.Column(visible=False):  # what the parameters are; nothing is shown
-        photo = gr.Image(type="filepath", format="png", image_mode=None, label="photo: the small photograph")
-        photo.preprocess = lambda payload: payload and payload.path
+        photo = photograph(label="photo: the small photograph")
         references = gr.File(file_count="multiple", label="references: sharp photographs")
         preset = gr.Radio(["fast", "balanced", "detail"], value="balanced", label="preset")
         steps = gr.Number(
@@ -144,7 +144,9 @@ def add_endpoints(studio: Studio) -> None:
         concurrency_id="pipeline",
         **options,
     )
-    call.click(rank_references, [photo, references], ranking, api_name="rank_references", **options)
+    call.click(
+        rank_references, [photo, references], ranking, api_name="rank_references", concurrency_id="ranking", **options
+    )
 
 
 async def _told(function: Callable[[], Any]) -> Any:

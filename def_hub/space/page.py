@@ -25,7 +25,7 @@ from def_hub.space.uploads import (
     check_photo,
     check_references,
 )
-from def_hub.space.viewer import CSS, card, cards, drawing, view
+from def_hub.space.viewer import CSS, card, cards, drawing, photograph, view
 from def_hub.space.visit import Visit, gigabytes, total_memory
 
 HOUR = 3600
@@ -68,16 +68,12 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             )
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
-                photo = gr.Image(
+                photo = photograph(
                     label="1 · Small photograph",
-                    type="filepath",
-                    format="png",
-                    image_mode=None,
                     sources=["upload", "clipboard", "webcam"],
                     height=260,
                     elem_id="photo",
                 )
-                raw(photo)
                 info = gr.HTML(elem_id="info")
                 files = gr.File(
                     label=f"2 · Sharp references (up to {MAX_CANDIDATES})",
@@ -166,7 +162,8 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 visit.set_photo(None)
                 yield {info: panels.warning(complaint(error)), photo: None} | chosen(visit)
                 return
-            yield {info: told(visit, *values)} | ({photo: str(visit.shown())} if visit.shown() else {})
+            seen = None if visit.photo is None else str(visit.shown() or visit.photo.path)
+            yield {info: told(visit, *values), photo: seen}
             yield from rank(visit, *values)
 
         @kept
@@ -205,7 +202,8 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             [photo, state, *settings],
             [*left, photo],
             **private | {"show_progress": "hidden"},
-            concurrency_limit=2,
+            concurrency_id="ranking",
+            concurrency_limit=1,
         )
         gr.on(
             [files.upload, files.clear, files.delete],
@@ -213,7 +211,8 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             [files, state, *settings],
             [*left, files],
             **private | {"show_progress": "hidden"},
-            concurrency_limit=2,
+            concurrency_id="ranking",
+            concurrency_limit=1,
         )
         gallery.select(choose, [state, *settings], left, **light)
 
@@ -333,7 +332,9 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
 
             def first(visit: Visit) -> dict[Any, Any]:
                 prepared_visit = prepared.visit(shipped[0])
-                return opened(prepared_visit) if prepared_visit.outcome else {state: visit, info: told(visit)}
+                if prepared_visit.outcome:
+                    return opened(prepared_visit)
+                return {state: visit, info: told(visit), photo: None, files: None, status: ""} | panel(None)
 
             demo.load(first, state, everything, **light)
 
@@ -379,15 +380,6 @@ def kept(changes: Callable[..., Iterator[dict[Any, Any]]]) -> Callable[..., Iter
 
 def count(references: int) -> str:
     return {0: "no reference", 1: "one reference"}.get(references, f"{references} references")
-
-
-def raw(image: gr.Image) -> None:
-    """Make an image component hand out the uploaded file itself.
-
-    Gradio's own reading drops alpha and 16-bit values, and shows a server path when it fails. That the file is an
-    upload was checked before.
-    """
-    image.preprocess = lambda payload: payload and payload.path
 
 
 def launch_options() -> dict[str, Any]:

@@ -207,6 +207,17 @@ CSS = """
 """
 
 
+def photograph(**options: Any) -> gr.Image:
+    """An image to upload, paste or take; what it hands out is the path of the uploaded file itself.
+
+    Gradio's own reading shows a server path where it fails. That the file is an upload was checked before. An event
+    that has this among its outputs must always set it: what Gradio leaves unchanged it builds anew, without this.
+    """
+    component = gr.Image(type="filepath", format="png", image_mode=None, **options)
+    component.preprocess = lambda payload: payload and payload.path
+    return component
+
+
 def viewer(empty: str, *, pointed: bool = False, **options: Any) -> gr.HTML:
     """A picture, or two with a divider; `empty` is said while there is none. Its value comes from `view`.
 

@@ -69,6 +69,8 @@ class Visit:
 
     def toggle(self, position: int) -> None:
         """Choose or leave out the candidate at a position of the gallery. Raises `ValueError` for one too many."""
+        if not 0 <= position < len(self.uploads):
+            return  # the gallery that was clicked is gone
         index = self._order[position]
         if index in self.chosen:
             self.chosen.remove(index)
