@@ -40,7 +40,10 @@ def main() -> None:
             page.locator("#compare img.def-before").wait_for(timeout=300_000)
             for tab in TABS if name == "desktop" else ("Compare", "Provenance") if name == "dark" else ("Compare",):
                 show(page, tab)
-                keep(page.screenshot(full_page=True), folder / f"{name}-{tab.lower()}.png")
+                # the left half is the same in all tabs
+                part = tab != "Compare" and name == "desktop"
+                shot = page.locator(".column:has(> .tabs)").screenshot() if part else page.screenshot(full_page=True)
+                keep(shot, folder / f"{name}-{tab.lower()}.png")
             page.close()
         browser.close()
     demo.close()
@@ -62,7 +65,8 @@ def keep(shot: bytes, path: Path) -> None:
     picture = Image.open(io.BytesIO(shot)).convert("RGB")
     if picture.width > 1000:
         picture = picture.resize((960, round(picture.height * 960 / picture.width)), Image.Resampling.LANCZOS)
-    picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)
+    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
     print(path, f"{path.stat().st_size // 1000} kB")
 
 

@@ -76,7 +76,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 )
                 info = gr.HTML(elem_id="info")
                 files = gr.File(
-                    label=f"2 · Sharp references (up to {MAX_CANDIDATES})",
+                    label=f"2 · References (up to {MAX_CANDIDATES})",
                     file_count="multiple",
                     file_types=["image"],
                     height=120,

@@ -222,8 +222,8 @@ def progress(share: float, words: str) -> str:
 
 def duration(seconds: float) -> str:
     if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min"
+        return f"{max(1, round(seconds))}\N{NO-BREAK SPACE}s"
+    return f"{round(seconds / 60)}\N{NO-BREAK SPACE}min"
 
 
 def summary(outcome: Outcome) -> str:
