@@ -99,22 +99,26 @@ class ReferenceConfig:
     """A `ReferenceNetwork`; the defaults are def-base.
 
     prior: folder, name on the Hub, or "def-mini", with the `unet` and `scheduler` that enhance the training images,
-    once, into `cache`. Without one the network is trained to enlarge single images: a start for the reference part.
+    once, into `cache`; or "bicubic", which enlarges them and enhances nothing. Without one the network is trained to
+    enlarge single images: a start for the reference part.
     extractor_weights: safetensors of the frozen extractor. enhancer_steps: network evaluations per enhanced image.
-    matching_image: as the pipeline's argument.
+    matching_image, refined: as the pipeline's arguments `matching_image` and `refine`. deformable: as
+    `ReferenceNetwork`'s.
     perceptual, adversarial: weights of L_per and L_adv beside L_rec (eq. 14; 1e-2 and 1e-4 in the paper), which join
     after `reconstruction_steps`. perceptual_weights: safetensors of a VGG19, see `training.losses.PerceptualLoss`.
     """
 
     prior: str | None = None
     extractor_weights: str | None = None
-    extractor: Literal["vgg19", "mini"] = "vgg19"
+    extractor: Literal["vgg19", "vgg19_imagenet", "mini"] = "vgg19"
     features: tuple[int, int, int] = (64, 64, 64)
     blocks: tuple[int, int, int, int] = (16, 16, 8, 4)
     folded: bool = False
     match_estimate: bool = False
     enhancer_steps: int = 1
     matching_image: Literal["enhanced", "bicubic", "joint"] = "joint"
+    refined: bool = True
+    deformable: bool = True
     cache: str = "runs/cache"
     perceptual: float = 0.0
     perceptual_weights: str | None = None

@@ -1,16 +1,48 @@
-"""What a call will cost on this machine, before it is made."""
+"""What a call will cost on this machine, before it is made: for the embedded default, or one of its size."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
 
 from def_hub.pipeline import PRESETS
+from def_hub.reference.matching import CELL, EVERY, PAIRS
+
+MEGAPIXEL = 1e6
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A linear model: `start` for any call; then for every million HR pixels of the result (`image`), of the
+    references (`reference`), of both in every step of the diffusion beyond the first (`step`); and for every million
+    comparisons of a search (`pairs`)."""
+
+    start: float
+    image: float
+    reference: float
+    step: float
+    pairs: float
+
+    def of(self, image: float, references: float, steps: int, pairs: float) -> float:
+        """Pixels and pairs in millions."""
+        pixels = self.image * image + self.reference * references + self.step * (steps - 1) * (image + references)
+        return self.start + pixels + self.pairs * pairs
+
+
+# Fitted by `examples/benchmarks/growth.py --fit` on a machine whose probe took PROBE seconds.
+PROBE = 0.020
+SECONDS = Cost(start=0.1, image=3.0, reference=2.0, step=0.8, pairs=0.03)
+BYTES = Cost(start=120e6, image=350e6, reference=250e6, step=0.0, pairs=0.0)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """seconds: how long the call will take. bytes: how much memory it will need beside the weights."""
+    """seconds: how long the call will take. bytes: the most memory it will hold beside the loaded model."""
 
     seconds: float
     bytes: int
@@ -22,15 +54,44 @@ def estimate(
     preset: str = "balanced",
     num_inference_steps: int | None = None,
 ) -> Estimate:
-    """Time and memory of a call for an image and references of the given (height, width).
+    """Time and memory of a call for an image and references of the given (height, width), in pixels.
+
+    How fast this machine is, is measured once, in a few hundredths of a second.
 
     Raises:
-        ValueError: for an unknown preset.
+        ValueError: for an unknown preset, fewer than one step, or a side below one pixel.
     """
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     steps = PRESETS[preset].steps if num_inference_steps is None else num_inference_steps
-    cells = image_size[0] * image_size[1]
-    key_cells = sum(height * width / 16 for height, width in reference_sizes)
-    seconds = 0.5 + (cells + key_cells) * (30 + 25 * steps) * 1e-6 + cells * key_cells / 16 * 2e-9
-    return Estimate(seconds, int((cells + key_cells) * 16 * 600))
+    if steps < 1:
+        raise ValueError(f"num_inference_steps must be at least 1, got {steps}")
+    for side in (*image_size, *(side for size in reference_sizes for side in size)):
+        if side < 1:
+            raise ValueError(f"expected sizes of at least 1x1 pixels, got {image_size} and {list(reference_sizes)}")
+    image = CELL**2 * image_size[0] * image_size[1]
+    references = sum(height * width for height, width in reference_sizes)
+    load = image / MEGAPIXEL, references / MEGAPIXEL, steps, _pairs(image, references) / MEGAPIXEL
+    return Estimate(SECONDS.of(*load) * _probe() / PROBE, int(BYTES.of(*load)))
+
+
+def _pairs(image: float, references: float) -> float:
+    """What `matching.find` compares: on every level, each side half the last one's, that is small enough."""
+    pairs, total = image / CELL**2 / EVERY**2 * references / CELL**2, 0.0
+    while pairs >= 1:
+        total += pairs if pairs <= PAIRS else 0.0
+        pairs /= 16
+    return total
+
+
+@lru_cache(maxsize=1)
+def _probe() -> float:
+    """Seconds that a convolution of the network's kind takes here: the best of a few, the others were disturbed."""
+    x, weight = torch.rand(1, 64, 192, 192), torch.rand(64, 64, 3, 3)
+    seconds = []
+    with torch.no_grad():
+        for _ in range(5):
+            started = time.perf_counter()
+            F.conv2d(x, weight, padding=1)
+            seconds.append(time.perf_counter() - started)
+    return min(seconds)

@@ -7,6 +7,7 @@ Every operator here is separable, `A X = W_h X W_wᵀ`, so the two-dimensional p
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
@@ -15,6 +16,10 @@ import torch
 from torch import Tensor
 
 Kernel = Literal["bicubic", "box", "matlab"]
+
+BLOCK, REACH = 128, 32
+"""LR pixels along a side that are computed at once, and how far those that matter for them lie at most: the entries of
+W† fall by a factor of nine with every two pixels, beyond 32 they are below 1e-15."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +72,12 @@ class Downsample:
         """How far `x` shrunk along its rows alone leaves [0, 1], `[B, C, H, W/scale]`: Pillow shrinks 8-bit pictures
         so first, and what leaves is cut before the columns follow.
         """
-        halfway = x @ self._matrix("forward", x.shape[-1] // self.scale, x).mT
+        halfway = _across(self._matrix("forward", x.shape[-1] // self.scale, x), x)
         return halfway - halfway.clamp(0, 1)
 
     def undo_overshoot(self, overshoot: Tensor) -> Tensor:
         """The smallest change `[B, C, H, W]` that shrinks along the rows to `overshoot`."""
-        return overshoot @ self._matrix("pinv", overshoot.shape[-1], overshoot).mT
+        return _across(self._matrix("pinv", overshoot.shape[-1], overshoot), overshoot)
 
     def _matrix(self, role: str, small: int, like: Tensor) -> Tensor:
         return _cached_matrix(role, self.kernel, small, self.scale, like.dtype, like.device)
@@ -80,7 +85,7 @@ class Downsample:
     def _apply(self, role: str, x: Tensor, rows: int, columns: int) -> Tensor:
         left, right = (self._matrix(role, n, x) for n in (rows, columns))
         with torch.autocast(x.device.type, enabled=False):  # half precision would break the promise of exactness
-            return left @ x @ right.mT
+            return _across(right, _down(left, x))
 
 
 def make_operator(name: Kernel = "bicubic", scale: int = 4) -> Downsample:
@@ -123,6 +128,32 @@ def consistency_error(operator: Downsample, x: Tensor, y: Tensor) -> float:
     exact = operator.forward(rounded)
     cut = operator.forward(rounded - operator.undo_overshoot(operator.overshoot(rounded)))
     return max(float((z - y).abs().max()) for z in (exact, cut))
+
+
+def _across(matrix: Tensor, x: Tensor) -> Tensor:
+    """`x matrixᵀ`: every row of `x` `[..., columns]` → `[..., rows]`."""
+    return _joined([x[..., into] @ matrix[out, into].mT for out, into in _blocks(*matrix.shape)], -1)
+
+
+def _down(matrix: Tensor, x: Tensor) -> Tensor:
+    """`matrix x`: every column of `x` `[..., columns, N]` → `[..., rows, N]`."""
+    return _joined([matrix[out, into] @ x[..., into, :] for out, into in _blocks(*matrix.shape)], -2)
+
+
+def _joined(parts: list[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+
+
+def _blocks(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
+    """Rows of a matrix and the columns that matter for them: far from its diagonal it holds nothing, so that the cost
+    grows with the pixels."""
+    cells = min(rows, columns)
+    for start in range(0, cells, BLOCK):
+        stop, low, high = min(start + BLOCK, cells), max(start - REACH, 0), min(start + BLOCK + REACH, cells)
+        yield (
+            slice(start * rows // cells, stop * rows // cells),
+            slice(low * columns // cells, high * columns // cells),
+        )
 
 
 @lru_cache(maxsize=64)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -12,12 +14,13 @@ import PIL.Image
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
 from diffusers.utils import BaseOutput
-from huggingface_hub import snapshot_download
 from torch import Tensor
 
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer, WindowMode
-from def_hub.images import ImageLike, to_list, to_pil, to_tensor
+from def_hub.hub import fetch
+from def_hub.images import ImageLike, to_pil
+from def_hub.inputs import Masks, Reference, References, requests_of
 from def_hub.operators import Downsample, consistency_error, project_clipped
 from def_hub.provenance import provenance_shares
 from def_hub.reference.matching import PAIRINGS, Correspondence, Views
@@ -25,9 +28,13 @@ from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.transfer import overlapped, spread
 
 EMBEDDED = Path(__file__).parent / "weights" / "def-mini"
+LOAD_WITH = [
+    "def_hub: `from def_hub import DEFPipeline; DEFPipeline.from_pretrained(...)`, not DiffusionPipeline; pipeline"
+]
+"""Written first into model_index.json. `DiffusionPipeline.from_pretrained` does not know our classes, and complains
+about the first entry that it cannot resolve, as `<key>/<module>.py`: so that shall be one which says what to do."""
 
 Picture = PIL.Image.Image | np.ndarray | Tensor
-References = ImageLike | Sequence[ImageLike] | Sequence[Sequence[ImageLike]] | None
 
 
 @dataclass(frozen=True)
@@ -104,28 +111,79 @@ class DEFPipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, refsr=refsr, refsr_detail=refsr_detail)
-        self.register_to_config(operator=operator, window=window)
+        self.register_to_config(operator=operator, window=window, _load_with=LOAD_WITH)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any = None, **kwargs: Any) -> DEFPipeline:
         """Load a pipeline from a folder, from the Hub by name, or, without an argument, the embedded default.
 
-        Takes the keywords of `DiffusionPipeline.from_pretrained`. Weights are read from safetensors only.
+        Takes the keywords of `DiffusionPipeline.from_pretrained` (`revision`, `variant`, `token`, `device_map`, …),
+        `subfolder`, and components to use instead of the stored ones, which are then not fetched: a `unet` of the Hub
+        together with its `scheduler`, say. Weights are read from safetensors only.
+
+        Raises:
+            ValueError, TypeError, OSError: see `def_hub.hub.fetch.locate`.
         """
         name = EMBEDDED if pretrained_model_name_or_path is None else pretrained_model_name_or_path
-        return super().from_pretrained(str(name), **{"use_safetensors": True, **kwargs})
+        if not kwargs.pop("use_safetensors", True):
+            raise ValueError(
+                "use_safetensors=False: weights are read from safetensors only, unpickling can run any code"
+            )
+        where = {k: kwargs.pop(k) for k in fetch.OPTIONS if k in kwargs}
+        brought = [k for k in ("unet", "scheduler", "refsr", "refsr_detail") if k in kwargs]
+        folder = fetch.locate(name, variant=kwargs.get("variant"), without=brought, **where)
+        return super().from_pretrained(str(folder), use_safetensors=True, **kwargs)
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs: Any) -> str:
-        """Fetch a repository of the Hub; returns the folder. The base class would refuse components from outside
-        diffusers.
+        """Fetch a repository of the Hub; returns the folder. Keywords and errors as `def_hub.hub.fetch.locate`."""
+        return str(fetch.locate(pretrained_model_name, **kwargs))
+
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Write a folder that `from_pretrained` loads, without the path that the parts came from.
+
+        Takes the keywords of `DiffusionPipeline.save_pretrained`, but for publishing, which is `push_to_hub`'s.
         """
-        passed = ("revision", "token", "cache_dir", "local_files_only", "force_download")
-        return snapshot_download(
-            pretrained_model_name,
-            allow_patterns=["*.json", "*.safetensors"],
-            **{k: kwargs[k] for k in passed if kwargs.get(k) is not None},
-        )
+        if push_to_hub:
+            raise ValueError("save_pretrained(push_to_hub=True): use push_to_hub(name), which checks what it publishes")
+        super().save_pretrained(str(save_directory), **kwargs)
+        for config in (*Path(save_directory).glob("*/config.json"), Path(save_directory) / "model_index.json"):
+            kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
+            config.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        card: str | Path | None = None,
+        license: str = "unknown",
+        base_model: str | None = None,
+        private: bool | None = None,
+        create_pr: bool = False,
+        revision: str | None = None,
+        max_shard_size: int | str | None = None,
+        commit_message: str | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Publish the pipeline as it is, checked as `def-hub publish` does; returns the address.
+
+        Args:
+            card, license, base_model: see `def_hub.hub.publish.prepare`.
+            private, create_pr, revision: see `def_hub.hub.publish.plan`.
+            max_shard_size: split larger weights, e.g. "5GB".
+
+        Raises:
+            ValueError, OSError: see `def_hub.hub.publish.prepare` and `carry_out`.
+        """
+        from def_hub.hub.publish import carry_out, check_name, prepare
+
+        check_name(repo_id)
+        where = {"private": private, "create_pr": create_pr, "revision": revision, "token": token}
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, max_shard_size=max_shard_size)
+            load = type(self).from_pretrained
+            plan = prepare(folder, repo_id, load=load, card=card, license=license, base_model=base_model, **where)
+            return carry_out(plan, message=commit_message, token=token)
 
     @torch.no_grad()
     def __call__(
@@ -137,13 +195,13 @@ class DEFPipeline(DiffusionPipeline):
         eta: float | None = None,
         generator: torch.Generator | None = None,
         reference_strength: float = 1.0,
+        mask: Masks = None,
+        reference_mask: Masks = None,
         matching_image: Literal["enhanced", "bicubic", "joint"] | None = None,
         refine: bool = True,
         consistency: bool = True,
         window_mode: WindowMode = "blend",
         output_type: Literal["pil", "np", "pt"] = "pil",
-        mask: ImageLike | None = None,
-        reference_mask: ImageLike | Sequence[ImageLike | None] | None = None,
         callback_on_step_end: Callable[[DEFPipeline, int, int, dict[str, Tensor]], dict[str, Tensor] | None]
         | None = None,
         return_dict: bool = True,
@@ -159,13 +217,15 @@ class DEFPipeline(DiffusionPipeline):
             num_inference_steps: evaluations of the prior, 1 … 1000. eta: fresh noise per step, 0 … 1.
             generator: source of all randomness; the same one gives the same bytes.
             reference_strength: 0 (ignore the references) … 1.
+            mask: a picture of the image's size, white where the references may lend, black where the image is to be
+                left to itself; for several images a list with one, or None, for each.
+            reference_mask: the same for a reference: white is what may be used of it; for several references a list
+                with one, or None, for each, in lists where the references are.
             matching_image: what is compared with the references; "joint" but for the preset "fast".
             refine: look for matches to HR-pixel precision.
             consistency: project the result onto the images that shrink back to the input.
             window_mode: "blend", or "replace" as in the paper's section 4.2.
             output_type: Pillow images, arrays `[H, W, 3]` or tensors `[3, H, W]`, the latter two float in [0, 1].
-            mask: of the image's size, white where references may be used and black where not.
-            reference_mask: for each reference a picture of its size, white where it may be used, or None.
             callback_on_step_end: called as `(pipe, step, timestep, {"x0": [1, 3, H, W] in [0, 1]})` after each step
                 of the diffusion of an image; a returned "x0" replaces the estimate.
             return_dict: return a `DEFOutput` instead of a tuple.
@@ -179,10 +239,7 @@ class DEFPipeline(DiffusionPipeline):
         eta = settings.eta if eta is None else eta
         compared = matching_image or settings.matching_image
         _check(reference_strength, compared, output_type)
-        images = to_list(image)
-        references = _references_of(reference if reference_strength > 0 else None, len(images))
-        allowed = [_mask(mask, y, "mask") for y in images]
-        usable = [_reference_masks(reference_mask if sharp else None, sharp) for sharp in references]
+        requests = requests_of(image, reference, mask, reference_mask)
         device = self._execution_device
         generator = generator if generator is not None else torch.Generator().manual_seed(torch.seed())
         operator = Downsample(self.config.operator)
@@ -192,9 +249,12 @@ class DEFPipeline(DiffusionPipeline):
         diffuse: dict[str, Any] = {"num_inference_steps": steps, "eta": eta, "start": settings.start}
 
         results: dict[str, list[Any]] = {name: [] for name in DEFOutput.__dataclass_fields__}
-        with self.progress_bar(total=steps * len(images)) as bar:
-            for y, sharp, here, there in zip(images, references, allowed, usable, strict=True):
-                y, sharp = y.to(device), [s.to(device) for s in sharp]  # [1,3,h,w], each [1,3,Hr,Wr]
+        with self.progress_bar(total=steps * len(requests)) as bar:
+            for request in requests:
+                y = request.image.to(device)  # [1,3,h,w]
+                references = [r.to(device) for r in request.references] if reference_strength > 0 else []
+                sharp = [r.picture for r in references]  # each [1,3,Hr,Wr]
+                allowed = 1.0 if request.allowed is None else request.allowed.to(device)  # [1,1,h,w]
 
                 # 1. Detail enhancement (4.2): the diffusion prior, held to the input
                 def on_step(step: int, timestep: int, x_0: Tensor) -> Tensor | None:
@@ -208,7 +268,7 @@ class DEFPipeline(DiffusionPipeline):
                 views = Views(operator.upsample(y), enhanced)
 
                 # 2. The references, degraded and enhanced in the same way, so that like is compared with like
-                reference_views = [self._views(enhancer, operator, s, diffuse) for s in sharp]
+                reference_views = [self._views(enhancer, operator, r, diffuse) for r in references]
 
                 # 3. Features, matching, transfer, aggregation (4.3, 4.4)
                 with torch.autocast(device.type, refsr.dtype, enabled=refsr.dtype != torch.float32):
@@ -218,8 +278,7 @@ class DEFPipeline(DiffusionPipeline):
                         reference_views,
                         matching_image=compared,
                         refined=refine,
-                        strength=reference_strength if here is None else reference_strength * here.to(device),
-                        usable=[None if m is None else m.to(device) for m in there],
+                        strength=reference_strength * allowed,
                     )
                 result, alone, found = lent.sr.float(), lent.alone.float(), lent.correspondence
 
@@ -260,11 +319,11 @@ class DEFPipeline(DiffusionPipeline):
         return DetailEnhancer(denoiser, operator, window=window, window_mode=window_mode)
 
     @staticmethod
-    def _views(enhancer: DetailEnhancer, operator: Downsample, sharp: Tensor, diffuse: dict[str, Any]) -> Views:
-        small = operator.forward(sharp).clamp(0, 1)
+    def _views(enhancer: DetailEnhancer, operator: Downsample, reference: Reference, diffuse: dict[str, Any]) -> Views:
+        small = operator.forward(reference.picture).clamp(0, 1)
         # its own generator: what a reference draws must not change what the image draws
         enhanced = enhancer(small, **diffuse, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
-        return Views(operator.upsample(small), enhanced, sharp)
+        return Views(operator.upsample(small), enhanced, reference.picture, reference.usable)
 
 
 def _preset(name: str) -> Preset:
@@ -280,52 +339,6 @@ def _check(reference_strength: float, matching_image: str, output_type: str) -> 
         raise ValueError(f"matching_image must be one of {', '.join(PAIRINGS)}, got {matching_image!r}")
     if output_type not in ("pil", "np", "pt"):
         raise ValueError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}")
-
-
-def _references_of(reference: References, count: int) -> list[list[Tensor]]:
-    """The references of each of `count` images, cut at the right and at the bottom to multiples of 4."""
-    if reference is None:
-        return [[] for _ in range(count)]
-    nested = isinstance(reference, (list, tuple)) and any(isinstance(r, (list, tuple)) for r in reference)
-    if nested:
-        assert isinstance(reference, (list, tuple))
-        if len(reference) != count or not all(isinstance(r, (list, tuple)) for r in reference):
-            raise ValueError(f"reference: expected one list for each of {count} images, got {len(reference)} entries")
-        return [_references_of(r or None, 1)[0] for r in reference]
-    tensors = [] if isinstance(reference, (list, tuple)) and not reference else list(_cut(reference))
-    return [tensors for _ in range(count)]
-
-
-def _mask(mask: ImageLike | None, picture: Tensor, name: str) -> Tensor | None:
-    """A mask as `[1, 1, h, w]` of the picture's size `[1, 3, h, w]`, 1 where it is white."""
-    if mask is None:
-        return None
-    tensor = to_tensor(mask, name)
-    if tensor.shape[2:] != picture.shape[2:]:
-        expected, came = ("×".join(str(n) for n in reversed(t.shape[2:])) for t in (picture, tensor))
-        raise ValueError(f"{name}: expected the size of its picture, {expected}, got {came}")
-    return (tensor.mean(1, keepdim=True) >= 0.5).float()
-
-
-def _reference_masks(masks: Any, references: list[Tensor]) -> list[Tensor | None]:
-    given = list(masks) if isinstance(masks, (list, tuple)) else [masks] * len(references)
-    if len(given) != len(references):
-        raise ValueError(
-            f"reference_mask: expected one entry for each of {len(references)} references, got {len(given)}"
-        )
-    result = []
-    for number, (mask, reference) in enumerate(zip(given, references, strict=True), start=1):
-        tensor = None if mask is None else to_tensor(mask, f"reference_mask {number}")
-        if tensor is not None:  # a reference was cut to multiples of 4
-            tensor = tensor[..., : tensor.shape[2] // 4 * 4, : tensor.shape[3] // 4 * 4]
-        result.append(_mask(tensor, reference, f"reference_mask {number}"))
-    return result
-
-
-def _cut(reference: Any) -> Iterator[Tensor]:
-    for tensor in to_list(reference, "reference"):
-        height, width = (n // 4 * 4 for n in tensor.shape[-2:])
-        yield tensor[..., :height, :width]
 
 
 def _picture(x: Tensor, output_type: str) -> Picture:

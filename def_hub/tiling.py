@@ -85,6 +85,29 @@ def blend(
     return total if replace else total / weights
 
 
+def tiled(
+    predict: Callable[[Window], Tensor], height: int, width: int, size: int, margin: int, *, multiple: int = 1
+) -> Tensor:
+    """Put a tensor `[B, C, height, width]` together from tiles of about `size`×`size`, each computed with `margin` more
+    pixels around it, as far as there are any.
+
+    Where `predict` (window → `[B, C, window.height, window.width]`) looks no further than `margin`, the result is that
+    of the whole in one piece: there is no seam to blend. All corners lie on multiples of `multiple`; `size` and
+    `margin` must be such.
+    """
+    result: Tensor | None = None
+    for tile in windows(height, width, size, 0, multiple):
+        top, left = max(tile.top - margin, 0), max(tile.left - margin, 0)
+        bottom, right = min(tile.top + size + margin, height), min(tile.left + size + margin, width)
+        piece = predict(Window(top, left, bottom - top, right - left))
+        if result is None:
+            result = piece.new_empty((*piece.shape[:2], height, width))
+        inner = Window(tile.top - top, tile.left - left, tile.height, tile.width)
+        tile.cut(result).copy_(inner.cut(piece))
+    assert result is not None  # windows() returns at least one
+    return result
+
+
 def _batched(items: list[Window], size: int) -> Iterator[list[Window]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]

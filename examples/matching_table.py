@@ -24,22 +24,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub import DEFPipeline
-from def_hub.images import list_pictures, to_tensor
+from def_hub.evaluation.benchmark import load_dataset
 from def_hub.operators import Downsample
 from def_hub.reference.features import FeatureExtractor, VGG19Features
-from def_hub.reference.matching import CELL, Correspondence, Views, align, match, refine
-from def_hub.reference.network import EVERY
+from def_hub.reference.matching import CELL, EVERY, Correspondence, Views, align, find, match, refine
 from def_hub.reference.transfer import overlapped, spread, warp
 
 OPERATOR = Downsample()
 REFINED = "joint, refined: enhanced, reference, 12 px"
-ALIGNED = "one cell in 16 searched, 16 px, aligned (as shipped)"
+FOUND = "joint, from coarse to fine (the network's)"
 Enhancer = Callable[[Tensor], Tensor]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with input/ and ref/, equal names are pairs")
+    parser.add_argument("--data", type=Path, required=True, help="a data set, as `def-hub evaluate` takes it")
     parser.add_argument("--pairs", type=int, default=60, help="how many pairs")
     parser.add_argument("--seed", type=int, default=0, help="which pairs")
     parser.add_argument("--model", help="folder of a DEFPipeline; the embedded default without it")
@@ -68,17 +67,19 @@ def main() -> None:
     for name, row in rows.items():
         print(f"{name:52} {row}")
     print("\nconfidence after alignment, share of the cells, how far to trust their detail")
-    print(rows[ALIGNED].trust())
+    print(rows[FOUND].trust())
 
 
 def pairs(folder: Path, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """`count` pairs [1,3,H,W], evenly spaced over the sorted names, so that every group has its share."""
-    names = [path.name for path in list_pictures(folder / "input")]
-    step = len(names) / count
+    dataset = load_dataset(folder)
+    step = len(dataset.items) / count
     first = torch.rand((), generator=torch.Generator().manual_seed(seed)).item() * step
     for number in range(count):
-        name = names[int(first + number * step)]
-        yield to_tensor(folder / "input" / name), to_tensor(folder / "ref" / name)
+        index = int(first + number * step)
+        reference = dataset.load_references(index, "first")[0]
+        height, width = (side - side % CELL for side in reference.shape[2:])
+        yield dataset.load(index)[0], reference[..., :height, :width]
 
 
 @torch.no_grad()
@@ -93,12 +94,12 @@ def measure(
 
     bicubic, enhanced = degraded(truth)
     key = Views(*degraded(reference), reference)
-    features: dict[int, Sequence[Tensor]] = {}  # of each picture once; all live as long as this call
+    features: dict[int, tuple[Tensor, Sequence[Tensor]]] = {}  # of each picture once, which is kept, so that its id is
 
     def extract(image: Tensor) -> Sequence[Tensor]:
         if id(image) not in features:
-            features[id(image)] = extractor(image)
-        return features[id(image)]
+            features[id(image)] = image, extractor(image)
+        return features[id(image)][1]
 
     def score(name: str, found: Correspondence) -> None:
         rows.setdefault(name, Row()).add(truth, enhanced, reference, found)
@@ -134,13 +135,14 @@ def measure(
     score("joint, refined, aligned without neighbours", align(refined, enhanced, [key.enhanced], rounds=0))
     score("joint, refined, aligned", align(refined, enhanced, [key.enhanced]))
     score("  against the reference itself", align(refined, enhanced, [reference]))
-    score(ALIGNED, align(from_sparse, enhanced, [key.enhanced]))
+    score("joint, one cell in 16 searched, refined, aligned", align(from_sparse, enhanced, [key.enhanced]))
     score("  not refined before", align(sparse, enhanced, [key.enhanced]))
-    single = match(Views(bicubic, enhanced), [key], extract, "enhanced", every=EVERY)
-    single = by(single, references=[key.enhanced], patch=16)
-    score("  enhanced × reference instead of joint", align(single, enhanced, [key.enhanced]))
-    ideal = refine(match(Views(bicubic, truth), [key], extract, "enhanced", every=EVERY), truth, [reference])
-    score("  truth instead of the enhanced image (oracle)", align(ideal, truth, [reference]))
+    image = Views(bicubic, enhanced)
+    score(FOUND, find(image, [key], extract, "joint"))
+    score("  only small sizes searched", find(image, [key], extract, "joint", pairs=2**22))
+    score("  enhanced × reference instead of joint", find(image, [key], extract, "enhanced"))
+    oracle = Views(bicubic, truth), [Views(key.bicubic, reference, reference)]
+    score("  truth instead of the enhanced image (oracle)", find(*oracle, extract, "joint"))
 
 
 class Row:
@@ -170,13 +172,17 @@ class Row:
             self.cells[:, column].index_add_(0, level, per_cell)
 
     def __str__(self) -> str:
+        correlations = "".join(f"{value:12.3f}" for value in self.correlations())
+        return f"{self.mean_psnr():11.2f}{correlations}{self.taken():10.1f} %"
+
+    def mean_psnr(self) -> float:
+        """Of the copied blocks, in dB."""
+        return sum(self.psnr) / len(self.psnr)
+
+    def correlations(self) -> list[float]:
+        """Of the detail with the true one: over all pixels, over the surer half, and as the mean of nine."""
         n, a, b, aa, bb, ab = self.moments.unbind(1)
-        correlation = (ab - a * b / n) / ((aa - a * a / n) * (bb - b * b / n)).sqrt()
-        return (
-            f"{sum(self.psnr) / len(self.psnr):11.2f}"
-            + "".join(f"{value:12.3f}" for value in correlation)
-            + f"{self.taken():10.1f} %"
-        )
+        return ((ab - a * b / n) / ((aa - a * a / n) * (bb - b * b / n)).sqrt()).tolist()
 
     def taken(self) -> float:
         """Percent of the enhanced image's squared error that the borrowed detail can take away, when detail of each

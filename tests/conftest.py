@@ -1,19 +1,47 @@
 """Fixtures that several test files share."""
 
 import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+from .hub_server import HubServer
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
     from def_hub import DEFPipeline
 
+# The client reads these when it is imported, here and in the processes that tests start: no test reaches the Hub, and
+# nothing of the user's (cache, token) is touched. The port is kept from now on; the server listens where a test asks.
+HUB_SOCKET = socket.socket()
+HUB_SOCKET.bind(("127.0.0.1", 0))
+os.environ |= {
+    "HF_ENDPOINT": f"http://127.0.0.1:{HUB_SOCKET.getsockname()[1]}",
+    "HF_HOME": tempfile.mkdtemp(prefix="def-hub-tests-"),
+    "HF_HUB_DISABLE_XET": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "0",
+}
+for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE"):
+    os.environ.pop(name, None)
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
+
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
@@ -62,6 +90,23 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny-model")
     make_tiny_pipe().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def _hub_server() -> HubServer:
+    server = HubServer(HUB_SOCKET)
+    server.start()
+    return server
+
+
+@pytest.fixture
+def hub(_hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """An empty Hub; the user is alice, and the client does not wait between its tries."""
+    monkeypatch.setenv("HF_TOKEN", "hf_alice")
+    patient = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+    monkeypatch.setattr("huggingface_hub.utils._http.time", patient)
+    yield _hub_server
+    _hub_server.reset()
 
 
 @pytest.fixture(scope="session")

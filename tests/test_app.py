@@ -15,7 +15,7 @@ from PIL import Image
 
 import app
 from def_hub import DEFPipeline, images, rank_references
-from def_hub.space import uploads
+from def_hub.space import run, uploads
 from tests.conftest import EXAMPLES, make_tiny_pipe
 
 QUICK = {"preset": "fast", "seed": 4, "matching_image": "joint"}
@@ -222,9 +222,12 @@ def test_a_cancelled_job_stops_computing(
     counter = tiny.unet.register_forward_hook(lambda *_: calls.append(1))
     job = client.submit(**given(photo, []), **(QUICK | {"steps": 50}), api_name="/upscale")
     assert reached.wait(60)
-    worker = next(t for t in threading.enumerate() if t.name == "def-run")
-    job.cancel()
+    ((worker, stop),) = run._WORKERS.items()
+    canceller = threading.Thread(target=job.cancel)  # the answer comes when nothing computes any more
+    canceller.start()
+    assert stop.wait(60)
     opened.set()
+    canceller.join(60)
     worker.join(60)
     counter.remove()
     assert not worker.is_alive() and len(calls) < 50

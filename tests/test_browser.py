@@ -15,6 +15,7 @@ from PIL import Image
 
 import app
 from def_hub import DEFPipeline
+from def_hub.space import run
 from tests.conftest import EXAMPLES, make_tiny_pipe
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
@@ -200,8 +201,9 @@ def test_cancel_stops_and_keeps_the_last_result(page: Any, tiny: DEFPipeline, tm
     page.locator("#compare", has_text="estimate after step").wait_for()  # live
     hold.set()
     assert reached.wait(60)
-    worker = next(t for t in threading.enumerate() if t.name == "def-run")
+    ((worker, stop),) = run._WORKERS.items()
     page.locator("#cancel").click()
+    assert stop.wait(60)
     opened.set()
     page.locator("#status", has_text="Cancelled").wait_for()
     worker.join(60)

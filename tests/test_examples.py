@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -82,6 +83,22 @@ def test_every_benchmark_runs() -> None:
     )
     rows = [line for line in answer.stdout.splitlines() if line.startswith(("TTSR", "ours"))]
     assert len(rows) == 6 and all(float(row.split()[-1]) > 0 for row in rows)
+
+
+def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
+    script = [
+        sys.executable,
+        EXAMPLES / "benchmarks" / "growth.py",
+        "--sides",
+        "16",
+        "40",
+        "--plot",
+        tmp_path / "g.svg",
+    ]
+    printed = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    assert printed[1].split()[:3] == ["16x16", "64x64", "64x64"] and printed[-1].startswith("exponents: time ")
+    drawing = (tmp_path / "g.svg").read_text()
+    assert drawing.count("<circle") == 4 and ElementTree.fromstring(drawing).tag.endswith("svg")
 
 
 def test_fine_tuning_measures_pairs_left_out(tmp_path: Path) -> None:

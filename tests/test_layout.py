@@ -13,14 +13,15 @@ ROOT = Path(__file__).resolve().parents[1]
 LEVELS = (
     ("app", "def_hub.cli"),
     ("def_hub.space",),
-    ("def_hub.evaluation.benchmark", "def_hub.training"),
-    ("def_hub.estimate",),
+    ("def_hub.training", "def_hub.assemble", "def_hub.estimate"),
+    ("def_hub.convert",),
     ("def_hub.pipeline", "def_hub.data", "def_hub.visualization"),
-    ("def_hub.report", "def_hub.provenance"),
+    ("def_hub.report", "def_hub.provenance", "def_hub.inputs"),
     ("def_hub.diffusion", "def_hub.reference"),
+    ("def_hub.hub",),  # publishing is given the function that loads a pipeline; the card reads what was measured
+    ("def_hub.evaluation.benchmark",),  # measures any function: no pipeline in it
     (
         "def_hub.operators",
-        "def_hub.hub",
         "def_hub.config",
         "def_hub.evaluation.metrics",
         "def_hub.training.losses",
@@ -33,9 +34,16 @@ DOORS = {
     "gradio": ("def_hub.space",),
     # the pipeline names Pillow's class as the type of its results; data draws random crops and colours
     "PIL": ("def_hub.images", "def_hub.visualization", "def_hub.pipeline", "def_hub.data", "def_hub.space"),
-    "huggingface_hub": ("def_hub.hub", "def_hub.pipeline"),
+    "huggingface_hub": ("def_hub.hub",),
     "accelerate": ("def_hub.training", "def_hub.evaluation"),
-    "diffusers": ("def_hub.diffusion", "def_hub.pipeline", "def_hub.training", "def_hub.reference.network"),
+    "diffusers": (
+        "def_hub.diffusion",
+        "def_hub.pipeline",
+        "def_hub.training",
+        "def_hub.reference.network",
+        "def_hub.convert",
+        "def_hub.assemble",
+    ),
     "transformers": ("def_hub.reference.selection",),
     "tensorboard": ("def_hub.training",),
     "torchvision": (),

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from def_hub.reference.matching import PAIRINGS, Correspondence, Views, align, match, refine
+from def_hub.reference.matching import PAIRINGS, Correspondence, Views, align, find, match, refine
 
 
 def texture(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -191,6 +191,35 @@ def test_align_recovers_turn_scale_and_shift_in_the_sample_and_the_reference_tha
     assert (whole.position - found.position).abs().max() < 0.05
 
 
+@pytest.mark.parametrize("pairs", [0, 2**25])
+def test_from_coarse_to_fine_every_cell_finds_its_place(pairs):
+    """Odd numbers of cells on every level, two references of other sizes, and a search at every level or at the
+    smallest alone."""
+    scene, other = texture(1, 3, 204, 180, seed=3), texture(1, 3, 84, 100, seed=4)
+    scene = F.avg_pool2d(scene, 5, stride=1, padding=2)
+    coarse = F.interpolate(texture(1, 3, 26, 23, seed=5), (204, 180), mode="bicubic")  # something large to see, too
+    scene = (scene + coarse) / 2
+    image = scene[..., 13 : 13 + 148, 30 : 30 + 132]
+    keys = [Views(p, p, p) for p in (other, scene)]
+    found = find(Views(image, image), keys, extract, pairs=pairs)
+    home = Correspondence.identity(1, 37, 33).position
+    assert (found.reference == 1).float().mean() > 0.98
+    away = (found.position - home - torch.tensor([30.0, 13.0]).view(1, 2, 1, 1)).norm(dim=1)
+    assert away.quantile(0.98) < 0.1
+    assert found.confidence.mean() > 0.95
+
+
+def test_align_chooses_the_better_start_for_each_cell():
+    scene = texture(1, 3, 64, 64, seed=1)
+    home = Correspondence.identity(1, 16, 16)
+    left, right = home.position.clone(), home.position.clone()
+    left[..., 8:] += 20
+    right[..., :8] += 20
+    wrong = [Correspondence(home.reference, p, home.confidence) for p in (left, right)]
+    found = align(wrong, scene, [scene], rounds=0)
+    assert (found.position - home.position).abs().max() < 0.05
+
+
 def test_what_lies_alone_is_not_trusted():
     scene = texture(1, 3, 64, 64, seed=1)
     home = Correspondence.identity(1, 16, 16)
@@ -255,6 +284,8 @@ def test_wrong_inputs_say_what_was_expected():
         refine(identity, image, [image], patch=11)
     with pytest.raises(ValueError, match="rounds >= 0"):
         align(identity, image, [image], rounds=-1)
+    with pytest.raises(ValueError, match="at least one correspondence, got none"):
+        align([], image, [image])
     with pytest.raises(ValueError, match=r"Correspondence.frame: expected \[1, 2, 2, 4, 4\]"):
         Correspondence(identity.reference, identity.position, identity.confidence, torch.ones(1, 2, 4, 4))
     with pytest.raises(ValueError, match="that the correspondence names"):

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from def_hub.evaluation.metrics import Protocol, luma, psnr, ssim
+from def_hub.evaluation.metrics import Protocol, feature_distance, luma, psnr, ssim
 
 
 def pictures(height: int = 32, width: int = 40, batch: int = 2) -> tuple[Tensor, Tensor]:
@@ -101,3 +102,18 @@ def test_wrong_shapes_are_refused() -> None:
         psnr(image, truth, Protocol(border=16))
     with pytest.raises(ValueError, match="at least 11×11"):
         ssim(image, truth, Protocol(border=12))
+
+
+def test_feature_distance_is_zero_for_equals_and_blind_to_contrast() -> None:
+    a, b = (torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(n)) for n in (0, 1))
+
+    def features(x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, F.avg_pool2d(x, 2)
+
+    assert feature_distance(a, a, features).abs().max() == 0
+    assert feature_distance(a, 0.5 * a, features).abs().max() < 1e-6  # vectors of other lengths only
+    assert torch.allclose(feature_distance(a, b, features), feature_distance(b, a, features))
+    cosine = [F.cosine_similarity(x, y).mean((1, 2)) for x, y in zip(features(a), features(b), strict=True)]
+    assert torch.allclose(feature_distance(a, b, features), 2 - 2 * torch.stack(cosine).mean(0), atol=1e-5)
+    with pytest.raises(ValueError, match="one shape"):
+        feature_distance(a, b[..., 1:], features)

@@ -41,7 +41,7 @@ def test_vgg_is_the_published_network(shared_data: Path) -> None:
 
 
 def test_unknown_extractor() -> None:
-    with pytest.raises(ValueError, match="'vgg19' or 'mini'"):
+    with pytest.raises(ValueError, match="'vgg19_imagenet' or 'mini'"):
         make_extractor("resnet")  # type: ignore[arg-type]
 
 
@@ -104,6 +104,18 @@ def test_strength_zero_is_no_reference(folded: bool) -> None:
     assert torch.equal(loud.alone, alone.sr)
     assert (loud.sr - alone.sr).abs().max() > 1e-4
     assert loud.correspondence is not None and loud.correspondence.reference.max() <= 1
+
+
+@pytest.mark.parametrize("folded", (False, True))
+@torch.no_grad()
+def test_tiles_are_the_whole(folded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, image = make_network(folded), picture(160, 224)
+    y, references = OPERATOR.forward(image), [views(picture(160, 144), sharp=True)]
+    whole = network(y, views(image), references)
+    monkeypatch.setattr("def_hub.reference.network.TILE", 64)
+    tiles = network(y, views(image), references)
+    assert (whole.alone - tiles.alone).abs().max() < 1e-5
+    assert (whole.sr - tiles.sr).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("folded", (False, True))

@@ -38,6 +38,18 @@ def test_pseudo_inverse_is_the_one_of_moore_and_penrose(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+def test_blocks_are_the_whole(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large sides are computed in blocks, without what lies far from the matrix's diagonal."""
+    operator, x = make_operator(kernel), torch.rand(1, 2, 300, 1200, dtype=torch.float64)  # type: ignore[arg-type]
+    x = torch.cat((x, x), dim=2)
+    blocks = [operator.forward(x), operator.pinv(operator.forward(x)), operator.overshoot(2 * x)]
+    monkeypatch.setattr("def_hub.operators.BLOCK", 10**6)
+    whole = [operator.forward(x), operator.pinv(operator.forward(x)), operator.overshoot(2 * x)]
+    for a, b in zip(blocks, whole, strict=True):
+        assert (a - b).abs().max() < 1e-13
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_projection(kernel: str) -> None:
     operator = make_operator(kernel)  # type: ignore[arg-type]
     x, y = torch.rand(1, 3, 52, 36, dtype=torch.float64), torch.rand(1, 3, 13, 9, dtype=torch.float64)

@@ -1,5 +1,6 @@
 """The whole pipeline from tiny random parts, and the embedded default on a real example."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,35 @@ def test_reference_strength_zero_is_no_reference(tiny_pipe: DEFPipeline) -> None
     assert without.transferred == [None] and (without.correspondence[0] == -1).all()
 
 
+def test_masks_say_where_and_what_may_be_lent(tiny_pipe: DEFPipeline) -> None:
+    image, sharp = small(24, 32), picture(96, 128)
+    run = partial(tiny_pipe, image, sharp, output_type="pt")
+    mask = torch.zeros(1, 24, 32)
+    mask[..., 16:] = 1
+    half = run(generator=generator(), mask=mask)
+    assert not half.confidence[0][:, :16].any() and half.confidence[0][:, 16:].mean() > 0.3
+    part = torch.zeros(1, 96, 128)
+    part[..., :48, :] = 1
+    upper = run(generator=generator(), reference_mask=part)
+    y = upper.correspondence[0][2]
+    assert upper.confidence[0].max() > 0.3
+    assert (upper.confidence[0][y >= 48] == 0).all()
+    alone, none = (
+        tiny_pipe(image, generator=generator()),
+        tiny_pipe(image, sharp, reference_mask=[torch.zeros(1, 96, 128)], generator=generator()),
+    )
+    assert alone.images[0].tobytes() == none.images[0].tobytes()
+
+
+def test_masks_of_batches_follow_their_references(tiny_pipe: DEFPipeline) -> None:
+    image, sharp, black = small(12, 12), picture(48, 48), torch.zeros(1, 48, 48)
+    both = tiny_pipe([image[0], image[0]], [[sharp[0]], [sharp[0], sharp[0]]], reference_mask=[[black], [black, None]])
+    assert not both.confidence[0].any() and both.confidence[1].any()
+    assert (both.correspondence[1][0][both.confidence[1] > 0] == 1).all()
+    late = tiny_pipe([image[0], image[0]], sharp, mask=[None, torch.zeros(1, 12, 12)])
+    assert late.confidence[0].any() and not late.confidence[1].any()
+
+
 def test_a_reference_does_not_change_what_the_image_draws(tiny_pipe: DEFPipeline) -> None:
     a = tiny_pipe(small(12, 10), generator=generator(), output_type="pt").enhanced[0]
     b = tiny_pipe(small(12, 10), picture(40, 40), generator=generator(), output_type="pt").enhanced[0]
@@ -142,6 +172,17 @@ def test_tuple_and_callback(tiny_pipe: DEFPipeline) -> None:
         ({"image": torch.rand(3, 20, 20) * 255}, "image"),
         ({"reference": torch.rand(3, 5, 5)}, "reference"),
         ({"reference": [[], []]}, "one list for each of 1 images"),
+        ({"mask": torch.ones(1, 8, 9)}, "mask: expected the size 8x8 of its picture, got 9x8"),
+        ({"mask": [None, None]}, "mask: expected one for each of 1 images, got 2"),
+        ({"reference_mask": torch.ones(1, 8, 8)}, "no reference"),
+        (
+            {"reference": [torch.rand(3, 8, 8)] * 2, "reference_mask": torch.ones(1, 8, 8)},
+            "each of 2 references, got 1",
+        ),
+        (
+            {"reference": [torch.rand(3, 8, 8)] * 2, "reference_mask": [None, torch.ones(1, 8, 12)]},
+            "reference_mask 2: expected the size 8x8",
+        ),
     ),
 )
 def test_wrong_inputs_are_refused_before_any_work(

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from def_hub.tiling import Window, blend, reflect_pad, windows
+from def_hub.tiling import Window, blend, reflect_pad, tiled, windows
 
 SIZES = ((7, 7), (64, 64), (97, 131), (65, 64), (200, 67))
 
@@ -40,6 +41,21 @@ def test_no_seam_where_windows_disagree() -> None:
     assert blend(constant, 64, 112, 64, 16).diff(dim=-1).abs().max() < 0.15
     numbers = iter(range(100))
     assert blend(constant, 64, 112, 64, 16, replace=True).diff(dim=-1).abs().max() == 1
+
+
+@pytest.mark.parametrize(("height", "width"), ((64, 64), (60, 132), (256, 100), (20, 24)))
+def test_tiles_with_enough_margin_are_the_whole(height: int, width: int) -> None:
+    x, blur = torch.rand(2, 1, height, width), torch.rand(1, 1, 9, 9)
+    tiles = []
+
+    def predict(window: Window) -> torch.Tensor:
+        tiles.append(window)
+        return F.conv2d(window.cut(x), blur, padding=4)
+
+    whole = F.conv2d(x, blur, padding=4)
+    assert torch.allclose(tiled(predict, height, width, 48, 4, multiple=4), whole, atol=1e-5)
+    assert max(max(w.height, w.width) for w in tiles) <= 56
+    assert not torch.allclose(tiled(predict, height, width, 48, 0), whole, atol=1e-5) or len(tiles) == 2
 
 
 def test_corners_lie_on_multiples() -> None:

@@ -121,6 +121,20 @@ def test_three_parts_from_data_to_a_network(workplace: Path) -> None:
     assert len(list(Path("cache").glob("*.npy"))) == 4
 
 
+def test_the_paper_s_base_needs_no_prior(workplace: Path) -> None:
+    """Bicubic images enlarged and matched, matched features taken as they are: the first row of the ablation."""
+    run(write("extractor", "extractor", COMMON, 2))
+    body = REFERENCE.replace("prior/export", "bicubic").replace("match_estimate = true", "match_estimate = false")
+    body += 'matching_image = "bicubic"\nrefined = false\ndeformable = false\n'
+    folder = run(write("base", "reference", body, 3))
+    assert not Path("cache").exists()
+    network = ReferenceNetwork.from_pretrained(folder / "refsr")
+    assert not network.config.deformable and not any("offsets" in name for name in network.state_dict())
+    before = torch.zeros(8, 64, 3, 3)
+    torch.nn.init.dirac_(before)
+    assert not torch.equal(network.transfer[0].weight, before)  # it learns
+
+
 def test_an_unconditional_prior_can_be_trained_and_restores(workplace: Path) -> None:
     """The paper's kind: it sees the noise alone, and the projection alone ties it to the input."""
     body = PRIOR.replace("conditioned = true", "conditioned = false").replace('"sample"', '"epsilon"')

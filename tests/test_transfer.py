@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from def_hub.reference.matching import Correspondence
-from def_hub.reference.transfer import DeformableTransfer, overlapped, sample, warp
+from def_hub.reference.transfer import DeformableTransfer, HardTransfer, overlapped, sample, warp
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -146,6 +147,16 @@ def test_at_the_start_it_is_the_hard_transfer_times_the_confidence():
     found = DeformableTransfer(5, 5, 2)(features, random(2, 2, 6, 8), correspondence, 4)
     centre = warp(features, correspondence, 4) * correspondence.confidence
     torch.testing.assert_close(found, centre)
+
+
+def test_hard_transfer_is_a_convolution_of_what_was_matched():
+    features = [torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(1))]
+    found = Correspondence.identity(1, 10, 12)
+    found = replace(found, position=found.position.flip(-1), confidence=0.5 * found.confidence)
+    hard = HardTransfer(3, 4)
+    torch.nn.init.normal_(hard.weight)
+    expected = 0.5 * F.conv2d(warp(features, found, 2), hard.weight, padding=1)
+    assert torch.allclose(hard(features, torch.empty(0), found, 2), expected)
 
 
 def test_without_confidence_nothing_is_transferred():

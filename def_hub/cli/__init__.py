@@ -1,4 +1,4 @@
-"""`def-hub upscale | rank | evaluate | train | app`.
+"""`def-hub upscale | rank | evaluate | train | convert | assemble | card | publish | app`.
 
 Heavy imports live inside the commands, so that `--help` and a mistyped option answer at once. What a user did
 wrong ends in one line on stderr and status 2; set `DEF_DEBUG=1` to see the traceback instead.
@@ -18,6 +18,9 @@ from def_hub.cli.errors import complain, is_users
 PRESETS = ("fast", "balanced", "detail")
 MATCHING_IMAGES = ("enhanced", "bicubic", "joint")
 REFERENCE_MODES = ("first", "all", "none", "unrelated")
+CHECKPOINTS = ("adm", "vgg19", "ttsr")
+CONFIGS = ("def-base", "def-mini", "base")
+OPERATORS = ("bicubic", "box", "matlab")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +69,30 @@ def _train(options: argparse.Namespace) -> int:
     )
     print(f"weights in {folder}")
     return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from def_hub.cli.build import convert
+
+    return convert(options)
+
+
+def _assemble(options: argparse.Namespace) -> int:
+    from def_hub.cli.build import assemble
+
+    return assemble(options)
+
+
+def _card(options: argparse.Namespace) -> int:
+    from def_hub.cli.publish import card
+
+    return card(options)
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from def_hub.cli.publish import publish
+
+    return publish(options)
 
 
 def _app(options: argparse.Namespace) -> int:
@@ -157,11 +184,76 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--fresh", dest="resume", action="store_false", help="start anew")
     command.set_defaults(command=_train)
 
+    _add_build_commands(commands)
+    _add_publish_commands(commands)
+
     command = commands.add_parser("app", help="start the browser interface")
     add = command.add_argument
     add("--model", metavar="MODEL", help="folder or Hub name (default: the embedded model)")
     command.set_defaults(command=_app)
     return parser
+
+
+def _add_build_commands(commands: Any) -> None:
+    command = commands.add_parser("convert", help="a foreign checkpoint into parts of ours")
+    add = command.add_argument
+    add("kind", choices=CHECKPOINTS, help="OpenAI's guided-diffusion U-Net, torchvision's or timm's VGG19, TTSR")
+    add("checkpoint", type=Path, metavar="FILE", help="safetensors, or a pickle of tensors alone")
+    add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    add("--image-size", type=_whole, default=256, help="adm: side of its training images (default: 256)")
+    add("--head-channels", type=_whole, default=64, help="adm: width of a head of attention (default: 64)")
+    add("--heads", type=_whole, help="adm: number of heads, where that was fixed instead")
+    add("--new-attention-order", action="store_true", help="adm: as the flag of that name")
+    add("--schedule", choices=("linear", "cosine"), default="linear", help="adm: of the noise (default: linear)")
+    add("--residual-scale", type=float, default=1.0, help="ttsr: its option res_scale (default: 1)")
+    command.set_defaults(command=_convert)
+
+    command = commands.add_parser("assemble", help="parts, from folders and the Hub, into one pipeline folder")
+    add = command.add_argument
+    add("--config", choices=CONFIGS, required=True, help="kind of Ref-SR network; base is TTSR's")
+    add("--unet", required=True, metavar="NAME", help="folder or Hub name of a UNet2DModel with its scheduler")
+    add("--extractor", metavar="FILE", help="safetensors of a feature extractor (see convert vgg19)")
+    add("--refsr", metavar="NAME", help="folder or Hub name of a Ref-SR network (default: an untrained one)")
+    add("--refsr-detail", metavar="NAME", help="the same, for the preset detail")
+    add("--operator", choices=OPERATORS, default="bicubic", help="what made the small images (default: bicubic)")
+    add("--window", type=_whole, metavar="PX", help="side of the prior's windows (default: what it was trained on)")
+    add(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+        help="of the weights (default: float32)",
+    )
+    add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    command.set_defaults(command=_assemble)
+
+
+def _add_publish_commands(commands: Any) -> None:
+    command = commands.add_parser("card", help="fill in a model card's figures from what was measured")
+    add = command.add_argument
+    add("card", type=Path, metavar="CARD.md", help="text with places for results and training")
+    add(
+        "--made-by",
+        type=Path,
+        metavar="DIR",
+        help="folder with evaluation/ and training logs (default: made-by/ beside it)",
+    )
+    add("--check", action="store_true", help="write nothing; status 1 where the figures are not up to date")
+    command.set_defaults(command=_card)
+
+    command = commands.add_parser("publish", help="check a model folder, show what will change, and put it on the Hub")
+    add = command.add_argument
+    add("folder", type=Path, metavar="FOLDER", help="a pipeline as save_pretrained or assemble write it")
+    add("name", metavar="NAME", help="on the Hub, like user/model")
+    add("--card", type=Path, metavar="FILE", help="the model card (default: FOLDER's README.md, else the repository's)")
+    add("--license", default="unknown", metavar="ID", help="for a card that is written because there is none")
+    add("--base-model", metavar="NAME", help="likewise: what the weights were fine-tuned from")
+    add("--private", action="store_true", help="a new repository is private; refuse a public one")
+    add("--create-pr", action="store_true", help="open a pull request instead of committing")
+    add("--revision", metavar="BRANCH", help="branch to commit to, made if it is not there (default: main)")
+    add("--space", action="store_true", help="also publish a Space of the same name that runs the model")
+    add("--message", metavar="TEXT", help="of the commit")
+    add("--dry-run", action="store_true", help="check and show, upload nothing")
+    command.set_defaults(command=_publish)
 
 
 def _add_model_options(add: Callable[..., Any]) -> None:

@@ -5,7 +5,7 @@ import sys
 
 def is_users(error: Exception) -> bool:
     """Whether an error comes from what was asked for, rather than from a fault of the program."""
-    kinds = (ValueError, TypeError, OSError, MemoryError, ModuleNotFoundError)
+    kinds = (ValueError, TypeError, OSError, MemoryError, ModuleNotFoundError, FloatingPointError)
     return isinstance(error, kinds) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 

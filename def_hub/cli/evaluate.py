@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from def_hub.cli.model import call_options, load
+from def_hub.cli.model import call_options, commit, load
 from def_hub.evaluation import benchmark
 from def_hub.evaluation.metrics import Protocol
 from def_hub.report import versions
@@ -29,6 +29,7 @@ def evaluate(options: argparse.Namespace) -> int:
         "seed": options.seed,
         "protocol": str(protocol),
         "versions": versions(),
+        "commit": commit(),
     }
     journal = benchmark.Journal(options.output, settings, options.resume) if options.output else None
     restore = benchmark.restorer(pipe, options.seed, **call)

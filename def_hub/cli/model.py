@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,3 +43,17 @@ def call_options(options: argparse.Namespace) -> dict[str, Any]:
         "matching_image": options.matching_image or preset.matching_image,
         "consistency": options.consistency,
     }
+
+
+def commit() -> str | None:
+    """Commit of the code that runs, with "+" where files differ from it; None where it is no clone."""
+    folder = Path(__file__).resolve().parents[2]
+    try:
+        git = ["git", "-C", str(folder)]
+        name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "-uno", "--", "def_hub"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return name.strip() + ("+" if changed.strip() else "")

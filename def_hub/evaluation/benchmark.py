@@ -250,7 +250,8 @@ class Journal:
     """The folder of one evaluation: `rows.csv` grows picture by picture, so a stopped run can go on.
 
     `settings` (everything that decides the numbers) are kept in `settings.json`. Opening a folder with other
-    settings starts it anew when `resume` is false and raises `ValueError` when it is true.
+    settings starts it anew when `resume` is false and raises `ValueError` when it is true; another "commit", however,
+    may go on, because most commits change no number.
     """
 
     def __init__(self, folder: str | Path, settings: dict[str, Any], resume: bool = False) -> None:
@@ -259,10 +260,10 @@ class Journal:
         self._rows = self.folder / "rows.csv"
         described = self.folder / "settings.json"
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-        if resume and described.exists() and described.read_text() != text:
+        if resume and described.exists() and _without_commit(described.read_text()) != _without_commit(text):
             raise ValueError(f"{described}: this evaluation was begun with other settings; leave out the resuming")
         described.write_text(text)
-        self.done = list(_read_rows(self._rows)) if resume and self._rows.exists() else []
+        self.done = list(read_rows(self._rows)) if resume and self._rows.exists() else []
         self._rows.unlink(missing_ok=True)
         for row in self.done:  # written again without the line that a stopped process left unfinished
             self.add(row)
@@ -293,7 +294,12 @@ def fingerprint(modules: dict[str, Any]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _read_rows(path: Path) -> Iterator[Row]:
+def _without_commit(settings: str) -> dict[str, Any]:
+    return {key: value for key, value in json.loads(settings).items() if key != "commit"}
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a `rows.csv`, but for a last line that a stopped process left unfinished."""
     with path.open(newline="") as file:
         for line in csv.DictReader(file):
             if None in line or None in line.values():

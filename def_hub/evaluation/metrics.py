@@ -1,5 +1,6 @@
 """PSNR and SSIM on tensors in `[0,1]`, with the protocol explicit: published numbers differ by it."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -63,6 +64,20 @@ def ssim(image: Tensor, truth: Tensor, protocol: Protocol = Protocol()) -> Tenso
     luminance = (2 * mean_i * mean_t + c1) / (mean_i**2 + mean_t**2 + c1)
     structure = (2 * covariance + c2) / (variance_i + variance_t + c2)
     return (luminance * structure).mean(dim=(1, 2, 3))
+
+
+def feature_distance(image: Tensor, truth: Tensor, features: Callable[[Tensor], Sequence[Tensor]]) -> Tensor:
+    """How different two pictures look to a classification network: two `[B,3,H,W]` in `[0,1]` → `[B]`, 0 where equal.
+
+    The squared distance of the feature vectors, each divided by its length, mean over the places of a level and over
+    the levels that `features` returns (`[B,C,Hl,Wl]` each): LPIPS (Zhang et al. 2018) without its learned weights. Say
+    beside every number which network and which levels. Raises ValueError for shapes that differ.
+    """
+    if image.shape != truth.shape:
+        raise ValueError(f"expected two pictures of one shape, got {list(image.shape)} and {list(truth.shape)}")
+    levels = zip(features(image), features(truth), strict=True)
+    per_level = [(F.normalize(a) - F.normalize(b)).square().sum(1).mean(dim=(1, 2)) for a, b in levels]
+    return torch.stack(per_level).mean(0)
 
 
 def luma(image: Tensor) -> Tensor:

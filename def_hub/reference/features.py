@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 Pyramid = tuple[Tensor, Tensor, Tensor]
-ExtractorName = Literal["vgg19", "mini"]
+ExtractorName = Literal["vgg19", "vgg19_imagenet", "mini"]
 
 
 class FeatureExtractor(nn.Module):
@@ -27,22 +27,23 @@ class FeatureExtractor(nn.Module):
 
 
 class VGG19Features(FeatureExtractor):
-    """VGG19 cut at relu1_1, relu2_1 and relu3_1 (the paper's), with the channel-normalised weights of style transfer.
+    """VGG19 cut at relu1_1, relu2_1 and relu3_1 (the paper's).
 
-    `conv0` is the 1×1 convolution that subtracts the ImageNet mean and swaps to BGR, so images enter in [0, 1] RGB.
-    Convolutions pad by reflection and pooling keeps odd sizes, as that checkpoint expects.
+    `conv0` is the 1×1 convolution that brings images in [0, 1] RGB into the range of the weights. Two kinds of weights
+    exist: the channel-normalised ones of style transfer pad by reflection, those of ImageNet (`def_hub.convert.vgg`)
+    with zeros. Pooling keeps odd sizes.
     """
 
     channels = (64, 128, 256)
 
-    def __init__(self) -> None:
+    def __init__(self, padding_mode: Literal["reflect", "zeros"] = "reflect") -> None:
         super().__init__()
         self.conv0 = nn.Conv2d(3, 3, 1)
-        self.conv1_1 = _conv3(3, 64)
-        self.conv1_2 = _conv3(64, 64)
-        self.conv2_1 = _conv3(64, 128)
-        self.conv2_2 = _conv3(128, 128)
-        self.conv3_1 = _conv3(128, 256)
+        self.conv1_1 = _conv3(3, 64, padding_mode=padding_mode)
+        self.conv1_2 = _conv3(64, 64, padding_mode=padding_mode)
+        self.conv2_1 = _conv3(64, 128, padding_mode=padding_mode)
+        self.conv2_2 = _conv3(128, 128, padding_mode=padding_mode)
+        self.conv3_1 = _conv3(128, 256, padding_mode=padding_mode)
 
     def forward(self, image: Tensor) -> Pyramid:
         first = F.relu(self.conv1_1(self.conv0(image)))
@@ -88,13 +89,17 @@ def make_extractor(name: ExtractorName) -> FeatureExtractor:
     """An extractor by the name that a checkpoint's configuration records. Raises ValueError for an unknown name."""
     if name == "vgg19":
         return VGG19Features()
+    if name == "vgg19_imagenet":
+        return VGG19Features(padding_mode="zeros")
     if name == "mini":
         return MiniFeatures()
-    raise ValueError(f"extractor must be 'vgg19' or 'mini', got {name!r}")
+    raise ValueError(f"extractor must be 'vgg19', 'vgg19_imagenet' or 'mini', got {name!r}")
 
 
-def _conv3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, padding_mode="reflect")
+def _conv3(
+    inputs: int, outputs: int, stride: int = 1, padding_mode: Literal["reflect", "zeros"] = "reflect"
+) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, padding_mode=padding_mode)
 
 
 def _pool(x: Tensor) -> Tensor:

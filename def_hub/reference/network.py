@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn as nn
@@ -15,11 +15,13 @@ from torch import Tensor
 from def_hub.operators import Downsample
 from def_hub.reference.aggregation import STRIDES, Aggregator, FoldedAggregator, Texture
 from def_hub.reference.features import ExtractorName, Pyramid, make_extractor
-from def_hub.reference.matching import Correspondence, Views, align, match, refine
-from def_hub.reference.transfer import DeformableTransfer, overlapped, spread
+from def_hub.reference.matching import CELL, Correspondence, Views, find, match
+from def_hub.reference.transfer import DeformableTransfer, HardTransfer, overlapped, spread
+from def_hub.reference.ttsr import CellTransfer, TTSRAggregator
+from def_hub.tiling import Window, tiled
 
-EVERY = 4
-"""Of the cells along a side, one in so many is searched for where alignment follows; the others learn from it."""
+TILE = 1024
+"""HR pixels along a side that are aggregated at a time."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,19 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
     """The Ref-SR half: from an enhanced image and references to the super-resolved image.
 
     Args:
-        extractor: "vgg19" (def-base, the paper) or "mini" (def-mini).
+        extractor: "vgg19" or "vgg19_imagenet" (def-base, the paper) or "mini" (def-mini); see `make_extractor`.
         features, blocks: sizes of the `Aggregator`; the defaults are the paper's.
         folded: use the `FoldedAggregator`, whose finest texture is the reference's own pixels as matched, and whose
             residual is added to `A†y` instead of the enhanced image.
         match_estimate: match and refine by what the network makes of each picture alone, instead of by I_DE itself: the
             better the estimate, the better the match.
         operator: name of the degradation, for what is known and what is missing.
+        deformable: transfer by deformable convolution (eq. 13), or else by the match alone.
+        ttsr: TTSR's own transfer and integration, for its published weights (`def_hub.convert.ttsr`); all features are
+            then equal. It returns the image itself, whatever I_DE is.
+
+    Raises:
+        ValueError: for an unknown extractor, or with `ttsr` for `folded` or features that differ.
     """
 
     @register_to_config
@@ -56,20 +64,41 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         folded: bool = False,
         match_estimate: bool = False,
         operator: Literal["bicubic", "box", "matlab"] = "bicubic",
+        deformable: bool = True,
+        ttsr: bool = False,
     ) -> None:
         super().__init__()
+        if ttsr and (folded or len(set(features)) != 1):
+            raise ValueError(f"ttsr: expected three equal features and folded=False, got {features}, {folded=}")
         self.feature_extractor = make_extractor(extractor).requires_grad_(False)
         self._operator = Downsample(operator)
         sources = tuple(reversed(self.feature_extractor.channels))  # coarse to fine
+
+        def carrier(inputs: int, outputs: int) -> nn.Module:
+            if ttsr:
+                return CellTransfer()
+            return DeformableTransfer(inputs, outputs, inputs) if deformable else HardTransfer(inputs, outputs)
+
         self.transfer = nn.ModuleList(
-            DeformableTransfer(inputs, outputs, inputs)
+            carrier(inputs, outputs)
             for inputs, outputs in zip(sources, features[:2] if folded else features, strict=False)
         )
         self.aggregator: nn.Module
-        if folded:
+        if ttsr:
+            self.aggregator = TTSRAggregator((sources[0], sources[1], sources[2]), features[0], blocks)
+        elif folded:
             self.aggregator = FoldedAggregator((features[0], features[1], 3), features[0], blocks)
         else:
             self.aggregator = Aggregator(features, features, blocks)
+
+    @classmethod
+    def from_pretrained(cls, name: Any, **options: Any) -> ReferenceNetwork:
+        """Load the network from a folder or the Hub (`subfolder="refsr"` within a pipeline), from safetensors only."""
+        if not options.pop("use_safetensors", True):
+            raise ValueError(
+                "use_safetensors=False: weights are read from safetensors only, unpickling can run any code"
+            )
+        return super().from_pretrained(name, use_safetensors=True, **options)
 
     def forward(
         self,
@@ -80,22 +109,20 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         matching_image: str = "joint",
         refined: bool = True,
         strength: float | Tensor = 1.0,
-        usable: Sequence[Tensor | None] = (),
     ) -> ReferenceOutput:
         """Find, carry over and lay in the detail of the references.
 
         Args:
             y: LR image `[B, 3, h, w]`; image: its views; references: the views of each, `sharp` included.
-            matching_image: see `matching.match`. refined: whether `matching.refine` and `matching.align` follow.
-            strength: factor on the confidence: one, `[B, 1, 1, 1]`, or `[B, 1, h, w]` for each cell. With 0, as without
-                references, they have no influence.
-            usable: for each reference None, or `[1, 1, Hr, Wr]` with 0 where matches must not land.
+            matching_image: see `matching.match`. refined: `matching.find`, or the plain `matching.match` of the paper.
+            strength: factor on the confidence, one, `[B, 1, 1, 1]` or `[B, 1, h, w]`. With 0, as without references,
+                they have no influence.
 
         Raises:
             ValueError: as `matching.match`, `refine` and `align` do.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not references):
-            alone = self._base(y, image.enhanced) + self.aggregator(y, image.enhanced, None)
+            alone = self._base(y, image.enhanced) + self._residual(y, image.enhanced)
         if not references:
             return ReferenceOutput(alone, alone)
         sharp = [r.sharp for r in references if r.sharp is not None]
@@ -103,16 +130,38 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         if self.config.match_estimate:
             seen = Views(image.bicubic, alone.clamp(0, 1))
             keys = [self._estimated(r) for r in references]
-        extract = _Memo(self.feature_extractor)
-        found = match(seen, keys, extract, matching_image, every=EVERY if refined else 1)  # eq. 10-12
-        if refined:
-            # like with like: the correlation then measures the match, not what the estimate lacks
-            treated = [key.enhanced for key in keys]
-            found = align(refine(found, seen.enhanced, treated), seen.enhanced, treated)
-        found = replace(found, confidence=found.confidence * strength * _landing(found, usable))
-        texture = self._transfer(extract(seen.enhanced), [extract(s) for s in sharp], sharp, found)  # eq. 13
-        sr = self._base(y, image.enhanced) + self.aggregator(y, image.enhanced, texture)  # eq. 7
+        extract = _Memo(self.feature_extractor, y.device.type)
+        with torch.autocast(y.device.type, enabled=False):  # a place needs more digits than half precision has
+            found = (find if refined else match)(seen, keys, extract, matching_image)  # eq. 10-12
+        found = replace(found, confidence=found.confidence * strength)
+        pyramids = [extract(s) for s in sharp]
+
+        def lend(window: Window) -> Texture:
+            # a part is seen once: nothing to remember, and memory stays bounded by the window
+            whole = (window.height, window.width) == seen.enhanced.shape[2:]
+            guides = extract(seen.enhanced) if whole else self.feature_extractor(window.cut(seen.enhanced))
+            return self._transfer(guides, pyramids, sharp, found.cut(_cells(window)))  # eq. 13
+
+        sr = self._base(y, image.enhanced) + self._residual(y, image.enhanced, lend)  # eq. 7
         return ReferenceOutput(sr, alone, found)
+
+    def _residual(self, y: Tensor, enhanced: Tensor, lend: Callable[[Window], Texture] | None = None) -> Tensor:
+        """What the aggregator adds, tile by tile where the picture is larger than one. `lend` gives the texture of a
+        window, in HR pixels."""
+
+        def residual(window: Window) -> Tensor:
+            texture = None if lend is None else lend(window)
+            return self.aggregator(_cells(window).cut(y), window.cut(enhanced), texture).float()
+
+        height, width = enhanced.shape[2:]
+        if max(height, width) <= TILE:
+            return residual(Window(0, 0, height, width))
+        return tiled(residual, height, width, TILE, CELL * self._reach, multiple=CELL)
+
+    @property
+    def _reach(self) -> int:
+        """How far a pixel's influence reaches, in cells: two for every block, and what comes before and after."""
+        return 2 * sum(self.config.blocks) + 16
 
     def _base(self, y: Tensor, enhanced: Tensor) -> Tensor:
         return self._operator.pinv(y) if self.config.folded else enhanced
@@ -122,7 +171,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         """The reference as the network itself would restore it: what the image's own estimate is compared with."""
         assert reference.sharp is not None
         small = self._operator.forward(reference.sharp).clamp(0, 1)
-        estimate = self._base(small, reference.enhanced) + self.aggregator(small, reference.enhanced, None)
+        estimate = self._base(small, reference.enhanced) + self._residual(small, reference.enhanced)
         return replace(reference, enhanced=estimate.clamp(0, 1))
 
     def _transfer(
@@ -138,26 +187,25 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         return Texture(features, [spread(found.confidence, stride) for stride in STRIDES])
 
 
-def _landing(found: Correspondence, usable: Sequence[Tensor | None]) -> Tensor:
-    """`[B, 1, h, w]`: the value of its reference's mask where each match lands, 1 without a mask."""
-    result = torch.ones_like(found.confidence)
-    x, y = found.position.round().long().unbind(1)
-    for number, mask in enumerate(usable):
-        if mask is not None:
-            lands = mask[0, 0][y.clamp(0, mask.shape[2] - 1), x.clamp(0, mask.shape[3] - 1)].to(result)
-            result = torch.where((found.reference == number)[:, None], lands[:, None], result)
-    return result
+def _cells(window: Window) -> Window:
+    """The same place on the LR grid."""
+    return Window(window.top // CELL, window.left // CELL, window.height // CELL, window.width // CELL)
 
 
 class _Memo:
-    """The frozen extractor, which sees some pictures both when matching and when transferring, run once for each."""
+    """The frozen extractor, which sees some pictures both when matching and when transferring, run once for each, in
+    the precision that is set where it is made."""
 
-    def __init__(self, extractor: nn.Module) -> None:
+    def __init__(self, extractor: nn.Module, device: str) -> None:
         self.extractor = extractor
+        self.precision = torch.autocast(
+            device, torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device)
+        )
         self.seen: dict[int, tuple[Tensor, Pyramid]] = {}
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Pyramid:
         if id(image) not in self.seen:  # the picture is kept beside its pyramid, so that its id stays taken
-            self.seen[id(image)] = image, self.extractor(image)
+            with self.precision:
+                self.seen[id(image)] = image, self.extractor(image)
         return self.seen[id(image)][1]

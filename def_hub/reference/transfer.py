@@ -73,6 +73,21 @@ def overlapped(images: Sequence[Tensor], correspondence: Correspondence) -> Tens
     return total / weights
 
 
+class HardTransfer(nn.Module):
+    """What a match brings, as it is: a 3×3 convolution of the matched features, times the confidence (TTSR's, and the
+    base of the paper's ablation). It starts as the identity."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(out_channels, in_channels, 3, 3))
+        nn.init.dirac_(self.weight)
+
+    def forward(self, features: Sequence[Tensor], guide: Tensor, correspondence: Correspondence, stride: int) -> Tensor:
+        """As `DeformableTransfer`, but nothing is made of `guide`."""
+        warped = warp(features, correspondence, stride)
+        return F.conv2d(warped, self.weight, padding=1) * spread(correspondence.confidence, stride)
+
+
 class DeformableTransfer(nn.Module):
     """Modulated deformable 3×3 convolution whose sampling starts from the match (eq. 13):
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gradio as gr
@@ -82,14 +83,16 @@ def add_endpoints(studio: Studio) -> None:
             visit.set_uploads(check_references(references, MAX_REFERENCES))
             return studio.run(visit, _settings(preset, *values))
 
-        events = await _told(begin)
+        pool = ThreadPoolExecutor(1)  # one thread: closing waits for the step that is being waited for
+        events = await _told(begin, pool)
         try:
             while True:
-                progress = await _told(lambda: next(events))
+                progress = await _told(lambda: next(events), pool)
                 if progress.drawn:
                     return progress.outcome
         finally:
-            await asyncio.shield(asyncio.to_thread(events.close))
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(pool, events.close))
+            pool.shutdown(wait=False)
 
     def rank_references(photo: str, references: list[str]) -> list[dict[str, Any]]:
         """Order candidate references by the share of the photograph that each can serve, best first.
@@ -149,10 +152,10 @@ def add_endpoints(studio: Studio) -> None:
     )
 
 
-async def _told(function: Callable[[], Any]) -> Any:
+async def _told(function: Callable[[], Any], pool: ThreadPoolExecutor) -> Any:
     """Run in a thread; whatever is raised becomes one line for the caller."""
     try:
-        return await asyncio.to_thread(function)
+        return await asyncio.get_running_loop().run_in_executor(pool, function)
     except Exception as error:
         raise gr.Error(complaint(error), print_exception=False) from error
 

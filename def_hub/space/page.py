@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import wraps
@@ -16,6 +15,7 @@ from def_hub.reference.matching import PAIRINGS
 from def_hub.space import panels
 from def_hub.space.endpoints import add_endpoints
 from def_hub.space.run import MAX_STEPS, Settings
+from def_hub.space.run import start as start_thread
 from def_hub.space.shipped import Prepared, examples
 from def_hub.space.studio import Progress, Studio, complaint
 from def_hub.space.uploads import (
@@ -55,7 +55,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
     shipped = examples()
     if prepare and shipped:
         prepared.prepare(shipped[:1])
-        threading.Thread(target=prepared.prepare, args=(shipped,), daemon=True).start()
+        start_thread(lambda: prepared.prepare(shipped), "def-examples")
 
     with gr.Blocks(title="def_hub", delete_cache=(600, HOUR), analytics_enabled=False) as demo:
         state = gr.State(Visit(), time_to_live=HOUR)

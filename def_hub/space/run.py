@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import queue
 import threading
@@ -134,8 +135,7 @@ def run(pipeline: DEFPipeline, call: Call) -> Iterator[Step | Finished | None]:
     Raises:
         Whatever the call raises.
     """
-    stop = threading.Event()
-    events: queue.Queue[Step | Finished | BaseException] = queue.Queue()
+    events: queue.Queue[Step | Finished | Exception] = queue.Queue()
     total = call.settings.num_inference_steps
     every = -(-total // LIVE)
 
@@ -146,24 +146,22 @@ def run(pipeline: DEFPipeline, call: Call) -> Iterator[Step | Finished | None]:
     def work() -> None:
         started = time.perf_counter()
         try:
-            with _Cancellable(stop):
-                output = call.make(pipeline, output_type="pt", callback_on_step_end=on_step)
+            output = call.make(pipeline, output_type="pt", callback_on_step_end=on_step)
             events.put(Finished(output, time.perf_counter() - started))
-        except _Cancelled:
-            log.info("cancelled after %.1f s", time.perf_counter() - started)
-        except BaseException as error:  # raised again where the visitor is
+        except Exception as error:  # raised again where the visitor is
             events.put(error)
 
-    worker = threading.Thread(target=work, name="def-run", daemon=True)
-    worker.start()
+    worker, stop = start(work, "def-run")
     try:
         while True:
             try:
                 event = events.get(timeout=HEARTBEAT)
             except queue.Empty:
+                if not worker.is_alive() and events.empty():
+                    raise RuntimeError("the computation was stopped: the program is ending") from None
                 yield None
                 continue
-            if isinstance(event, BaseException):
+            if isinstance(event, Exception):
                 raise event
             yield event
             if isinstance(event, Finished):
@@ -171,6 +169,40 @@ def run(pipeline: DEFPipeline, call: Call) -> Iterator[Step | Finished | None]:
     finally:
         stop.set()
         worker.join()
+
+
+def start(work: Callable[[], object], name: str) -> tuple[threading.Thread, threading.Event]:
+    """Do work with torch in a thread; the event stops it at its next call of a torch function.
+
+    So does the end of the program: a thread that computes on while the interpreter goes would make it crash.
+    """
+    stop = threading.Event()
+
+    def guarded() -> None:
+        try:
+            with _Cancellable(stop):
+                work()
+        except _Cancelled:
+            log.info("%s was cancelled", name)
+        finally:
+            _WORKERS.pop(threading.current_thread(), None)
+
+    worker = threading.Thread(target=guarded, name=name, daemon=True)
+    _WORKERS[worker] = stop
+    worker.start()
+    return worker, stop
+
+
+_WORKERS: dict[threading.Thread, threading.Event] = {}
+
+
+@atexit.register
+def _stop_all() -> None:
+    running = dict(_WORKERS)
+    for stop in running.values():
+        stop.set()
+    for worker in running:
+        worker.join(10)
 
 
 def on_device(function: Callable[..., Any], seconds: Callable[..., int]) -> Callable[..., Any]:

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 from def_hub.config import RunConfig, load_config
 from def_hub.data import SampleStream, open_source, open_validation
 from def_hub.pipeline import EMBEDDED, DEFPipeline
 from def_hub.training.cache import enhanced_images
-from def_hub.training.tasks import ExtractorTask, PriorTask, ReferenceTask
+from def_hub.training.tasks import BICUBIC, ExtractorTask, PriorTask, ReferenceTask
 from def_hub.training.trainer import Trainer
 
 
@@ -44,14 +46,16 @@ def run(
     for source in sources:
         print(source.report(), flush=True)
     torch.manual_seed(config.seed)  # the initial weights; everything later is drawn from (seed, step)
-    if config.reference.prior is not None:
-        config = replace(config, reference=replace(config.reference, prior=str(_folder(config.reference.prior))))
+    if config.reference.prior not in (None, BICUBIC):
+        config = replace(config, reference=replace(config.reference, prior=str(_folder(str(config.reference.prior)))))
     task = _task(config)
     if config.init is not None:
         task.start_from(_folder(config.init))
     enhanced = None
-    if config.part == "reference" and config.reference.prior is not None:
-        enhanced = [enhanced_images(source, config.reference, config.data.size) for source in sources]
+    if config.part == "reference" and config.reference.prior not in (None, BICUBIC):
+        state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # as Accelerator will ask
+        with state.local_main_process_first():  # the others read what the first has written
+            enhanced = [enhanced_images(source, config.reference, config.data.size) for source in sources]
     stream = SampleStream(sources, config.data, config.seed, enhanced)
     return Trainer(task, stream, config, processes).fit(resume=resume, max_minutes=max_minutes)
 

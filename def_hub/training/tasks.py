@@ -22,6 +22,7 @@ from def_hub.reference.network import ReferenceNetwork
 from def_hub.training.losses import Critic, PerceptualLoss, adversarial_loss, critic_loss
 
 OPERATOR = Downsample()
+BICUBIC = "bicubic"  # the prior that adds nothing
 SHOWN = 6  # pairs in a picture of the validation
 
 
@@ -212,7 +213,12 @@ class ReferenceTask(nn.Module):
         super().__init__()
         self.config = config
         self.network = ReferenceNetwork(
-            config.extractor, config.features, config.blocks, config.folded, config.match_estimate
+            config.extractor,
+            config.features,
+            config.blocks,
+            config.folded,
+            config.match_estimate,
+            deformable=config.deformable,
         )
         self.network.to(memory_format=torch.channels_last)
         if config.extractor_weights:
@@ -222,8 +228,8 @@ class ReferenceTask(nn.Module):
         self.perceptual = PerceptualLoss(str(config.perceptual_weights)) if config.perceptual else None
         self.critic = Critic() if config.adversarial else None
         self.validation = _stack(validation) if validation else {}
-        if validation and config.prior:
-            enhancer = load_enhancer(config.prior)
+        if validation and config.prior not in (None, BICUBIC):
+            enhancer = load_enhancer(str(config.prior))
             for name in ("image", "reference"):
                 self.validation[f"enhanced{'_reference' * (name == 'reference')}"] = enhance(
                     enhancer, self.validation[name], config.enhancer_steps
@@ -250,12 +256,14 @@ class ReferenceTask(nn.Module):
         if self.config.prior is None:
             return self.network(y, Views(OPERATOR.upsample(y), OPERATOR.pinv(y))).sr
         reference = batch["reference"]
-        reference_views = Views(OPERATOR.upsample(degrade(reference)), batch["enhanced_reference"], sharp=reference)
+        bicubic = [OPERATOR.upsample(y), OPERATOR.upsample(degrade(reference))]
+        enhanced = bicubic if self.config.prior == BICUBIC else [batch["enhanced"], batch["enhanced_reference"]]
         return self.network(
             y,
-            Views(OPERATOR.upsample(y), batch["enhanced"]),
-            [reference_views],
+            Views(bicubic[0], enhanced[0]),
+            [Views(bicubic[1], enhanced[1], sharp=reference)],
             matching_image=self.config.matching_image,
+            refined=self.config.refined,
             strength=batch["present"].view(-1, 1, 1, 1),
         ).sr
 

@@ -45,8 +45,8 @@ def exact_search(size: int) -> Run:
 
 
 def sparse_search(size: int) -> Run:
-    """Ours as shipped: one cell in sixteen."""
-    from def_hub.reference.network import EVERY
+    """Ours where one cell in sixteen is searched for."""
+    from def_hub.reference.matching import EVERY
 
     return own_search(size, every=EVERY)
 

@@ -7,18 +7,12 @@ import sys
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler, UNet2DModel
 
-from def_hub import DEFPipeline, ReferenceNetwork
+from def_hub.assemble import assemble
 
 runs, here = Path("runs"), Path(__file__).resolve().parent
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else here.parents[1] / "def_hub/weights/def-mini")
-pipe = DEFPipeline(
-    unet=UNet2DModel.from_pretrained(runs / "prior/export/unet"),
-    scheduler=DDIMScheduler.from_pretrained(runs / "prior/export/scheduler"),
-    refsr=ReferenceNetwork.from_pretrained(runs / "reference/export/refsr"),
-)
-pipe.to(dtype=torch.float16)
+pipe = assemble("def-mini", unet=runs / "prior/export", refsr=runs / "reference/export", dtype=torch.float16)
 pipe.save_pretrained(str(folder))  # small files: every clone carries them
 (folder / "made-by").mkdir(exist_ok=True)
 for number, name in enumerate(("extractor", "prior", "trunk", "reference"), start=1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ REACH, TURN = 2.0, 0.35
 
 @torch.no_grad()
 def align(
-    correspondence: Correspondence,
+    starts: Correspondence | Sequence[Correspondence],
     query: Tensor,
     references: Sequence[Tensor],
     *,
@@ -36,46 +37,58 @@ def align(
     Another view shows a place larger, turned or slanted: what surrounds a match then lies elsewhere than what surrounds
     its cell. `iterations` of Lucas and Kanade's method (1981; six parameters per cell) maximise the zero-mean
     normalised correlation between luma of `query` [B,3,H,W] and of `references` (each [B,3,Hr,Wr]), both sampled every
-    `step` pixels of a `patch`×`patch` window around the cell. Then, `rounds` times, every cell tries what its
-    neighbours found, carried on to its own place (the propagation of PatchMatch, Barnes et al. 2009), and aligns the
-    best once more. The correlation, to the power of `TRUST`, times the share of the four neighbours that agree, becomes
-    the confidence: a true match lies on a surface, a chance resemblance lies alone.
+    `step` pixels of a `patch`×`patch` window around the cell. Where there are several `starts`, each cell takes the one
+    that correlates best. Then, `rounds` times, every cell tries what its neighbours found, carried on to its own place
+    (the propagation of PatchMatch, Barnes et al. 2009), and aligns the best once more. The correlation, to the power of
+    `TRUST`, times the share of the four neighbours that agree, becomes the confidence: a true match lies on a surface,
+    a chance resemblance lies alone.
 
     Like goes with like: `query` is the enhanced image and `references` are degraded and enhanced in the same way, so
     that the correlation measures the match and not what the enhancer could not restore (examples/matching_table.py).
 
     Not in the paper, which leaves all this to the learned offsets. `memory` bounds the working storage in bytes, beside
-    three planes per reference. Raises ValueError when query or references do not fit the correspondence, or for
-    settings below one.
+    three planes per reference. Raises ValueError when query or references do not fit the correspondence, without a
+    start, or for settings below one.
     """
-    check_images(correspondence, query, references)
+    starts = [starts] if isinstance(starts, Correspondence) else list(starts)
+    if not starts:
+        raise ValueError("starts: expected at least one correspondence, got none")
+    for start in starts:
+        check_images(start, query, references)
     if patch < CELL or step < 1 or iterations < 1 or rounds < 0:
         raise ValueError(
             f"expected patch >= {CELL}, step and iterations >= 1 and rounds >= 0, got {patch}, {step}, {iterations} "
             f"and {rounds}"
         )
     windows = _Windows(query, references, patch, step, memory)
-    batch, h, w = correspondence.reference.shape
-    reference = correspondence.reference
-    state = _place(correspondence)  # [B,h,w,6]
-    state, similarity = windows.aligned(reference, state, iterations)
+    found = windows.measured(starts[0].reference, _place(starts[0]))
+    for start in starts[1:]:
+        found = windows.better(found, start.reference, _place(start))
+    found = windows.aligned(found, iterations)
     for _ in range(rounds):
         for rows, columns in NEIGHBOURS:
             # Beyond the border it is the far side's: one more guess, which costs nothing if wrong.
-            named, guess = (t.roll((rows, columns), (1, 2)) for t in (reference, state))
-            guess = windows.inside(named, _carried(guess, CELL * columns, CELL * rows))
-            value = windows.similarity(named, guess)
-            better = value > similarity
-            reference, similarity = torch.where(better, named, reference), torch.where(better, value, similarity)
-            state = torch.where(better[..., None], guess, state)
-        state, similarity = windows.aligned(reference, state, max(iterations - 1, 1))
-    confidence = similarity.clamp(0, 1).pow(TRUST) * _agreement(reference, state)
+            reference, guess = (t.roll((rows, columns), (1, 2)) for t in (found.reference, found.place))
+            found = windows.better(found, reference, _carried(guess, CELL * columns, CELL * rows))
+        found = windows.aligned(found, max(iterations - 1, 1))
+    confidence = found.similarity.clamp(0, 1).pow(TRUST) * _agreement(found.reference, found.place)
+    batch, h, w = found.reference.shape
     return Correspondence(
-        reference,
-        state[..., :2].movedim(-1, 1).contiguous(),
+        found.reference,
+        found.place[..., :2].movedim(-1, 1).contiguous(),
         confidence[:, None],
-        state[..., 2:].movedim(-1, 1).reshape(batch, 2, 2, h, w),
+        found.place[..., 2:].movedim(-1, 1).reshape(batch, 2, 2, h, w),
     )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Which reference [B,h,w], the place in it [B,h,w,6] (x, y, and the frame row by row), and the correlation there
+    [B,h,w]."""
+
+    reference: Tensor
+    place: Tensor
+    similarity: Tensor
 
 
 def _place(correspondence: Correspondence) -> Tensor:
@@ -115,37 +128,52 @@ class _Windows:
         self.chunk = max(1, memory // (4 * 20 * len(self.x)))  # about twenty numbers live per sample
         batch, _, height, width = query.shape
         home = _place(Correspondence.identity(batch, height // CELL, width // CELL, query.device))
+        x, y = home[0, ..., :1] + self.x, home[0, ..., 1:2] + self.y
+        self.seen = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+        """Which of them lie in the query, [h,w,s]: at its border only these are compared."""
         plane = luma(query)[:, None]
         self.around = torch.stack(
             [
-                torch.cat([_normalised(self._at(plane[b : b + 1], row)[0])[0] for row in home[b]]).view(
-                    height // CELL, width // CELL, -1
+                torch.stack(
+                    [
+                        _normalised(self._at(plane[b : b + 1], row)[0], seen)[0]
+                        for row, seen in zip(home[b], self.seen, strict=True)
+                    ]
                 )
                 for b in range(batch)
             ]
         )
         """What surrounds each cell of the query, [B,h,w,s]."""
 
-    def inside(self, reference: Tensor, place: Tensor) -> Tensor:
-        """`place` [...,6], moved so that its cell lies in the named reference [...]."""
+    def measured(self, reference: Tensor, place: Tensor) -> _Found:
+        """`place` [B,h,w,6] of the named references [B,h,w], moved so that each cell lies inside, and what it is
+        worth."""
         low = (CELL - 1) / 2
-        return torch.cat((place[..., :2].clamp_min(low).minimum(self.limit[reference]), place[..., 2:]), dim=-1)
-
-    def similarity(self, reference: Tensor, place: Tensor) -> Tensor:
-        """[B,h,w] correlation at `place` [B,h,w,6] of the named references."""
-        result = torch.empty(reference.shape, device=place.device)
+        place = torch.cat((place[..., :2].clamp_min(low).minimum(self.limit[reference]), place[..., 2:]), dim=-1)
+        similarity = torch.empty(reference.shape, device=place.device)
         for cells, _, plane in self._parts(reference):
-            result[cells] = (self.around[cells] * _normalised(self._at(plane[:, :1], place[cells])[0])[0]).sum(-1)
-        return result
+            samples, _ = _normalised(self._at(plane[:, :1], place[cells])[0], self.seen[cells[1:]])
+            similarity[cells] = (self.around[cells] * samples).sum(-1)
+        return _Found(reference, place, similarity)
 
-    def aligned(self, reference: Tensor, place: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-        """The best places met on the way, and the correlation [B,h,w] there."""
-        place, result = place.clone(), torch.empty(reference.shape, device=place.device)
-        for cells, number, plane in self._parts(reference):
-            place[cells], result[cells] = self._descend(
-                plane, self.limit[number], self.around[cells], place[cells], iterations
+    def better(self, found: _Found, reference: Tensor, place: Tensor) -> _Found:
+        """For each cell, what was found or the guess, whichever correlates more."""
+        guess = self.measured(reference, place)
+        wins = guess.similarity > found.similarity
+        return _Found(
+            torch.where(wins, guess.reference, found.reference),
+            torch.where(wins[..., None], guess.place, found.place),
+            torch.where(wins, guess.similarity, found.similarity),
+        )
+
+    def aligned(self, found: _Found, iterations: int) -> _Found:
+        """The best places met on the way."""
+        place, similarity = found.place.clone(), torch.empty_like(found.similarity)
+        for cells, number, plane in self._parts(found.reference):
+            place[cells], similarity[cells] = self._descend(
+                plane, self.limit[number], self.around[cells], self.seen[cells[1:]], place[cells], iterations
             )
-        return place, result
+        return _Found(found.reference, place, similarity)
 
     def _parts(self, reference: Tensor) -> Iterator[tuple[tuple[Tensor, ...], int, Tensor]]:
         """All cells, a bounded number of one sample and one reference at a time: their indices, the number of the
@@ -166,7 +194,7 @@ class _Windows:
         return F.grid_sample(plane, grid, padding_mode="border", align_corners=False)[0]
 
     def _descend(
-        self, plane: Tensor, limit: Tensor, query: Tensor, start: Tensor, iterations: int
+        self, plane: Tensor, limit: Tensor, query: Tensor, seen: Tensor, start: Tensor, iterations: int
     ) -> tuple[Tensor, Tensor]:
         """Gauss-Newton from `start` [n,6]; the best place met, and the correlation [n] there."""
         # The place may not run away from where it was, nor out of its reference, nor the frame from the identity.
@@ -176,14 +204,14 @@ class _Windows:
         best, most, place = start, start.new_full(start.shape[:1], -torch.inf), start
         for iteration in range(iterations + 1):
             samples, dx, dy = self._at(plane, place)
-            key, norm = _normalised(samples)
+            key, norm = _normalised(samples, seen)
             similarity = (query * key).sum(-1)
             better = similarity > most
             best, most = torch.where(better[:, None], place, best), torch.where(better, similarity, most)
             if iteration < iterations:
                 slopes = torch.stack((dx, dy, dx * self.x, dx * self.y, dy * self.x, dy * self.y)) / norm  # [6,n,s]
                 # What normalisation takes away cannot be reached by moving.
-                slopes = slopes - slopes.mean(-1, keepdim=True)
+                slopes = _centred(slopes, seen)
                 slopes = slopes - key * (key * slopes).sum(-1, keepdim=True)
                 place = place + _gauss_newton(slopes.movedim(1, 0), query - key, float(self.x.max()))
                 place = place.maximum(low).minimum(high)
@@ -209,8 +237,15 @@ def _with_gradient(plane: Tensor) -> Tensor:
     return torch.cat((plane, dx, dy), dim=1)
 
 
-def _normalised(samples: Tensor) -> tuple[Tensor, Tensor]:
-    """[n,s] with mean 0 and norm 1, and the norms [n,1] it was divided by."""
-    samples = samples - samples.mean(-1, keepdim=True)
-    norm = (samples.square().sum(-1, keepdim=True) + NOISE**2 * samples.shape[-1]).sqrt()
+def _normalised(samples: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """[n,s] with mean 0 and norm 1 over those that are `seen` [n,s], 0 elsewhere, and the norms [n,1] it was divided
+    by."""
+    samples = _centred(samples, seen)
+    norm = (samples.square().sum(-1, keepdim=True) + NOISE**2 * seen.sum(-1, keepdim=True)).sqrt()
     return samples / norm, norm
+
+
+def _centred(samples: Tensor, seen: Tensor) -> Tensor:
+    """[...,n,s] less its mean over those that are `seen` [n,s], 0 elsewhere."""
+    mean = (samples * seen).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True)
+    return (samples - mean) * seen

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from def_hub.tiling import Window
+
 CELL = 4
 """HR pixels along one side of a cell: the scale of the enlargement."""
 
@@ -17,12 +19,14 @@ class Views:
 
     A similarity only means something between images of one domain, so an input is seen `bicubic` (enlarged)
     and `enhanced`, and a reference is degraded and then treated in the same two ways. `sharp` is the
-    reference itself.
+    reference itself. `usable` `[B,1,H/4,W/4]` is 1 for the cells of a reference that may be matched, 0 for the others;
+    None where all may.
     """
 
     bicubic: Tensor
     enhanced: Tensor
     sharp: Tensor | None = None
+    usable: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("bicubic", "enhanced", "sharp"):
@@ -40,6 +44,11 @@ class Views:
                     f"Views.{name}: expected the size of the bicubic view {list(self.bicubic.shape)}, "
                     f"got {list(view.shape)}"
                 )
+        if self.usable is not None:
+            batch, _, height, width = self.bicubic.shape
+            expected = [batch, 1, height // CELL, width // CELL]
+            if list(self.usable.shape) != expected:
+                raise ValueError(f"Views.usable: expected {expected}, got {list(self.usable.shape)}")
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,11 @@ class Correspondence:
             return self.frame
         batch, h, w = self.reference.shape
         return torch.eye(2, device=self.position.device)[None, :, :, None, None].expand(batch, 2, 2, h, w)
+
+    def cut(self, cells: Window) -> Correspondence:
+        """The part under a window of the LR grid; it looks where it did."""
+        frame = None if self.frame is None else cells.cut(self.frame)
+        return Correspondence(cells.cut(self.reference), cells.cut(self.position), cells.cut(self.confidence), frame)
 
     @staticmethod
     def identity(batch: int, height: int, width: int, device: torch.device | str = "cpu") -> Correspondence:

@@ -63,7 +63,7 @@ def match(
             raise ValueError(f"keys[{number}]: matching_image {matching_image!r} needs the sharp view, got None")
 
     def patches(views: Views, name: str) -> _Patches:
-        return _Patches.of(extractor(getattr(views, name))[2])
+        return _Patches.of(extractor(getattr(views, name))[2], views.usable)
 
     seen = {name: patches(query, name) for name, _ in pairing}  # each view of the query once
     queries = [seen[name] for name, _ in pairing]
@@ -112,15 +112,16 @@ class _Patches:
     whatever the border."""
 
     features: Tensor  # [..., C, (h+2)(w+1)+1]
-    scale: Tensor  # [..., h, w]: 1 / norm of the patch
+    scale: Tensor  # [..., h, w]: 1 / norm of the patch; 0 where it shall resemble nothing
 
     @classmethod
-    def of(cls, features: Tensor) -> _Patches:
+    def of(cls, features: Tensor, usable: Tensor | None) -> _Patches:
         features = features.float()  # [B,C,h,w]
         energy = features.square().sum(1, keepdim=True)
         norm = F.avg_pool2d(energy, 3, stride=1, padding=1, divisor_override=1).sqrt()
         flat = F.pad(F.pad(features, (1, 0, 1, 1)).flatten(2), (0, 1))
-        return cls(flat, (1 / norm.clamp_min(1e-6))[:, 0])
+        scale = 1 / norm.clamp_min(1e-6)
+        return cls(flat, (scale if usable is None else scale * usable)[:, 0])
 
     @property
     def height(self) -> int:

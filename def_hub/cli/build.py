@@ -1,0 +1,69 @@
+"""`def-hub convert` and `def-hub assemble`: foreign checkpoints and single parts into folders that can be loaded."""
+
+import argparse
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from def_hub.assemble import assemble as put_together
+from def_hub.convert import convert_adm, convert_ttsr, convert_vgg19, read_checkpoint
+from def_hub.hub.card import bare_card
+from def_hub.hub.publish import sizes_of
+
+
+def convert(options: argparse.Namespace) -> int:
+    """One foreign checkpoint into a folder of its own."""
+    folder: Path = options.output
+    _check_new(folder)
+    state = read_checkpoint(options.checkpoint)
+    if options.kind == "adm":
+        unet, scheduler = convert_adm(
+            state,
+            image_size=options.image_size,
+            head_channels=options.head_channels,
+            heads=options.heads,
+            new_attention_order=options.new_attention_order,
+            schedule=options.schedule,
+        )
+        unet.save_pretrained(folder / "unet")
+        scheduler.save_pretrained(folder / "scheduler")
+    elif options.kind == "vgg19":
+        weights = {k: v.contiguous() for k, v in convert_vgg19(state).state_dict().items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(weights, folder / "extractor.safetensors", metadata={"extractor": "vgg19_imagenet"})
+    else:
+        convert_ttsr(state, residual_scale=options.residual_scale).save_pretrained(folder / "refsr")
+    print(f"{options.checkpoint} -> {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
+    return 0
+
+
+def assemble(options: argparse.Namespace) -> int:
+    """Parts into one pipeline folder, with a card that names them."""
+    folder: Path = options.output
+    _check_new(folder)
+    pipe = put_together(
+        options.config,
+        unet=options.unet,
+        refsr=options.refsr,
+        extractor=options.extractor,
+        refsr_detail=options.refsr_detail,
+        operator=options.operator,
+        window=options.window,
+        dtype=getattr(torch, options.dtype),
+    )
+    pipe.save_pretrained(str(folder))
+    sizes = sizes_of(pipe)
+    names = [n for n in (options.unet, options.refsr, options.refsr_detail) if n and not Path(n).exists()]
+    card = bare_card(folder.resolve().name, sizes, base_model=list(dict.fromkeys(names)))
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    untrained = "" if options.refsr else "; refsr is untrained and returns the enhanced image"
+    print(
+        f"{folder}: {', '.join(f'{name} {count / 1e6:.1f} M' for name, count in sizes.items())} parameters{untrained}"
+    )
+    return 0
+
+
+def _check_new(folder: Path) -> None:
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise FileExistsError(f"{folder}: exists already; choose a new folder")

@@ -1,0 +1,52 @@
+"""`def-hub publish` and `def-hub card`: a model folder onto the Hub, and the text beside it."""
+
+import argparse
+import sys
+
+from def_hub.hub import publish as hub
+from def_hub.hub.card import render
+from def_hub.hub.space import space_files
+from def_hub.pipeline import DEFPipeline
+
+
+def publish(options: argparse.Namespace) -> int:
+    """Check, show, commit; then, with --space, the same for the Space."""
+    hub.check_name(options.name)
+    space = space_files(options.name) if options.space else None
+    where = {"private": options.private or None, "create_pr": options.create_pr}
+    plans = [
+        hub.prepare(
+            options.folder,
+            options.name,
+            load=DEFPipeline.from_pretrained,
+            card=options.card,
+            license=options.license,
+            base_model=options.base_model,
+            revision=options.revision,
+            **where,
+        )
+    ]
+    if space is not None:
+        plans.append(hub.plan(options.name, space, kind="space", **where))
+    for plan in plans:
+        print(plan, flush=True)
+    if options.dry_run:
+        return 0
+    for plan in plans:
+        print(hub.carry_out(plan, message=options.message), flush=True)
+    return 0
+
+
+def card(options: argparse.Namespace) -> int:
+    """Write the figures into a card, or, with --check, say whether they are up to date."""
+    if not options.card.is_file():
+        raise FileNotFoundError(f"{options.card}: no such file")
+    text = options.card.read_text(encoding="utf-8")
+    filled = render(text, options.made_by or options.card.parent / "made-by")
+    if options.check:
+        if filled != text:
+            print(f"{options.card}: not up to date; run `def-hub card` without --check", file=sys.stderr)
+        return int(filled != text)
+    options.card.write_text(filled, encoding="utf-8")
+    print(f"{options.card}: {'as it was' if filled == text else 'figures filled in'}")
+    return 0

@@ -1,0 +1,259 @@
+"""OpenAI's guided-diffusion U-Net (ADM) → `UNet2DModel` and its scheduler.
+
+The architecture follows from the names and shapes of the tensors, but for what they do not tell: the width of a head of
+attention, how q, k and v are laid out, the noise schedule and the size of the images. Source: the code published with
+"Diffusion Models Beat GANs on Image Synthesis" (guided_diffusion/unet.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from diffusers import DDIMScheduler, UNet2DModel
+
+from def_hub.convert.checkpoint import StateDict, take
+
+RESNET = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+ENDS = {
+    "time_embed.0": "time_embedding.linear_1",
+    "time_embed.2": "time_embedding.linear_2",
+    "input_blocks.0.0": "conv_in",
+    "out.0": "conv_norm_out",
+    "out.2": "conv_out",
+}
+
+
+def convert_adm(
+    state: StateDict,
+    *,
+    image_size: int = 256,
+    head_channels: int = 64,
+    heads: int | None = None,
+    new_attention_order: bool = False,
+    schedule: Literal["linear", "cosine"] = "linear",
+) -> tuple[UNet2DModel, DDIMScheduler]:
+    """The network and the noise schedule of a checkpoint.
+
+    The defaults are those of the 256×256 unconditional model. All six output channels are kept: the last three are a
+    learned variance, which `Denoiser` drops.
+
+    Args:
+        state: see `read_checkpoint`.
+        image_size: side of the images it was trained on.
+        head_channels: width of a head of attention (`num_head_channels`); `heads` instead, where their number was fixed
+            (`num_heads`).
+        new_attention_order: as the flag of that name.
+        schedule: "cosine" for the 64×64 models.
+
+    Raises:
+        ValueError: naming what `UNet2DModel` cannot represent, or what does not look like such a checkpoint.
+    """
+    if image_size < 1 or head_channels < 1 or (heads is not None and heads < 1):
+        raise ValueError(f"expected positive sizes, got {image_size=}, {head_channels=}, {heads=}")
+    if schedule not in ("linear", "cosine"):
+        raise ValueError(f"schedule: expected 'linear' or 'cosine', got {schedule!r}")
+    plan = _read_plan(state)
+    if heads is not None:
+        head_channels = _width_of_heads(plan, heads)
+    unet = UNet2DModel(**_config(plan, state, image_size, head_channels))
+    unet.load_state_dict(_rename(plan, state, head_channels, new_attention_order))
+    linear: dict[str, Any] = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
+    scheduler = DDIMScheduler(
+        num_train_timesteps=1000,
+        prediction_type="epsilon",
+        clip_sample=False,
+        **(linear if schedule == "linear" else {"beta_schedule": "squaredcos_cap_v2"}),
+    )
+    return unet.eval(), scheduler
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the names of the tensors tell. `attention` has one entry for each level, fine to coarse."""
+
+    channels: tuple[int, ...]
+    attention: tuple[bool, ...]
+    layers: int
+    resample: Literal["resnet", "conv"]
+    scale_shift: bool
+
+
+def _read_plan(state: StateDict) -> _Plan:
+    if "label_emb.weight" in state:
+        raise ValueError(
+            "a class-conditional checkpoint (label_emb): a prior is asked for no class; take the unconditional"
+        )
+    if "encoder_pool.0.weight" in state or not any(name.startswith("output_blocks.") for name in state):
+        raise ValueError("not a guided-diffusion U-Net: it has no output_blocks (a classifier?)")
+    stem = take(state, "input_blocks.0.0.weight")
+    width = take(state, "time_embed.0.weight").shape[1]
+    if stem.ndim != 4:
+        raise ValueError(f"expected a network of images, whose first weight is 4-dimensional, got {list(stem.shape)}")
+    if width != stem.shape[0]:
+        raise ValueError(
+            f"time embedding of {width} channels with {stem.shape[0]} at the first level: UNet2DModel has one number "
+            "for both (a first channel multiplier other than 1, as in the 512×512 models)"
+        )
+    if width % 32:
+        raise ValueError(f"groups of normalisation: 32 do not divide {width} channels")
+
+    # The decoder shows the levels: each ends in a block with an upsampling, but for the last.
+    count = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("output_blocks."))
+    levels: list[list[int]] = [[]]
+    kinds = set()
+    for number in range(count):
+        levels[-1].append(number)
+        last = [m for m in (1, 2) if not _is_attention(state, f"output_blocks.{number}.{m}")]
+        for module in last:
+            prefix = f"output_blocks.{number}.{module}"
+            if f"{prefix}.in_layers.2.weight" in state:
+                kinds.add("resnet")
+            elif f"{prefix}.conv.weight" in state:
+                kinds.add("conv")
+            else:
+                continue
+            levels.append([])
+    if len(levels) > 1 and len(kinds) != 1:
+        raise ValueError(
+            f"resampling: expected either residual blocks or convolutions, got {sorted(kinds) or 'neither'}"
+        )
+    sizes = {len(level) for level in levels}
+    if len(sizes) != 1:
+        raise ValueError(
+            f"residual blocks per level: UNet2DModel has one number for all, got {[len(x) - 1 for x in levels]}"
+        )
+    coarse_to_fine = [int(take(state, f"output_blocks.{x[0]}.0.out_layers.3.weight").shape[0]) for x in levels]
+    attention: list[bool] = []
+    for level in levels:
+        present = {_is_attention(state, f"output_blocks.{number}.1") for number in level}
+        if len(present) != 1:
+            raise ValueError(f"attention: in some blocks of one level only (output_blocks {level})")
+        attention += present
+    first = "output_blocks.0.0"
+    out, doubled = (take(state, f"{first}.{n}.weight").shape[0] for n in ("out_layers.3", "emb_layers.1"))
+    return _Plan(
+        channels=tuple(reversed(coarse_to_fine)),
+        attention=tuple(reversed(attention)),
+        layers=sizes.pop() - 1,
+        resample="conv" if kinds == {"conv"} else "resnet",
+        scale_shift=bool(doubled == 2 * out),
+    )
+
+
+def _is_attention(state: StateDict, prefix: str) -> bool:
+    return f"{prefix}.qkv.weight" in state
+
+
+def _width_of_heads(plan: _Plan, heads: int) -> int:
+    attending = [c for c, a in zip(plan.channels, plan.attention, strict=True) if a] + [plan.channels[-1]]
+    if len(set(attending)) != 1 or attending[0] % heads:
+        raise ValueError(
+            f"{heads} heads over levels of {sorted(set(attending))} channels: UNet2DModel has one width of a head for "
+            "all levels, not one number of heads"
+        )
+    return attending[0] // heads
+
+
+def _config(plan: _Plan, state: StateDict, image_size: int, head_channels: int) -> dict[str, Any]:
+    for channels, attends in zip(plan.channels, plan.attention, strict=True):
+        if (attends or channels == plan.channels[-1]) and channels % head_channels:
+            raise ValueError(
+                f"head_channels: {head_channels} do not divide the {channels} channels of a level that attends"
+            )
+    plain = "ResnetDownsampleBlock2D" if plan.resample == "resnet" else "DownBlock2D"
+    return {
+        "sample_size": image_size,
+        "in_channels": take(state, "input_blocks.0.0.weight").shape[1],
+        "out_channels": take(state, "out.2.weight").shape[0],
+        "block_out_channels": plan.channels,
+        "layers_per_block": plan.layers,
+        "down_block_types": tuple("AttnDownBlock2D" if a else plain for a in plan.attention),
+        "up_block_types": tuple(
+            "AttnUpBlock2D" if a else plain.replace("Downsample", "Upsample").replace("Down", "Up")
+            for a in reversed(plan.attention)
+        ),
+        "downsample_type": plan.resample,
+        "upsample_type": plan.resample,
+        "resnet_time_scale_shift": "scale_shift" if plan.scale_shift else "default",
+        "attention_head_dim": head_channels,
+        "norm_num_groups": 32,
+        "attn_norm_num_groups": 32,  # otherwise the middle attention has none where time enters by scale and shift
+        "norm_eps": 1e-5,
+        "flip_sin_to_cos": True,  # cosines first
+        "freq_shift": 0,
+    }
+
+
+def _rename(plan: _Plan, state: StateDict, head_channels: int, new_order: bool) -> StateDict:
+    """Our names → their tensors. Raises ValueError where some of theirs are left over."""
+    result: StateDict = {}
+    used: set[str] = set()
+
+    def copy(theirs: str, ours: str) -> None:
+        for kind in ("weight", "bias"):
+            if f"{theirs}.{kind}" in state:
+                result[f"{ours}.{kind}"] = state[f"{theirs}.{kind}"]
+                used.add(f"{theirs}.{kind}")
+
+    def resnet(theirs: str, ours: str) -> None:
+        for a, b in RESNET.items():
+            copy(f"{theirs}.{a}", f"{ours}.{b}")
+
+    def attention(theirs: str, ours: str) -> None:
+        copy(f"{theirs}.norm", f"{ours}.group_norm")
+        channels = take(state, f"{theirs}.norm.weight").shape[0]
+        for kind in ("weight", "bias"):
+            qkv = take(state, f"{theirs}.qkv.{kind}").flatten(1) if kind == "weight" else state[f"{theirs}.qkv.bias"]
+            if not new_order:  # theirs has q, k, v of the first head, then of the second …
+                qkv = qkv.unflatten(0, (channels // head_channels, 3, head_channels)).transpose(0, 1).flatten(0, 2)
+            for name, part in zip(("to_q", "to_k", "to_v"), qkv.chunk(3), strict=True):
+                result[f"{ours}.{name}.{kind}"] = part.contiguous()
+            projection = take(state, f"{theirs}.proj_out.{kind}")
+            result[f"{ours}.to_out.0.{kind}"] = projection.flatten(1) if kind == "weight" else projection
+            used.update((f"{theirs}.qkv.{kind}", f"{theirs}.proj_out.{kind}"))
+
+    for a, b in ENDS.items():
+        copy(a, b)
+    levels, number = len(plan.channels), 1
+    for level in range(levels):
+        for layer in range(plan.layers):
+            resnet(f"input_blocks.{number}.0", f"down_blocks.{level}.resnets.{layer}")
+            if plan.attention[level]:
+                attention(f"input_blocks.{number}.1", f"down_blocks.{level}.attentions.{layer}")
+            number += 1
+        if level < levels - 1:
+            if plan.resample == "resnet":
+                resnet(f"input_blocks.{number}.0", f"down_blocks.{level}.downsamplers.0")
+            else:
+                copy(f"input_blocks.{number}.0.op", f"down_blocks.{level}.downsamplers.0.conv")
+            number += 1
+    resnet("middle_block.0", "mid_block.resnets.0")
+    attention("middle_block.1", "mid_block.attentions.0")
+    resnet("middle_block.2", "mid_block.resnets.1")
+    number = 0
+    for level in range(levels):
+        attends = plan.attention[levels - 1 - level]
+        for layer in range(plan.layers + 1):
+            resnet(f"output_blocks.{number}.0", f"up_blocks.{level}.resnets.{layer}")
+            if attends:
+                attention(f"output_blocks.{number}.1", f"up_blocks.{level}.attentions.{layer}")
+            if layer == plan.layers and level < levels - 1:
+                theirs = f"output_blocks.{number}.{2 if attends else 1}"
+                if plan.resample == "resnet":
+                    resnet(theirs, f"up_blocks.{level}.upsamplers.0")
+                else:
+                    copy(f"{theirs}.conv", f"up_blocks.{level}.upsamplers.0.conv")
+            number += 1
+    if left := sorted(set(state) - used):
+        raise ValueError(
+            f"checkpoint: {len(left)} tensors have no place in a UNet2DModel, such as {', '.join(left[:3])}"
+        )
+    return result

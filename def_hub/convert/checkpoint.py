@@ -1,0 +1,56 @@
+"""Reading what others saved."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+StateDict = dict[str, Tensor]
+
+
+def read_checkpoint(path: str | Path) -> StateDict:
+    """The tensors of a file by their names; unpacked where they lie under "state_dict", "model", "params" or "ema".
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where it holds anything but tensors, in which case nothing of it is executed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except Exception as error:  # safetensors raises a class of its own
+            raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path}: not a checkpoint of tensors alone; nothing of it was run ({reason})") from error
+    for name in ("state_dict", "model", "params", "ema"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
+            loaded = loaded[name]
+    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise ValueError(f"{path}: expected tensors by name, got {type(loaded).__name__}")
+    return {str(name).removeprefix("module."): value for name, value in loaded.items()}
+
+
+def take(state: StateDict, name: str, shape: Sequence[int] | None = None) -> Tensor:
+    """The tensor of that name. Raises ValueError where it is missing or has another shape."""
+    if name not in state:
+        raise ValueError(f"checkpoint: expected a tensor {name}, got {_some(state)}")
+    if shape is not None and list(state[name].shape) != list(shape):
+        raise ValueError(f"checkpoint: expected {name} of shape {list(shape)}, got {list(state[name].shape)}")
+    return state[name]
+
+
+def _some(state: StateDict) -> str:
+    names = sorted(state)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,304 @@
+"""The model card: prose by hand, every figure from the files that the evaluation and the training runs wrote."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from def_hub.evaluation.benchmark import Row, read_rows
+
+RESULTS = "<!-- results -->\n<!-- /results -->"
+WATTS = 30.0
+"""Two cores of a server's processor, as the card's energy figures assume: 15 W each. It was not measured."""
+
+SMALL = 0.12
+"""dB: a reference that adds less is counted as worth little."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation wrote: its settings and a row per picture and method."""
+
+    settings: dict[str, Any]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Means over the pictures of one data set in one reference mode; `bicubic` is that of the same pictures.
+
+    PSNR in dB; `consistency` is the largest of all pictures, in 1/255; `total` the pictures that the data set has.
+    """
+
+    dataset: str
+    references: str
+    images: int
+    total: int
+    bicubic: float
+    psnr: float
+    ssim: float
+    consistency: float
+    seconds: float
+
+
+def read_evaluations(folder: str | Path) -> list[Evaluation]:
+    """Every `rows*.csv` of a folder with the `settings*.json` of the same name.
+
+    Raises:
+        ValueError: where there are none, settings are missing, or they are of different weights or protocols.
+    """
+    evaluations = []
+    for path in sorted(Path(folder).glob("rows*.csv")):
+        settings = path.with_name(path.name.replace("rows", "settings", 1)).with_suffix(".json")
+        if not settings.is_file():
+            raise ValueError(f"{path}: has no {settings.name} beside it that says how it was measured")
+        evaluations.append(Evaluation(json.loads(settings.read_text()), tuple(read_rows(path))))
+    if not evaluations:
+        raise ValueError(f"{folder}: expected rows.csv and settings.json of `def-hub evaluate`, found none")
+    for key in ("weights", "protocol", "call"):
+        if len({json.dumps(e.settings[key]) for e in evaluations}) > 1:
+            raise ValueError(f"{folder}: its evaluations differ in {key!r}; they cannot stand in one table")
+    return evaluations
+
+
+def figures(evaluations: Sequence[Evaluation]) -> list[Figure]:
+    """The means to be reported, in the order in which they were measured."""
+    found = []
+    for rows in (e.rows for e in evaluations):
+        for dataset, mode in dict.fromkeys((r.dataset, r.references) for r in rows if r.method != "bicubic"):
+            base = {r.image: r for r in rows if r.dataset == dataset and r.method == "bicubic"}
+            ours = [r for r in rows if (r.dataset, r.references) == (dataset, mode) and r.method != "bicubic"]
+            found.append(
+                Figure(
+                    dataset=dataset,
+                    references=mode,
+                    images=len(ours),
+                    total=len(base),
+                    bicubic=fmean(base[r.image].psnr for r in ours),
+                    psnr=fmean(r.psnr for r in ours),
+                    ssim=fmean(r.ssim for r in ours),
+                    consistency=max(r.consistency for r in ours),
+                    seconds=fmean(r.seconds for r in ours),
+                )
+            )
+    return found
+
+
+def render(text: str, made_by: str | Path) -> str:
+    """`text` with its `model-index`, its results and its training times as the files of `made_by` have them.
+
+    Args:
+        text: a card. What stands between `<!-- results -->` and `<!-- /results -->`, and, where there is such a place,
+            between `<!-- training -->` and `<!-- /training -->`, is replaced.
+        made_by: folder with `evaluation/` and the training logs `*-train.csv`.
+
+    Raises:
+        ValueError: for a card without front matter or without a place for results, or unusable evaluation files.
+    """
+    made_by = Path(made_by)
+    evaluations = read_evaluations(made_by / "evaluation")
+    found = figures(evaluations)
+    settings = evaluations[0].settings
+    text = _between(text, "results", _results(evaluations, found))
+    if "<!-- training -->" in text:
+        text = _between(text, "training", _training(made_by))
+    card = ModelCard(text)
+    title = re.search(r"^# (.+)$", card.text, re.MULTILINE)
+    header = {k: v for k, v in card.data.to_dict().items() if k not in ("model-index", "metrics")}
+    data = ModelCardData(
+        **header,
+        model_name=title[1] if title else "def_hub",
+        eval_results=[result for figure in found for result in _eval_results(figure, settings)],
+        metrics=["psnr", "ssim"],
+    )
+    return f"---\n{data.to_yaml()}\n---\n{card.text}"
+
+
+def bare_card(
+    name: str,
+    parts: Mapping[str, int],
+    license: str = "unknown",
+    base_model: str | list[str] | None = None,
+    made_by: Path | None = None,
+) -> str:
+    """A card that says only what is known: for weights whose maker wrote none.
+
+    Args:
+        name: of the repository. parts: number of parameters by component.
+        license: an identifier of the Hub. base_model: the repositories that the weights come from.
+        made_by: folder that may have an `evaluation/`, whose figures are then filled in, see `render`.
+    """
+    header = ModelCardData(
+        library_name="diffusers",
+        pipeline_tag="image-to-image",
+        license=license,
+        tags=["super-resolution", "reference-based-super-resolution", "diffusion"],
+        base_model=base_model or None,
+    )
+    table = "\n".join(f"| `{part}` | {count:,} |" for part, count in parts.items())
+    measured = made_by is not None and (made_by / "evaluation").is_dir()
+    text = f"""---
+{header.to_yaml()}
+---
+
+# {name.rpartition("/")[2]}
+
+Reference-based ×4 super-resolution, to be loaded with `def_hub`.
+
+```python
+from def_hub import DEFPipeline
+
+pipe = DEFPipeline.from_pretrained("{name}")
+pipe("small.png", "sharp.jpg").images[0].save("large.png")
+```
+
+| part | parameters |
+|---|---:|
+{table}
+
+## What is not known
+
+Whoever published these weights did not state what they were trained on, nor what they are good for.
+
+## Results
+
+{RESULTS if measured else "Nothing was measured."}
+"""
+    return render(text, made_by) if made_by is not None and measured else text
+
+
+def check_card(text: str) -> None:
+    """Whether the Hub and a reader can do something with the card, as far as can be told without the Hub.
+
+    Raises:
+        ValueError: where the front matter is missing or cannot be read, or lacks a licence, the library or the task.
+    """
+    if not re.match(r"---\r?\n", text):
+        raise ValueError("model card: expected front matter between two lines of ---, found none")
+    try:
+        data = ModelCard(text).data.to_dict()
+    except Exception as error:  # those of YAML have no base in common with the client's
+        raise ValueError(f"model card: its front matter cannot be read: {' '.join(str(error).split())}") from error
+    for key, wanted in (("license", None), ("library_name", "diffusers"), ("pipeline_tag", "image-to-image")):
+        if not data.get(key) or (wanted and data[key] != wanted):
+            raise ValueError(f"model card: expected {key}: {wanted or '…'}, got {data.get(key)!r}")
+
+
+def links_of(text: str) -> list[str]:
+    """Relative paths of the pictures that a card shows and of the files that it links to (licences, say).
+
+    Raises ValueError for one outside the card's folder.
+    """
+    links = re.findall(r"\[[^\]]*\]\(([^)\s#]+)", text)
+    paths = [link for link in links if not re.match(r"[a-z]+:", link)]
+    for path in paths:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise ValueError(f"model card: links to {path}, which would not be published with it")
+    return list(dict.fromkeys(paths))
+
+
+def _between(text: str, name: str, content: str) -> str:
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if text.count(start) != 1 or text.count(end) != 1:
+        raise ValueError(f"model card: expected one {start} … {end} for what is filled in")
+    before, _, rest = text.partition(start)
+    return f"{before}{start}\n{content}\n{end}{rest.partition(end)[2]}"
+
+
+def _results(evaluations: Sequence[Evaluation], found: Sequence[Figure]) -> str:
+    settings = evaluations[0].settings
+    call = ", ".join(f"{key} {value}" for key, value in sorted(settings["call"].items()))
+    lines = [
+        f"×4, LR = Pillow bicubic, {settings['protocol']}. Weights `{settings['weights']}`, {_commits(evaluations)}; "
+        f"{call}; seed {settings['seed']}.",
+        "",
+        "| data set | reference | pictures | bicubic PSNR | PSNR | gain | SSIM | consistency | s/picture |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for f in found:
+        count = str(f.images) if f.images == f.total else f"{f.images} of {f.total}"
+        lines.append(
+            f"| {f.dataset} | {f.references} | {count} | {f.bicubic:.2f} | {f.psnr:.2f} | {f.psnr - f.bicubic:+.2f} "
+            f"| {f.ssim:.3f} | {f.consistency:.2f} | {f.seconds:.1f} |"
+        )
+    worth = [sentence for e in evaluations for sentence in _worth(e.rows)]
+    return "\n".join([*lines, "", *worth])
+
+
+def _commits(evaluations: Sequence[Evaluation]) -> str:
+    names = sorted({e.settings.get("commit") or "unknown" for e in evaluations})
+    return f"measured with the code of commit {', '.join(names)}"
+
+
+def _worth(rows: Sequence[Row]) -> list[str]:
+    """What references were worth against none, picture by picture, where both were measured."""
+    sentences = []
+    for dataset in dict.fromkeys(r.dataset for r in rows):
+        psnr = {(r.references, r.image): r.psnr for r in rows if r.dataset == dataset and r.method != "bicubic"}
+        for mode in dict.fromkeys(m for m, _ in psnr if m != "none"):
+            gains = [psnr[m, i] - psnr["none", i] for m, i in psnr if m == mode and ("none", i) in psnr]
+            if not gains:
+                continue
+            sentence = (
+                f"- {dataset}, reference {mode!r} against none, {len(gains)} pictures: {fmean(gains):+.2f} dB on "
+                f"average, from {min(gains):+.2f} to {max(gains):+.2f}"
+            )
+            if mode != "unrelated":
+                little = sum(gain < SMALL for gain in gains)
+                sentence += f"; {little} of them are worth less than {SMALL:g} dB"
+            sentences.append(sentence + ".")
+    return sentences
+
+
+def _training(made_by: Path) -> str:
+    lines, total = ["| part | steps | minutes |", "|---|---:|---:|"], 0.0
+    logs = sorted(made_by.glob("*-train.csv"))
+    if not logs:
+        raise ValueError(f"{made_by}: expected the training logs *-train.csv, found none")
+    for log in logs:
+        with log.open(newline="") as file:
+            last = list(csv.DictReader(file))[-1]
+        total += float(last["minutes"])
+        lines.append(
+            f"| {log.name.removesuffix('-train.csv')} | {int(last['step']):,} | {float(last['minutes']):.0f} |"
+        )
+    lines.append(f"| in all | | {total:.0f} |")
+    energy = WATTS * total / 60 / 1000
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"About {energy:.2g} kWh, if two cores of a server's processor take {WATTS:g} W: an assumption, the power "
+            "was not measured. Times are by the clock, on a machine that did other work as well. Runs that did not end "
+            "up in these weights are not counted.",
+        ]
+    )
+
+
+def _eval_results(figure: Figure, settings: dict[str, Any]) -> list[EvalResult]:
+    def result(kind: str, name: str, value: float) -> EvalResult:
+        return EvalResult(
+            task_type="image-to-image",
+            task_name="×4 super-resolution",
+            dataset_type=re.sub(r"[^\w-]+", "-", figure.dataset).lower(),
+            dataset_name=figure.dataset,
+            dataset_config=f"reference: {figure.references}",
+            dataset_split=f"development, {figure.images} of {figure.total} pictures",
+            metric_type=kind,
+            metric_name=f"{name}, {settings['protocol']}",
+            metric_value=value,
+            metric_args={"weights": settings["weights"], "commit": settings.get("commit") or "unknown"},
+        )
+
+    return [
+        result("psnr", "PSNR in dB", round(figure.psnr, 2)),
+        result("ssim", "SSIM", round(figure.ssim, 4)),
+    ]

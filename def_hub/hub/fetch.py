@@ -1,0 +1,164 @@
+"""From a name to a folder with a complete model, whose weights are safetensors and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.utils import validate_repo_id
+
+WEIGHTS = "diffusion_pytorch_model"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+OPTIONS = ("subfolder", "revision", "token", "cache_dir", "local_files_only", "force_download")
+"""Keywords of `locate` that say where a model lies, not how it is loaded."""
+
+
+def locate(
+    name: str | Path,
+    *,
+    subfolder: str | None = None,
+    variant: str | None = None,
+    without: Collection[str] = (),
+    **options: Any,
+) -> Path:
+    """The folder that holds the model `name`: itself, if it is a folder, else fetched from the Hub into the cache.
+
+    Args:
+        name: a folder, or a repository like "user/model".
+        subfolder: of the folder or the repository.
+        variant: e.g. "fp16". Components that have no such weights are taken as they are.
+        without: components that are not needed, because the caller brings his own.
+        options: of the Hub, see `OPTIONS`. With `HF_HUB_OFFLINE=1`, or `local_files_only`, only the cache is asked.
+
+    Raises:
+        TypeError: for an unknown keyword.
+        ValueError: for what is neither a folder nor a name, a folder that holds no model, weights that exist only as
+            pickles, or a variant that does not exist.
+        OSError: where the repository, the revision or the connection is missing.
+    """
+    if unknown := set(options) - set(OPTIONS):
+        raise TypeError(f"expected keywords among {', '.join(OPTIONS)}, got {', '.join(sorted(unknown))}")
+    if Path(name).is_dir():
+        folder = Path(name) / (subfolder or "")
+        check_folder(folder, variant=variant, without=without)
+        return folder
+    return _download(str(name), subfolder, variant, without, {k: v for k, v in options.items() if v is not None})
+
+
+def locate_part(name: str | Path, part: str, **options: Any) -> Path:
+    """The folder of a single component: of `name`, at its top or in the folder `part`, with the schedulers beside it.
+
+    Args and errors as `locate`.
+    """
+    if Path(name).is_dir():
+        top = Path(name)
+    else:
+        files = [f"{p}{f}" for p in ("", f"{part}/") for f in ("config.json", f"{WEIGHTS}*.safetensors")]
+        top = _snapshot(str(name), [*files, "*scheduler_config.json"], [f"*{WEIGHTS}.*.safetensors"], options)
+    for folder in (top, top / part):
+        if (folder / "config.json").is_file():
+            if not list(folder.glob(f"{WEIGHTS}*.safetensors")):
+                inside = folder.relative_to(top).as_posix().removeprefix(".")
+                names = (
+                    [f.name for f in folder.glob("*")] if Path(name).is_dir() else _listed(str(name), inside, options)
+                )
+                raise ValueError(_reason(str(name), part, names))
+            return folder
+    raise ValueError(f"{name}: has no config.json, at its top or in {part}/")
+
+
+def check_folder(folder: str | Path, *, variant: str | None = None, without: Collection[str] = ()) -> None:
+    """Whether `folder` holds a whole model in safetensors. Raises ValueError with the reason where it does not."""
+    folder = Path(folder)
+    if not (folder / "model_index.json").is_file():
+        found = "a single component" if (folder / "config.json").is_file() else "other files"
+        raise ValueError(f"{folder}: expected the folder of a pipeline, with model_index.json, found {found}")
+    for component in _weightless(folder, variant, without):
+        raise ValueError(_reason(str(folder), component, [f.name for f in (folder / component).glob("*")]))
+    if variant is not None and not any(folder.glob(f"*/{WEIGHTS}.{variant}*.safetensors")):
+        raise ValueError(f"{folder}: no component has weights of the variant {variant!r}")
+
+
+def _download(
+    name: str, subfolder: str | None, variant: str | None, without: Collection[str], options: dict[str, Any]
+) -> Path:
+    inside = f"{subfolder}/" if subfolder else ""
+    ignored = [f"{inside}{component}/*" for component in without]
+
+    def fetch(wanted: list[str], unwanted: list[str]) -> Path:
+        return _snapshot(name, [inside + pattern for pattern in wanted], ignored + unwanted, options)
+
+    # a variant's file has its name between two dots, also where it is one of several shards
+    plain, variants = f"*{WEIGHTS}*.safetensors", f"*{WEIGHTS}.*.safetensors"
+    if variant is None:
+        folder = fetch(["*.json", plain], [variants])
+    else:
+        folder = fetch(["*.json", f"*{WEIGHTS}.{variant}*.safetensors"], [])
+        if rest := _weightless(folder / inside, variant, without):
+            folder = fetch([f"{component}/{plain}" for component in rest], [variants])
+    folder = folder / inside
+    if not (folder / "model_index.json").is_file():
+        raise ValueError(f"{name}{'/' + subfolder if subfolder else ''}: has no model_index.json, so it is no pipeline")
+    for component in _weightless(folder, variant, without):
+        raise ValueError(_reason(name, component, _listed(name, inside + component, options)))
+    check_folder(folder, variant=variant, without=without)
+    return folder
+
+
+def _snapshot(name: str, wanted: list[str], unwanted: list[str], options: dict[str, Any]) -> Path:
+    try:
+        validate_repo_id(name)
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted, **options))
+    except HFValidationError as error:
+        raise ValueError(f"{name}: neither a folder nor a name on the Hub like user/model ({error})") from error
+    except RepositoryNotFoundError as error:
+        raise OSError(
+            f"{name}: no such repository on the Hub, or a private one: log in with `hf auth login`, set HF_TOKEN or "
+            "pass token=..."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise OSError(f"{name}: has no revision {options.get('revision')!r}") from error
+
+
+def _weightless(folder: Path, variant: str | None, without: Collection[str]) -> list[str]:
+    """Components that are networks (they have a config.json) and lack safetensors, of the variant or plain."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        return []
+    parts = [
+        k for k, v in json.loads(index.read_text()).items() if k[0] != "_" and isinstance(v, list) and v[0] is not None
+    ]
+    networks = [k for k in parts if k not in without and not list((folder / k).glob("scheduler_config.json"))]
+
+    def complete(component: str) -> bool:
+        names = [path.name for path in (folder / component).glob(f"{WEIGHTS}*.safetensors")]
+        plain = [n for n in names if not fnmatch(n, f"{WEIGHTS}.*.safetensors")]
+        return bool(plain or [n for n in names if variant and n.startswith(f"{WEIGHTS}.{variant}")])
+
+    return [component for component in networks if not complete(component)]
+
+
+def _listed(name: str, folder: str, options: dict[str, Any]) -> list[str]:
+    """What the repository has in a folder; empty where it cannot be asked."""
+    try:
+        names = HfApi().list_repo_files(name, revision=options.get("revision"), token=options.get("token"))
+    except (HfHubHTTPError, ConnectionError):
+        return []
+    inside = f"{folder}/" if folder else ""
+    return [n.removeprefix(inside) for n in names if n.startswith(inside)]
+
+
+def _reason(where: str, component: str, names: list[str]) -> str:
+    pickles = [name for name in names if name.endswith(PICKLES)]
+    if pickles:
+        return (
+            f"{where}: {component} exists only as {component}/{sorted(pickles)[0]}, a pickle, which can run any code "
+            "when it is read; def_hub reads safetensors only. Ask its author for them, or, if you trust the file, load "
+            "and save it once with diffusers"
+        )
+    return f"{where}: {component} has no {WEIGHTS}.safetensors"

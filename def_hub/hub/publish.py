@@ -1,0 +1,312 @@
+"""A model folder, and on request a Space around it, onto the Hub: checked first, shown, then one commit or none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import validate_repo_id
+
+from def_hub.hub.card import bare_card, check_card, links_of
+from def_hub.hub.fetch import PICKLES, check_folder
+
+Content = Path | bytes
+Kind = Literal["model", "space"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a commit does to one file: "add", "replace" or "remove" it. `size` in bytes."""
+
+    action: Literal["add", "replace", "remove"]
+    path: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done, against the revision as it was when it was compared (`parent`).
+
+    `changes` is empty where the repository already has it all. `exists` is false where the repository is still to be
+    made; `branch`, where the branch is.
+    """
+
+    name: str
+    kind: Kind
+    files: Mapping[str, Content]
+    changes: tuple[Change, ...]
+    parent: str | None
+    exists: bool
+    branch: bool
+    private: bool | None
+    create_pr: bool
+    revision: str | None
+
+    def __str__(self) -> str:
+        where = f"{self.kind} {self.name}{f' @ {self.revision}' if self.revision else ''}"
+        state = "" if self.exists else f" (new{', private' if self.private else ''})"
+        if not self.changes:
+            return f"{where}: nothing to upload, all {len(self.files)} files are there"
+        lines = [f"{where}{state}: {len(self.changes)} changes, {len(self.files)} files in all"]
+        lines += [f"  {c.action:8}{_size(c.size):>10}  {c.path}" for c in self.changes]
+        total = sum(c.size for c in self.changes if c.action != "remove")
+        return "\n".join([*lines, f"  {'in all':8}{_size(total):>10}"])
+
+
+def model_files(folder: str | Path, card: str | Path | None = None) -> dict[str, Content]:
+    """What is published of a model folder: path in the repository → content.
+
+    All files but hidden ones; `card` takes the place of the folder's own README.md, and the pictures and files that it
+    links to come with it under the names it uses.
+
+    Raises:
+        ValueError: where weights are missing or pickled, or the card is not there, cannot be used (see `check_card`) or
+            links to a file that does not exist.
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    files: dict[str, Content] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not any(part.startswith(".") for part in name.split("/")):
+            if name.endswith(PICKLES):
+                raise ValueError(
+                    f"{path}: a pickle, which can run any code when it is read; only safetensors are published"
+                )
+            files[name] = path
+    readme = Path(card) if card is not None else folder / "README.md"
+    if card is None and not readme.exists():
+        return files
+    if not readme.is_file():
+        raise ValueError(f"{readme}: no model card there")
+    text = readme.read_text(encoding="utf-8")
+    check_card(text)
+    files["README.md"] = readme
+    for link in links_of(text):
+        if not (readme.parent / link).is_file():
+            raise ValueError(f"{readme}: links to {link}, which is not there")
+        files[link] = readme.parent / link
+    return files
+
+
+def prepare(
+    folder: str | Path,
+    name: str,
+    *,
+    load: Callable[[Path], Any],
+    card: str | Path | None = None,
+    license: str = "unknown",
+    base_model: str | None = None,
+    **where: Any,
+) -> Plan:
+    """Check a model folder and compare it with the Hub: what `carry_out` then does. Uploads nothing.
+
+    Args:
+        load: makes a pipeline of a folder (`DEFPipeline.from_pretrained`).
+        card: file with the model card; by default the README.md of the folder, else the one that the repository has,
+            else a new one that says what is known: the parts, `license`, `base_model` and what was measured, if
+            `made-by/evaluation` is in the folder.
+        where: private, create_pr, revision, token, see `plan`.
+
+    Raises:
+        ValueError: for what cannot be published. OSError: see `plan`.
+    """
+    check_name(name)
+    files = model_files(folder, card)
+    try:
+        pipe = load(Path(folder))
+    except Exception as error:  # whatever it is: these weights are of no use to anybody else
+        raise ValueError(f"{folder}: does not load: {' '.join(str(error).split())}") from error
+    check_runs(pipe, str(folder))
+    if "README.md" not in files:
+        text = card_of(name, where.get("revision"), where.get("token"))
+        if text is None:
+            text = bare_card(name, sizes_of(pipe), license, base_model, Path(folder) / "made-by")
+        check_card(text)
+        files["README.md"] = text.encode()
+    return plan(name, files, **where)
+
+
+def sizes_of(pipe: Any) -> dict[str, int]:
+    """Number of parameters of each component."""
+    parts = {k: v for k, v in pipe.components.items() if isinstance(v, torch.nn.Module)}
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+
+
+def check_runs(pipe: Any, where: str) -> None:
+    """Whether a pipeline makes a finite 32×32 picture of an 8×8 one and a reference. Raises ValueError if not."""
+    noise = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    pipe.set_progress_bar_config(disable=True)
+    try:
+        start = torch.Generator().manual_seed(0)
+        result = pipe(noise[:1, :, :8, :8], noise[1:], generator=start, output_type="pt").images[0]
+    except Exception as error:
+        raise ValueError(f"{where}: does not run: {' '.join(str(error).split())}") from error
+    if result.shape != (3, 32, 32) or not torch.isfinite(result).all():
+        raise ValueError(f"{where}: expected a finite 32×32 picture, got {list(result.shape)} or one that is not")
+
+
+def plan(
+    name: str,
+    files: Mapping[str, Content],
+    *,
+    kind: Kind = "model",
+    private: bool | None = None,
+    create_pr: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Plan:
+    """Compare `files` with what the repository holds. Uploads nothing.
+
+    Weights of the repository that `files` lack are to be removed, because loading would mix them with the new ones;
+    all else that is there stays.
+
+    Args:
+        private: make a new repository private (or not). revision: a branch, "main" by default; made if it is not there.
+        create_pr: propose the change instead of making it.
+
+    Raises:
+        ValueError: for a wrong name, or where `private` is asked for and the repository is public.
+        OSError: where the Hub cannot be asked, or says no.
+    """
+    check_name(name)
+    api = HfApi(token=token)
+    exists, branch, parent, remote = True, True, None, {}
+    with _plainly(name):
+        try:
+            info = api.repo_info(name, repo_type=kind)
+            if private and not info.private:
+                raise ValueError(f"{name}: exists and is public, a private one was asked for")
+            try:
+                parent = api.repo_info(name, repo_type=kind, revision=revision or "main").sha
+            except RevisionNotFoundError:
+                branch, parent = False, info.sha
+            entries = api.list_repo_tree(name, recursive=True, revision=parent, repo_type=kind)
+            remote = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+        except RepositoryNotFoundError:
+            exists, branch = False, revision in (None, "main")
+            if create_pr:
+                raise
+    changes = []
+    for path, content in files.items():
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        if path not in remote:
+            changes.append(Change("add", path, size))
+        elif remote[path].size != size or not _same(content, remote[path]):
+            changes.append(Change("replace", path, size))
+    stale = [e for p, e in remote.items() if p not in files and p.endswith((".safetensors", ".safetensors.index.json"))]
+    changes += [Change("remove", entry.path, entry.size) for entry in stale]
+    return Plan(name, kind, files, tuple(changes), parent, exists, branch, private, create_pr, revision)
+
+
+def carry_out(plan: Plan, *, message: str | None = None, token: str | None = None) -> str:
+    """Do what the plan says, in one commit; returns its address, or that of the pull request.
+
+    LFS objects are uploaded first. Should that, or anything before the commit, fail, no revision has changed, and the
+    same command finds what is stored already and goes on. A plan without changes asks the Hub for nothing.
+
+    Raises:
+        OSError: with what failed; also where somebody else committed since the plan was made.
+        ValueError: where the Hub refuses the card.
+    """
+    api = HfApi(token=token)
+    address = f"{api.endpoint}/{'spaces/' if plan.kind == 'space' else ''}{plan.name}"
+    if not plan.changes:
+        return address
+    operations: list[CommitOperationAdd | CommitOperationDelete] = []
+    for change in plan.changes:
+        if change.action == "remove":
+            operations.append(CommitOperationDelete(change.path))
+        else:
+            operations.append(CommitOperationAdd(change.path, plan.files[change.path]))
+    with _plainly(plan.name):
+        if plan.kind == "model":
+            readme = plan.files["README.md"]
+            text = readme if isinstance(readme, bytes) else readme.read_bytes()
+            ModelCard(text.decode()).validate()
+        if not plan.exists:
+            sdk = "gradio" if plan.kind == "space" else None
+            api.create_repo(plan.name, repo_type=plan.kind, private=plan.private, space_sdk=sdk, exist_ok=True)
+        if not plan.branch and plan.revision is not None:
+            api.create_branch(plan.name, repo_type=plan.kind, branch=plan.revision, exist_ok=True)
+        done = api.create_commit(
+            plan.name,
+            operations,
+            commit_message=message or f"Upload {plan.kind} with def_hub",
+            repo_type=plan.kind,
+            revision=plan.revision,
+            create_pr=plan.create_pr,
+            parent_commit=plan.parent,
+        )
+    return done.pr_url or done.commit_url
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError where `name` is none that a repository can have, like "user/model"."""
+    if not isinstance(name, str) or "/" not in name:
+        raise ValueError(f"name: expected one like user/model, got {name!r}")
+    validate_repo_id(name)
+
+
+def card_of(name: str, revision: str | None = None, token: str | None = None) -> str | None:
+    """The card that the repository has, if there is one."""
+    with _plainly(name):
+        try:
+            return Path(hf_hub_download(name, "README.md", revision=revision, token=token)).read_bytes().decode()
+        except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
+            return None
+
+
+def _same(content: Content, remote: RepoFile) -> bool:
+    """Whether the repository's file has this content: by its sha256, or by git's name for it."""
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    if remote.lfs is not None:
+        return hashlib.sha256(data).hexdigest() == remote.lfs.sha256
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == remote.blob_id
+
+
+@contextmanager
+def _plainly(name: str) -> Iterator[None]:
+    """The client's errors, in one sentence that says what to do."""
+    try:
+        yield
+    except (HTTPError, RuntimeError) as error:
+        # what fails in one of the threads that upload arrives as the cause of a RuntimeError
+        cause = error.__cause__ if isinstance(error, RuntimeError) else error
+        if not isinstance(cause, HTTPError):
+            raise
+        raise OSError(f"{name}: {_explained(cause)}") from error
+
+
+def _explained(error: HTTPError) -> str:
+    if isinstance(error, RepositoryNotFoundError):
+        return "no such repository, or no access to it; log in with `hf auth login`"
+    if not isinstance(error, HfHubHTTPError):
+        return f"the connection failed ({type(error).__name__}: {error}); the same command goes on"
+    status = error.response.status_code
+    reasons = {
+        401: "not logged in, or the token is not valid; log in with `hf auth login` or set HF_TOKEN",
+        403: "this token may not write there",
+        409: "the Hub reports a conflict; run the same command again",
+        412: "somebody else committed meanwhile; run the same command again to see what would change now",
+    }
+    reason = reasons.get(status, "the Hub does not answer as it should; the same command goes on later")
+    return f"{reason} (HTTP {status}: {error.server_message or 'no message'})"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"

@@ -1,0 +1,76 @@
+"""The files of a Space: the browser interface of this repository, started with a model of the Hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from huggingface_hub import SpaceCard
+
+from def_hub.hub.publish import Content
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ("*_lr.png", "*_ref*.jpg", "CREDITS.md")
+
+LAUNCH = '''"""Starts app.py with the model that this Space shows."""
+
+import os
+import runpy
+
+os.environ.setdefault("DEF_MODEL", "{model}")
+runpy.run_path("app.py", run_name="__main__")
+'''
+
+
+def space_files(model: str, root: Path = ROOT) -> dict[str, Content]:
+    """What a Space for `model` ("user/model") consists of: path → content.
+
+    The interface, the package without its embedded weights, requirements, examples with their credits, and a README
+    whose front matter is that of `root`'s with `models` and the script that names the model.
+
+    Raises:
+        FileNotFoundError: where `root` is no clone of the repository, which alone has the interface.
+        ValueError: where these files do not fit together.
+    """
+    paths = [root / name for name in ("app.py", "requirements.txt", "LICENSE", "README.md")]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: not there; a Space is made from a clone of the repository")
+    package = (path for path in sorted((root / "def_hub").rglob("*")) if path.is_file())
+    paths += [path for path in package if not {"weights", "__pycache__"} & set(path.relative_to(root).parts)]
+    for pattern in EXAMPLES:
+        paths += sorted((root / "examples").glob(pattern))
+    files: dict[str, Content] = {path.relative_to(root).as_posix(): path for path in paths}
+    files["launch.py"] = LAUNCH.format(model=model).encode()
+    files["README.md"] = _readme((root / "README.md").read_text(encoding="utf-8"), model).encode()
+    _check(files, (root / "requirements.txt").read_text(encoding="utf-8"))
+    return files
+
+
+def _readme(text: str, model: str) -> str:
+    header = SpaceCard(text).data
+    header["app_file"], header["models"] = "launch.py", [model]
+    name = model.rpartition("/")[2]
+    return f"""---
+{header.to_yaml()}
+---
+
+# {name}
+
+Enlarges a photograph four times with the help of sharp ones of the same thing, with the model
+[{model}](https://huggingface.co/{model}). Its card says what it is good for and what it is not. To use another one, set
+the variable `DEF_MODEL`; for a private one also the secret `HF_TOKEN`.
+"""
+
+
+def _check(files: dict[str, Content], requirements: str) -> None:
+    readme = files["README.md"]
+    assert isinstance(readme, bytes)
+    header = SpaceCard(readme.decode()).data.to_dict()
+    if header.get("sdk") != "gradio" or header.get("app_file") not in files:
+        raise ValueError(f"README.md: expected sdk gradio and an app_file that exists, got {header}")
+    pinned = re.search(r"^gradio==(\S+)$", requirements, re.MULTILINE)
+    if pinned is None or str(header.get("sdk_version")) != pinned[1]:
+        raise ValueError(
+            f"README.md says sdk_version {header.get('sdk_version')}, requirements.txt gradio=={pinned and pinned[1]}"
+        )

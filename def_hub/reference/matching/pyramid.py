@@ -1,0 +1,105 @@
+"""From search to aligned match, from coarse to fine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from def_hub.reference.matching.alignment import align
+from def_hub.reference.matching.correspondence import CELL, Correspondence, Views
+from def_hub.reference.matching.refinement import refine
+from def_hub.reference.matching.search import match
+
+EVERY = 4
+"""Of the cells along a side, one in so many is searched for; the others learn from it when they are aligned."""
+PAIRS = 2**25
+"""Of a searched cell and a cell of a reference: a level with more is not searched, which costs no detail
+(examples/matching_table.py)."""
+SMALLEST = 8
+"""Cells along the shortest side of the smallest level; less has no surroundings to compare."""
+
+
+@torch.no_grad()
+def find(
+    query: Views,
+    keys: Sequence[Views],
+    extractor: Callable[[Tensor], Sequence[Tensor]],
+    matching_image: str = "joint",
+    *,
+    pairs: int = PAIRS,
+) -> Correspondence:
+    """The aligned match of every cell: `match`, `refine` and `align`, from coarse to fine.
+
+    All pictures are halved again and again, down to `SMALLEST`. On every level each cell chooses between the match of
+    the next smaller one, carried up, and that of a search, and is aligned: what is small says where to look, what is
+    large where exactly. A search costs the product of what is compared; where that is more than `pairs`, a level only
+    aligns. So the cost grows with the pixels.
+
+    Other arguments, result and errors as `match`.
+    """
+    grids = [_grid(v) for v in (query, *keys)]
+    treated = [k.enhanced for k in keys]
+    starts = []
+    if min(min(grid) for grid in grids) >= 2 * SMALLEST:
+        coarse = find(_halved(query), [_halved(k) for k in keys], extractor, matching_image, pairs=pairs)
+        starts.append(_doubled(coarse, grids))
+    (h, w), *sizes = grids
+    if not starts or h * w // EVERY**2 * sum(hr * wr for hr, wr in sizes) <= pairs:
+        found = match(query, keys, extractor, matching_image, every=EVERY)  # eq. 10-12
+        starts.append(refine(found, query.enhanced, treated))
+    found = align(starts, query.enhanced, treated)
+    return replace(found, confidence=found.confidence * _usable(keys, found))
+
+
+def _usable(keys: Sequence[Views], found: Correspondence) -> Tensor:
+    """[B,1,h,w]: whether a match may be used where it came to lie."""
+    result = torch.ones_like(found.confidence)
+    x, y = (found.position / CELL).floor().long().unbind(1)
+    for number, key in enumerate(keys):
+        if key.usable is not None:
+            hr, wr = key.usable.shape[2:]
+            cell = (y.clamp(0, hr - 1) * wr + x.clamp(0, wr - 1)).flatten(1)
+            there = key.usable.flatten(1).gather(1, cell).view_as(result)
+            result = torch.where((found.reference == number)[:, None], there, result)
+    return result
+
+
+def _grid(views: Views) -> tuple[int, int]:
+    height, width = views.bicubic.shape[2:]
+    return height // CELL, width // CELL
+
+
+def _halved(views: Views) -> Views:
+    """Half the size; an odd last row or column of cells gets a copy of its border for company."""
+    bottom, right = (n % (2 * CELL) for n in views.bicubic.shape[2:])
+
+    def half(image: Tensor | None) -> Tensor | None:
+        return None if image is None else F.avg_pool2d(F.pad(image, (0, right, 0, bottom), mode="replicate"), 2)
+
+    bicubic, enhanced, sharp = half(views.bicubic), half(views.enhanced), half(views.sharp)
+    assert bicubic is not None and enhanced is not None
+    usable = None if views.usable is None else F.max_pool2d(views.usable, 2, ceil_mode=True)
+    return Views(bicubic, enhanced, sharp, usable)
+
+
+def _doubled(coarse: Correspondence, grids: Sequence[tuple[int, int]]) -> Correspondence:
+    """The same matches for cells half as wide: `grids` are the cells of the query and of each reference."""
+    (h, w), *sizes = grids
+
+    def spread(cells: Tensor) -> Tensor:
+        return cells.repeat_interleave(2, -1).repeat_interleave(2, -2)[..., :h, :w]
+
+    frame = spread(coarse.frames)
+    device = frame.device
+    # a cell's centre lies half a cell from that of the four it is one of
+    away = torch.stack(torch.meshgrid(*(torch.arange(n, device=device) % 2 - 0.5 for n in (w, h)), indexing="xy"))
+    moved = torch.einsum("bijhw,jhw->bihw", frame, CELL * away)
+    reference = spread(coarse.reference)
+    last = torch.tensor([(wr, hr) for hr, wr in sizes], device=device) * CELL - (CELL + 1) / 2
+    position = (2 * spread(coarse.position) + 0.5 + moved).clamp_min((CELL - 1) / 2)
+    position = position.minimum(last[reference].movedim(-1, 1))
+    return Correspondence(reference, position, spread(coarse.confidence), frame)

@@ -1,0 +1,150 @@
+"""TTSR's own transfer and integration, so that its published weights compute here what they compute there.
+
+The paper of DEF calls this its base. What differs from our `Aggregator`: bicubic interpolation between the scales, 3×3
+convolutions with stride 2 downwards, concatenation instead of sums, no view of the enhanced image. Source: Yang et al.,
+"Learning Texture Transformer Network for Image Super-Resolution", section 3.3, and the published code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from def_hub.reference.aggregation import STRIDES, ResidualBlock, Texture
+from def_hub.reference.matching import CELL, Correspondence
+
+
+class CellTransfer(nn.Module):
+    """Hard transfer: every cell lays the nine cells around its match over the nine around itself, and what overlaps is
+    averaged, with zeros from beyond either border. Cells move as a whole; positions are rounded to them. No weights.
+    """
+
+    def forward(self, features: Sequence[Tensor], guide: Tensor, correspondence: Correspondence, stride: int) -> Tensor:
+        """→ `[B, C, Hl, Wl]`, of the features `[B, C, Hk, Wk]` of each reference. `guide` is not looked at."""
+        size = CELL // stride
+        cells = [F.pixel_unshuffle(f, size) for f in features]  # [B, C·size², hr, wr]
+        column, row = ((correspondence.position - (CELL - 1) / 2) / CELL).round().long().unbind(1)  # [B, h, w] each
+        batch, h, w = column.shape
+        total = cells[0].new_zeros(batch, cells[0].shape[1], h, w)
+        for down in (-1, 0, 1):
+            for right in (-1, 0, 1):
+                # what the cell `down`, `right` of here lays on us: the cell as far up and left of its match
+                there = _Shift(h, w, down, right)
+                k, r, c = there(correspondence.reference), there(row) - down, there(column) - right
+                for number, map_ in enumerate(cells):
+                    height, width = map_.shape[2:]
+                    valid = (k == number) & (r >= 0) & (r < height) & (c >= 0) & (c < width) & there.inside(k.device)
+                    index = (r.clamp(0, height - 1) * width + c.clamp(0, width - 1)).flatten(1)[:, None]
+                    taken = map_.flatten(2).gather(2, index.expand(-1, map_.shape[1], -1)).view_as(total)
+                    total = total + taken * valid[:, None]
+        return F.pixel_shuffle(total / 9, size)
+
+
+class _Shift:
+    """Values of the cell `down`, `right` of each cell; clamped at the border, where `inside` is false."""
+
+    def __init__(self, h: int, w: int, down: int, right: int) -> None:
+        self.rows, self.columns = torch.arange(h) + down, torch.arange(w) + right
+        self.h, self.w = h, w
+
+    def __call__(self, cells: Tensor) -> Tensor:
+        rows, columns = self.rows.clamp(0, self.h - 1), self.columns.clamp(0, self.w - 1)
+        return cells[..., rows.to(cells.device), :][..., columns.to(cells.device)]
+
+    def inside(self, device: torch.device) -> Tensor:
+        rows, columns = (self.rows >= 0) & (self.rows < self.h), (self.columns >= 0) & (self.columns < self.w)
+        return (rows[:, None] & columns).to(device)
+
+
+class TTSRAggregator(nn.Module):
+    """TTSR's main network; the same contract as `Aggregator`.
+
+    Args:
+        texture: channels of the transferred features, coarse to fine.
+        features: width of all scales (64 in TTSR).
+        blocks: residual blocks of the trunk, then of every scale in the stages with one, two and three scales (16, 16,
+            8, 4).
+    """
+
+    def __init__(self, texture: tuple[int, int, int], features: int, blocks: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        self.head = _conv3(3, features)
+        self.trunk = _Tower(features, blocks[0])
+        self.inject = nn.ModuleList(_conv3(features + t, features) for t in texture)
+        self.grow = nn.ModuleList(_conv3(features, 4 * features) for _ in range(2))
+        self.exchange = nn.ModuleList(
+            nn.ModuleList(_Gather(features, scales, target) for target in range(scales)) for scales in (0, 2, 3)
+        )
+        self.stages = nn.ModuleList(
+            nn.ModuleList(_Tower(features, blocks[stage + 1]) for _ in range(stage + 1)) for stage in range(3)
+        )
+        self.merge = _Gather(features, 3, 2)
+        self.tail = nn.Sequential(_conv3(features, features // 2), nn.Conv2d(features // 2, 3, 1))
+
+    def forward(self, y: Tensor, enhanced: Tensor, texture: Texture | None) -> Tensor:
+        """LR image `[B, 3, h, w]`, enhanced image `[B, 3, H, W]` and the texture → residual `[B, 3, H, W]`."""
+        x = F.relu(self.head(2 * y - 1))  # it works in [-1, 1]
+        scales = [x + self.trunk(x)]
+        for stage in range(len(STRIDES)):
+            if stage > 0:
+                scales.append(F.relu(F.pixel_shuffle(self.grow[stage - 1](scales[-1]), 2)))
+            if texture is not None:
+                confidence = _enlarge(texture.confidence[0], 2**stage)
+                lent = torch.cat((scales[-1], texture.features[stage]), dim=1)
+                scales[-1] = scales[-1] + confidence * self.inject[stage](lent)
+            gathers: Any = self.exchange[stage]
+            exchanged = [gather(scales) for gather in gathers] or scales
+            towers: Any = self.stages[stage]
+            scales = [s + tower(e) for s, tower, e in zip(scales, towers, exchanged, strict=True)]
+        image = self.tail(self.merge(scales)).clamp(-1, 1)
+        return (image + 1) / 2 - enhanced
+
+
+class _Tower(nn.Sequential):
+    """Residual blocks and a last convolution."""
+
+    def __init__(self, width: int, count: int) -> None:
+        super().__init__(*(ResidualBlock(width) for _ in range(count)), _conv3(width, width))
+
+
+class _Gather(nn.Module):
+    """One scale with what the others have, resampled to it: itself first, then they, coarse to fine, concatenated."""
+
+    def __init__(self, width: int, scales: int, target: int) -> None:
+        super().__init__()
+        self.target = target
+        self.paths = nn.ModuleList(_Path(width, target - s) for s in range(scales) if s != target)
+        self.merge = _conv3(scales * width, width)
+
+    def forward(self, scales: list[Tensor]) -> Tensor:
+        others = scales[: self.target] + scales[self.target + 1 :]
+        resampled = [path(s) for path, s in zip(self.paths, others, strict=True)]
+        return F.relu(self.merge(torch.cat([scales[self.target], *resampled], dim=1)))
+
+
+class _Path(nn.Module):
+    """`octaves` up: bicubic and a 1×1 convolution; down: a 3×3 convolution with stride 2 for each."""
+
+    def __init__(self, width: int, octaves: int) -> None:
+        super().__init__()
+        self.up = 2 ** max(octaves, 0)
+        convs = [nn.Conv2d(width, width, 1)] if octaves > 0 else [_conv3(width, width, 2) for _ in range(-octaves)]
+        self.convs = nn.ModuleList(convs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = _enlarge(x, self.up)
+        for conv in self.convs:
+            x = F.relu(conv(x))
+        return x
+
+
+def _enlarge(x: Tensor, factor: int) -> Tensor:
+    return x if factor == 1 else F.interpolate(x, scale_factor=factor, mode="bicubic")
+
+
+def _conv3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)

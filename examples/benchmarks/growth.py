@@ -1,0 +1,129 @@
+"""How time and memory of the whole pipeline grow with the size of the pictures: table, fitted exponents, plot.
+
+    python examples/benchmarks/growth.py [--model FOLDER] [--sides 125 250 500 1000] [--plot growth.svg]
+
+Each row is one call in a fresh process, after a tiny one to warm up: a square image of so many pixels along a side, a
+reference as large as the result, preset "balanced". Megabytes are the most that the process held, less what it held
+with the model loaded. The exponent is the slope of a line through the logarithms: 1 is linear in the pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+EXAMPLES = Path(__file__).resolve().parents[1]
+
+
+def measure(model: str | None, side: int, reference: tuple[int, int], count: int, preset: str) -> dict[str, float]:
+    """Seconds and megabytes of one call in this process, after a very small one to warm up."""
+    import torch
+    from PIL import Image
+
+    from def_hub import DEFPipeline
+
+    pipe = DEFPipeline.from_pretrained(model)
+    pipe.set_progress_bar_config(disable=True)
+    image = Image.open(EXAMPLES / "street_hr.webp").convert("RGB")
+    sharp = Image.open(EXAMPLES / "street_ref1.jpg").convert("RGB")
+
+    def call(image: Image.Image, references: list[Image.Image]) -> float:
+        started = time.perf_counter()
+        pipe(image, references or None, preset=preset, generator=torch.Generator().manual_seed(0), output_type="pt")
+        return time.perf_counter() - started
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    call(image.resize((32, 32)), [sharp.resize((128, 128))])
+    small = image.resize((side, side), Image.Resampling.BICUBIC)
+    references = [sharp.resize(reference, Image.Resampling.BICUBIC)] * count
+    seconds = call(small, references)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"seconds": seconds, "megabytes": (after - before) / 1024, "peak": after / 1024}
+
+
+def fresh(model: str | None, side: int, reference: int, count: int = 1, preset: str = "balanced") -> dict[str, float]:
+    """The same in a process of its own."""
+    command = [sys.executable, __file__, "--here", json.dumps([model, side, [reference, reference], count, preset])]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    found: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
+    return found
+
+
+def exponent(pixels: list[float], values: list[float]) -> float:
+    """Slope of log(values) over log(pixels), least squares."""
+    x, y = [math.log(p) for p in pixels], [math.log(v) for v in values]
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)
+
+
+def plot(pixels: list[float], seconds: list[float], megabytes: list[float]) -> str:
+    """Both curves over megapixels on logarithmic axes, as SVG."""
+    left, top, size, gap = 60, 40, 260, 90
+
+    def panel(number: int, values: list[float], title: str, unit: str) -> str:
+        x0 = left + number * (size + gap)
+        low = [10 ** math.floor(math.log10(min(v))) for v in (pixels, values)]
+        high = [10 ** math.ceil(math.log10(max(v))) for v in (pixels, values)]
+
+        def place(p: float, v: float) -> tuple[float, float]:
+            across, up = (math.log(n / a) / math.log(b / a) for n, a, b in zip((p, v), low, high, strict=True))
+            return x0 + size * across, top + size * (1 - up)
+
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(p, v) for p, v in zip(pixels, values, strict=True)))
+        ideal = [place(p, values[0] * p / pixels[0]) for p in (pixels[0], pixels[-1])]
+        text = f'<text x="{x0}" y="{top - 14}" font-weight="bold">{title}</text>'
+        text += f'<rect x="{x0}" y="{top}" width="{size}" height="{size}" fill="none" stroke="#999"/>'
+        for p, v in ((low[0], low[1]), (high[0], high[1])):
+            x, y = place(p, v)
+            text += f'<text x="{x:.0f}" y="{top + size + 18}" text-anchor="middle">{p:g} MP</text>'
+            text += f'<text x="{x0 - 6}" y="{y + 4:.0f}" text-anchor="end">{v:g} {unit}</text>'
+        (xa, ya), (xb, yb) = ideal
+        text += f'<line x1="{xa:.1f}" y1="{ya:.1f}" x2="{xb:.1f}" y2="{yb:.1f}" stroke="#999" stroke-dasharray="4"/>'
+        text += f'<polyline points="{points}" fill="none" stroke="#0d9488" stroke-width="2"/>'
+        for x, y in (place(p, v) for p, v in zip(pixels, values, strict=True)):
+            text += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="#0d9488"/>'
+        return text
+
+    width, height = left + 2 * size + gap + 30, top + size + 40
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" '
+        f'font-size="12"><rect width="100%" height="100%" fill="white"/>'
+        + panel(0, seconds, "time (dashed: linear)", "s")
+        + panel(1, megabytes, "memory (dashed: linear)", "MB")
+        + "</svg>\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="folder of a DEFPipeline; the embedded default without it")
+    parser.add_argument("--sides", type=int, nargs="+", default=[125, 250, 500, 1000], help="sides of the LR images")
+    parser.add_argument("--plot", type=Path, help="write the curves to this SVG file")
+    parser.add_argument("--here", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.here:
+        print(json.dumps(measure(*json.loads(options.here))))
+        return
+
+    pixels, seconds, megabytes = [], [], []
+    print("     image   reference      result  seconds      MB")
+    for side in options.sides:
+        found = fresh(options.model, side, 4 * side)
+        pixels.append((4 * side) ** 2 / 1e6)
+        seconds.append(found["seconds"])
+        megabytes.append(found["megabytes"])
+        sizes = "".join(f"{f'{n}x{n}':>12}" for n in (side, 4 * side, 4 * side))
+        print(f"{sizes[2:]} {seconds[-1]:8.2f} {megabytes[-1]:7.0f}", flush=True)
+    print(f"exponents: time {exponent(pixels, seconds):.2f}, memory {exponent(pixels, megabytes):.2f}")
+    if options.plot:
+        options.plot.write_text(plot(pixels, seconds, megabytes), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Does a preset look closer to the truth, to a classification network, and at what price in PSNR?
+
+    python examples/perceptual.py DATA/MultiView --vgg VGG19.safetensors [--model FOLDER] [--presets balanced detail]
+
+The distance is `def_hub.evaluation.metrics.feature_distance` on VGG19's relu1_1, relu2_1 and relu3_1. Each picture is
+enlarged with its first reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from def_hub import DEFPipeline
+from def_hub.evaluation.benchmark import bicubic, load_dataset, restorer
+from def_hub.evaluation.metrics import Protocol, feature_distance, psnr
+from def_hub.reference.features import VGG19Features
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path, help="a data set, as `def-hub evaluate` takes it")
+    parser.add_argument("--vgg", type=Path, required=True, help="safetensors of VGG19 to relu3_1")
+    parser.add_argument("--model", help="folder of a DEFPipeline; the embedded default without it")
+    parser.add_argument("--presets", nargs="+", default=["balanced", "detail"])
+    parser.add_argument("--every", type=int, default=1, help="measure every so many-th picture only")
+    options = parser.parse_args()
+
+    features = VGG19Features.from_safetensors(options.vgg)
+    pipe = DEFPipeline.from_pretrained(options.model)
+    pipe.set_progress_bar_config(disable=True)
+    dataset = load_dataset(options.dataset)
+    indices = range(0, len(dataset.items), options.every)
+    methods = {"bicubic": bicubic} | {name: restorer(pipe, preset=name) for name in options.presets}
+    print(f"{dataset.name}, {len(indices)} pictures, first reference; PSNR: {Protocol()}; distance: VGG19 relu1_1-3_1")
+    print("| preset | PSNR | distance |\n|---|---:|---:|")
+    for name, method in methods.items():
+        scores, distances = [], []
+        for index in tqdm(indices, desc=name, disable=None, leave=False):
+            truth, small = dataset.load(index)
+            result = method(small, dataset.load_references(index, "first"))
+            scores.append(float(psnr(result, truth)))
+            distances.append(float(feature_distance(result, truth, features)))
+        print(f"| {name} | {sum(scores) / len(scores):.2f} | {sum(distances) / len(distances):.4f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

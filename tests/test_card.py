@@ -1,0 +1,145 @@
+"""The model card: its figures come from the evaluation, and the committed card is what the command makes of them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from PIL import Image
+
+from def_hub import cli
+from def_hub.evaluation.benchmark import fingerprint
+from def_hub.hub.card import bare_card, check_card, figures, links_of, read_evaluations, render
+from def_hub.hub.publish import model_files
+
+from .conftest import EXAMPLES, ROOT
+from .hub_server import HubServer
+
+CARD = ROOT / "model_card.md"
+MADE_BY = ROOT / "def_hub" / "weights" / "def-mini" / "made-by"
+HEADER = "---\nlicense: mit\nlibrary_name: diffusers\npipeline_tag: image-to-image\n---\n\n# small ×4\n"
+PLACES = "<!-- results -->\n<!-- /results -->\n\n<!-- training -->\n<!-- /training -->\n"
+COLUMNS = "method,dataset,references,image,psnr,ssim,consistency,seconds\n"
+
+
+@pytest.fixture
+def made_by(tmp_path: Path) -> Path:
+    """An evaluation whose means are known: the second data set has one of its two pictures with a reference."""
+    folder = tmp_path / "made-by"
+    (folder / "evaluation").mkdir(parents=True)
+    rows = [
+        "bicubic,A,none,1,20,0.5,30,0",
+        "bicubic,A,none,2,22,0.5,30,0",
+        "bicubic,B,none,1,30,0.5,30,0",
+        "bicubic,B,none,2,40,0.5,30,0",
+        "def,A,none,1,21,0.6,0.25,1",
+        "def,A,none,2,24,0.8,0.5,3",
+        "def,A,first,1,21.05,0.6,0.25,1",
+        "def,A,first,2,25,0.8,0.5,3",
+        "def,B,first,1,31,0.9,0.5,2",
+    ]
+    (folder / "evaluation" / "rows.csv").write_text(COLUMNS + "\n".join(rows) + "\n")
+    settings = {"protocol": "Y", "weights": "abc", "call": {"preset": "fast"}, "seed": 0, "commit": "1234567"}
+    (folder / "evaluation" / "settings.json").write_text(json.dumps(settings))
+    (folder / "1-part-train.csv").write_text("step,loss,minutes\n10,1.0,30\n20,0.5,90\n")
+    return folder
+
+
+def test_the_committed_card_is_up_to_date() -> None:
+    text = CARD.read_text(encoding="utf-8")
+    assert render(text, MADE_BY) == text, "run `def-hub card model_card.md --made-by def_hub/weights/def-mini/made-by`"
+
+
+def test_the_figures_are_of_the_embedded_weights(pipe) -> None:  # type: ignore[no-untyped-def]
+    evaluations = read_evaluations(MADE_BY / "evaluation")
+    assert {e.settings["weights"] for e in evaluations} == {fingerprint(pipe.components)}
+    assert all(e.settings["commit"] for e in evaluations)
+
+
+def test_the_committed_card_is_what_the_hub_wants(hub: HubServer) -> None:
+    text = CARD.read_text(encoding="utf-8")
+    check_card(text)
+    card = ModelCard(text)
+    card.validate()
+    assert hub.requests == [("POST", "/api/validate-yaml")]
+    results = {(r.dataset_name, r.dataset_config, r.metric_type): r for r in card.data.eval_results}
+    found = figures(read_evaluations(MADE_BY / "evaluation"))
+    assert len(results) == 2 * len(found)
+    for figure in found:
+        result = results[figure.dataset, f"reference: {figure.references}", "psnr"]
+        assert result.metric_value == round(figure.psnr, 2)
+        assert "Y (BT.601, 16-235)" in result.metric_name and result.metric_args["commit"]
+        assert f"{figure.psnr:.2f}" in card.text
+
+
+def test_its_pictures_are_small_and_go_with_it() -> None:
+    links = links_of(CARD.read_text(encoding="utf-8"))
+    assert "examples/CREDITS.md" in links  # their licences
+    shown = [link for link in links if link.endswith(".jpg")]
+    assert sorted(shown) == [f"examples/failures/{name}.jpg" for name in ("banana", "robot", "street")]
+    files = model_files(MADE_BY.parent, CARD)
+    assert set(links) <= set(files)
+    for name in shown:
+        assert (ROOT / name).stat().st_size < 60_000
+        width, height = Image.open(ROOT / name).size
+        assert width == 4 * height  # bicubic, without, with, truth
+        assert Path(name).stem in (EXAMPLES / "CREDITS.md").read_text()
+
+
+def test_means_are_over_the_same_pictures(made_by: Path) -> None:
+    a, b, c = figures(read_evaluations(made_by / "evaluation"))
+    assert (a.dataset, a.references, a.images, a.total) == ("A", "none", 2, 2)
+    assert (a.bicubic, a.psnr, a.ssim, a.consistency, a.seconds) == (21, 22.5, pytest.approx(0.7), 0.5, 2)
+    assert (b.references, b.psnr) == ("first", pytest.approx(23.025))
+    assert (c.dataset, c.images, c.total, c.bicubic, c.psnr) == ("B", 1, 2, 30, 31)  # bicubic of that one picture
+
+
+def test_render_fills_in_and_is_idempotent(made_by: Path) -> None:
+    text = render(HEADER + PLACES, made_by)
+    assert "| A | first | 2 | 21.00 | 23.02 | +2.02 | 0.700 | 0.50 | 2.0 |" in text
+    assert "| B | first | 1 of 2 | 30.00 | 31.00 | +1.00 |" in text
+    assert "A, reference 'first' against none, 2 pictures: +0.53 dB on average, from +0.05 to +1.00; 1 of them" in text
+    assert "commit 1234567" in text and "| 1-part | 20 | 90 |" in text and "0.045 kWh" in text
+    assert render(text, made_by) == text
+    assert ModelCard(text).data.model_name == "small ×4"
+
+
+def test_what_cannot_be_rendered(made_by: Path) -> None:
+    with pytest.raises(ValueError, match="expected one <!-- results -->"):
+        render(HEADER, made_by)
+    settings = json.loads((made_by / "evaluation" / "settings.json").read_text())
+    shutil.copy(made_by / "evaluation" / "rows.csv", made_by / "evaluation" / "rows-b.csv")
+    with pytest.raises(ValueError, match="has no settings-b.json"):
+        render(HEADER + PLACES, made_by)
+    (made_by / "evaluation" / "settings-b.json").write_text(json.dumps(settings | {"weights": "other"}))
+    with pytest.raises(ValueError, match="differ in 'weights'"):
+        render(HEADER + PLACES, made_by)
+    with pytest.raises(ValueError, match="found none"):
+        render(HEADER + PLACES, made_by / "absent")
+
+
+def test_the_command(made_by: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = tmp_path / "README.md"
+    card.write_text(HEADER + PLACES)
+    assert cli.main(["card", str(card), "--check"]) == 1 and card.read_text() == HEADER + PLACES
+    assert cli.main(["card", str(card)]) == 0 and "+2.02" in card.read_text()
+    assert cli.main(["card", str(card), "--check"]) == 0
+    assert cli.main(["card", str(tmp_path / "absent.md")]) == 2
+    assert "absent.md: no such file" in capsys.readouterr().err
+
+
+def test_a_bare_card_can_be_published(hub: HubServer) -> None:
+    text = bare_card("alice/tuned", {"unet": 12345}, "cc-by-4.0", "alice/def-x4")
+    check_card(text)
+    ModelCard(text).validate()
+    data = ModelCard(text).data
+    assert (data.license, data.base_model, data.library_name) == ("cc-by-4.0", "alice/def-x4", "diffusers")
+    assert "12,345" in text and "Nothing was measured" in text
+
+
+def test_pictures_outside_are_refused() -> None:
+    assert links_of("![a](x/y.png) ![b](https://x.org/z.png) [c](x/y.png) [d](#d)") == ["x/y.png"]
+    for path in ("../secret.png", "/etc/passwd"):
+        with pytest.raises(ValueError, match="would not be published"):
+            links_of(f"![a]({path})")

@@ -1,0 +1,510 @@
+"""Loading and publishing: the real client against a Hub on loopback (`hub_server.py`)."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import cpu_offload, disk_offload
+from diffusers import DDPMScheduler, DiffusionPipeline
+from diffusers.utils import logging
+from safetensors.torch import load_file
+
+from def_hub import DEFPipeline, ReferenceNetwork, cli
+from def_hub.hub import publish
+
+from .conftest import make_tiny_pipe, make_unet
+from .hub_server import HubServer
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+NAME = "alice/def-x4"
+CARD = b"---\nlicense: apache-2.0\nlibrary_name: diffusers\npipeline_tag: image-to-image\n---\n\n# tiny\n"
+
+
+@pytest.fixture
+def folder(tiny_model: Path, tmp_path: Path) -> Path:
+    """A model folder that is ready to be published."""
+    shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "model" / "README.md").write_bytes(CARD)
+    return tmp_path / "model"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def enlarged(pipe: DEFPipeline) -> "Image.Image":
+    pipe.set_progress_bar_config(disable=True)
+    noise = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(1))
+    return pipe(noise[:1, :, :9, :10], noise[1:], generator=torch.Generator().manual_seed(2)).images[0]
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command; gives (exit status, stdout, stderr)."""
+    logging.disable_progress_bar()
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = cli.main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+# ------------------------------------------------------------------ there and back
+
+
+def test_push_and_pull_give_the_same_bytes_and_the_same_picture(
+    hub: HubServer, folder: Path, tmp_path: Path, run: Run
+) -> None:
+    status, out, err = run("publish", folder, NAME)
+    assert (status, err) == (0, "")
+    assert "model alice/def-x4 (new)" in out and "add" in out and "unet/diffusion_pytorch_model.safetensors" in out
+    assert f"{hub.url}/{NAME}/commit/" in out
+    assert hub.files(NAME) == contents(folder)
+    again = DEFPipeline.from_pretrained(NAME, cache_dir=tmp_path / "cache")
+    assert enlarged(again).tobytes() == enlarged(DEFPipeline.from_pretrained(folder)).tobytes()
+    # what was fetched is what is needed to load, byte for byte
+    (snapshot,) = (tmp_path / "cache").glob("models--*/snapshots/*")
+    fetched = contents(snapshot)
+    assert set(fetched) == set(contents(folder)) - {"README.md"}
+    assert all(contents(folder)[name] == data for name, data in fetched.items())
+
+
+def test_a_second_run_uploads_nothing(hub: HubServer, folder: Path, run: Run) -> None:
+    assert run("publish", folder, NAME)[0] == 0
+    commits = list(hub.repositories["models", NAME].commits)
+    hub.requests.clear()
+    status, out, _ = run("publish", folder, NAME)
+    assert status == 0 and "nothing to upload" in out
+    assert not hub.uploads() and all(method == "GET" for method, _ in hub.requests)
+    assert list(hub.repositories["models", NAME].commits) == commits
+
+
+def test_only_what_changed_is_uploaded_and_stale_shards_go(hub: HubServer, folder: Path, run: Run) -> None:
+    pipe = DEFPipeline.from_pretrained(folder)
+    pipe.save_pretrained(str(folder), max_shard_size="20KB")
+    shards = {name for name in contents(folder) if "-of-" in name}
+    assert len(shards) > 2
+    for whole in folder.rglob("diffusion_pytorch_model.safetensors"):
+        if (whole.parent / "diffusion_pytorch_model.safetensors.index.json").exists():
+            whole.unlink()
+    assert run("publish", folder, NAME)[0] == 0
+    assert enlarged(DEFPipeline.from_pretrained(NAME)).tobytes() == enlarged(pipe).tobytes()  # sharded
+    hub.requests.clear()
+    shutil.rmtree(folder / "unet")
+    pipe.unet.save_pretrained(folder / "unet")
+    status, out, _ = run("publish", folder, NAME)
+    assert status == 0 and "remove" in out and "README.md" not in out
+    assert len([m for m, _ in hub.requests if m == "PUT"]) == 1
+    assert hub.files(NAME) == contents(folder)
+
+
+def test_links_of_the_card_come_with_it(hub: HubServer, folder: Path, run: Run) -> None:
+    card = folder.parent / "card.md"
+    card.write_bytes(
+        CARD + b"\n![what fails](pictures/fail.jpg)\n[elsewhere](https://example.org/x.png) [below](#below)\n"
+    )
+    status, _, err = run("publish", folder, NAME, "--card", card)
+    assert status == 2 and "links to pictures/fail.jpg, which is not there" in err and not hub.uploads()
+    (card.parent / "pictures").mkdir()
+    (card.parent / "pictures" / "fail.jpg").write_bytes(b"\xff\xd8 a picture")
+    assert run("publish", folder, NAME, "--card", card)[0] == 0
+    files = hub.files(NAME)
+    assert files["README.md"] == card.read_bytes() and files["pictures/fail.jpg"] == b"\xff\xd8 a picture"
+
+
+def test_without_a_card_one_is_written_that_says_what_is_known(hub: HubServer, folder: Path, run: Run) -> None:
+    (folder / "README.md").unlink()
+    words = ["publish", folder, NAME, "--license", "cc-by-4.0", "--base-model", "alice/base"]
+    assert run(*words)[0] == 0
+    card = hub.files(NAME)["README.md"].decode()
+    assert "license: cc-by-4.0" in card and "base_model: alice/base" in card and "Nothing was measured" in card
+    # what was measured in the meantime is for a new card; that of the repository stays as somebody may have changed it
+    shutil.copytree(ROOT / "def_hub/weights/def-mini/made-by", folder / "made-by")
+    assert run(*words)[0] == 0 and hub.files(NAME)["README.md"].decode() == card
+    assert run("publish", folder, "alice/other")[0] == 0
+    card = hub.files("alice/other")["README.md"].decode()
+    assert "model-index:" in card and "| MultiView | first | 27 |" in card
+    status, _, err = run("publish", folder, NAME, "--card", folder / "absent.md")
+    assert status == 2 and "absent.md: no model card there" in err
+
+
+# ------------------------------------------------------------------ what is refused before anything is sent
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    (
+        (lambda f: (f / "README.md").write_text("# no front matter"), "expected front matter"),
+        (lambda f: (f / "README.md").write_bytes(CARD.replace(b"license: apache-2.0\n", b"")), "expected license"),
+        (lambda f: (f / "README.md").write_bytes(CARD.replace(b"license:", b"license: [")), "cannot be read"),
+        (lambda f: (f / "model_index.json").unlink(), "expected the folder of a pipeline"),
+        (
+            lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").unlink(),
+            "unet has no diffusion_pytorch_model",
+        ),
+        (lambda f: (f / "unet" / "optimizer.pt").touch(), "a pickle"),
+        (lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut"), "does not load"),
+        (lambda f: spoil_weights(f / "unet" / "diffusion_pytorch_model.safetensors"), "not"),
+    ),
+)
+def test_a_folder_that_cannot_be_used_is_not_published(
+    hub: HubServer, folder: Path, run: Run, spoil: Callable[[Path], object], message: str
+) -> None:
+    spoil(folder)
+    status, out, err = run("publish", folder, NAME)
+    assert status == 2 and out == "" and message in err
+    assert len(err.strip().splitlines()) == 1 and err.startswith("def-hub: error: ")
+    assert hub.requests == []
+
+
+def spoil_weights(path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({k: torch.full_like(v, torch.nan) for k, v in load_file(path).items()}, path)
+
+
+def test_dry_run_shows_and_stops(hub: HubServer, folder: Path, run: Run) -> None:
+    status, out, _ = run("publish", folder, NAME, "--dry-run")
+    assert status == 0 and "model_index.json" in out and "in all" in out
+    assert not hub.uploads() and not hub.repositories
+
+
+# ------------------------------------------------------------------ faults of the Hub
+
+
+def test_a_connection_cut_while_uploading_leaves_nothing_and_the_same_command_goes_on(
+    hub: HubServer, folder: Path, run: Run
+) -> None:
+    assert run("publish", folder, NAME)[0] == 0
+    before = hub.files(NAME)
+    pipe = make_tiny_pipe(seed=7)
+    pipe.save_pretrained(str(folder))
+    hub.fail("PUT", "/lfs/", None, times=99, after=1000)  # the client tries each six times
+    status, out, err = run("publish", folder, NAME)
+    assert status == 2 and "the connection failed" in err and "the same command goes on" in err
+    assert len(err.strip().splitlines()) == 1
+    assert hub.files(NAME) == before and len(hub.repositories["models", NAME].commits) == 2  # nothing half-published
+    stored = len(hub.repositories["models", NAME].objects)
+    hub.faults.clear()
+    hub.requests.clear()
+    status, out, err = run("publish", folder, NAME)
+    assert status == 0 and hub.files(NAME) == contents(folder)
+    sent = len([m for m, _ in hub.requests if m == "PUT"])
+    assert sent == len(hub.repositories["models", NAME].objects) - stored  # what had arrived is not sent again
+
+
+def test_a_connection_cut_once_goes_unnoticed(hub: HubServer, folder: Path, run: Run) -> None:
+    hub.fail("PUT", "/lfs/", None, times=1, after=1000)
+    hub.fail("POST", "/objects/batch", 503, times=2)
+    assert run("publish", folder, NAME)[0] == 0
+    assert hub.files(NAME) == contents(folder)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "message"),
+    (
+        ("POST", "/commit/", 500, "the same command goes on later"),
+        ("POST", "/commit/", 412, "somebody else committed meanwhile"),
+        ("POST", "/commit/", 409, "run the same command again"),
+        ("POST", "/commit/", None, "the connection failed"),
+        ("POST", "/verify", 404, "HTTP 404"),
+        ("POST", "repos/create", 403, "may not write there"),
+        ("POST", "/preupload/", 401, "hf auth login"),
+        ("GET", "/api/models/", 500, "the same command goes on later"),
+    ),
+)
+def test_every_fault_is_one_line_and_leaves_no_revision(
+    hub: HubServer, folder: Path, run: Run, method: str, path: str, status: int | None, message: str
+) -> None:
+    hub.fail(method, path, status, times=9)
+    code, _, err = run("publish", folder, NAME)
+    assert code == 2 and message in err and len(err.strip().splitlines()) == 1
+    repository = hub.repositories.get(("models", NAME))
+    assert repository is None or list(repository.commits) == [repository.refs["main"]]  # as it was made, empty
+    hub.faults.clear()
+    assert run("publish", folder, NAME)[0] == 0 and hub.files(NAME) == contents(folder)
+
+
+def test_a_commit_in_between_is_not_overwritten(hub: HubServer, folder: Path) -> None:
+    publish.carry_out(publish.plan(NAME, publish.model_files(folder)))
+    (folder / "README.md").write_bytes(CARD + b"mine\n")
+    prepared = publish.plan(NAME, publish.model_files(folder))
+    hub.put(NAME, {"README.md": CARD + b"theirs\n"})
+    with pytest.raises(OSError, match="somebody else committed meanwhile"):
+        publish.carry_out(prepared)
+    assert hub.files(NAME)["README.md"].endswith(b"theirs\n")
+
+
+def test_a_repository_that_was_made_in_between_is_used(hub: HubServer, folder: Path) -> None:
+    prepared = publish.plan(NAME, publish.model_files(folder))
+    hub.create("models", NAME, "alice")  # the Hub now answers 409 to the wish to make it
+    publish.carry_out(prepared)
+    assert ("POST", "/api/repos/create") in hub.requests and hub.files(NAME) == contents(folder)
+
+
+def test_wrong_tokens_and_names(hub: HubServer, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("def-x4", "a/b/c", "alice/with space"):
+        status, _, err = run("publish", folder, name)
+        assert status == 2 and len(err.strip().splitlines()) == 1
+    assert hub.requests == []
+    status, _, err = run("publish", folder, "bob/def-x4")
+    assert status == 2 and "may not write there" in err
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    status, _, err = run("publish", folder, NAME)
+    assert status == 2 and "hf auth login" in err
+    assert not hub.repositories
+
+
+# ------------------------------------------------------------------ pull requests, revisions, private repositories
+
+
+def test_pull_request(hub: HubServer, folder: Path, run: Run) -> None:
+    assert run("publish", folder, NAME)[0] == 0
+    before = hub.files(NAME)
+    (folder / "README.md").write_bytes(CARD + b"better\n")
+    status, out, _ = run("publish", folder, NAME, "--create-pr")
+    assert status == 0 and f"{hub.url}/{NAME}/discussions/1" in out
+    assert hub.files(NAME) == before and hub.files(NAME, ref="refs/pr/1") == contents(folder)
+    status, _, err = run("publish", folder, "alice/absent", "--create-pr")
+    assert status == 2 and "no such repository" in err
+
+
+def test_revisions(hub: HubServer, folder: Path, run: Run, tmp_path: Path) -> None:
+    assert run("publish", folder, NAME)[0] == 0
+    other = make_tiny_pipe(seed=3)
+    other.save_pretrained(str(folder))
+    assert run("publish", folder, NAME, "--revision", "v2")[0] == 0  # a new branch
+    assert hub.files(NAME, ref="v2") == contents(folder) != hub.files(NAME)
+    sha = hub.repositories["models", NAME].refs["v2"]
+    for revision in ("v2", sha):
+        assert enlarged(DEFPipeline.from_pretrained(NAME, revision=revision)).tobytes() == enlarged(other).tobytes()
+    assert enlarged(DEFPipeline.from_pretrained(NAME)).tobytes() != enlarged(other).tobytes()
+    with pytest.raises(OSError, match="has no revision 'v3'"):
+        DEFPipeline.from_pretrained(NAME, revision="v3")
+
+
+def test_private_repositories(hub: HubServer, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("publish", folder, NAME, "--private")[0] == 0
+    assert hub.repositories["models", NAME].private
+    assert enlarged(DEFPipeline.from_pretrained(NAME)).size == (40, 36)
+    monkeypatch.setenv("HF_TOKEN", "hf_bob")
+    cache = folder.parent / "cache of bob"
+    with pytest.raises(OSError, match="no such repository on the Hub, or a private one"):
+        DEFPipeline.from_pretrained(NAME, cache_dir=cache)
+    assert DEFPipeline.from_pretrained(NAME, cache_dir=cache, token="hf_alice") is not None
+    monkeypatch.setenv("HF_TOKEN", "hf_alice")
+    hub.put("alice/public", {"README.md": CARD})
+    status, _, err = run("publish", folder, "alice/public", "--private")
+    assert status == 2 and "exists and is public" in err
+
+
+# ------------------------------------------------------------------ loading
+
+
+def test_subfolder_variant_and_components_of_ones_own(hub: HubServer, tmp_path: Path) -> None:
+    pipe = make_tiny_pipe()
+    pipe.save_pretrained(str(tmp_path / "m"))
+    half = make_tiny_pipe()
+    half.to(dtype=torch.float16)
+    half.unet.save_pretrained(tmp_path / "m" / "unet", variant="fp16")
+    hub.put(NAME, {f"x4/v1.0/{name}": data for name, data in contents(tmp_path / "m").items()})
+
+    def fetched(cache: Path) -> set[str]:
+        return {p.name for p in cache.glob("models--*/snapshots/*/x4/v1.0/unet/*.safetensors")}
+
+    plain, variant, own = (tmp_path / name for name in ("plain", "variant", "own"))
+    a = DEFPipeline.from_pretrained(NAME, subfolder="x4/v1.0", cache_dir=plain)
+    assert enlarged(a).tobytes() == enlarged(pipe).tobytes()
+    assert fetched(plain) == {"diffusion_pytorch_model.safetensors"}
+    # one component has the variant, the others are taken as they are
+    b = DEFPipeline.from_pretrained(NAME, subfolder="x4/v1.0", variant="fp16", dtype=torch.float32, cache_dir=variant)
+    assert fetched(variant) == {"diffusion_pytorch_model.fp16.safetensors"}
+    assert torch.equal(b.unet.conv_in.weight, half.unet.conv_in.weight.float())
+    with pytest.raises(ValueError, match="no component has weights of the variant 'int8'"):
+        DEFPipeline.from_pretrained(NAME, subfolder="x4/v1.0", variant="int8")
+    # a prior of one's own, unconditional: the stored one is not even fetched
+    prior = make_unet(3, 3)
+    c = DEFPipeline.from_pretrained(NAME, subfolder="x4/v1.0", unet=prior, cache_dir=own)
+    assert c.unet is prior and fetched(own) == set() and enlarged(c).size == (40, 36)
+    with pytest.raises(ValueError, match="has no model_index.json"):
+        DEFPipeline.from_pretrained(NAME, cache_dir=own)
+
+
+def test_single_components(hub: HubServer, folder: Path) -> None:
+    hub.put(NAME, contents(folder))
+    network = ReferenceNetwork.from_pretrained(NAME, subfolder="refsr")
+    stored = load_file(folder / "refsr" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(value, stored[name]) for name, value in network.state_dict().items())
+    hub.put("alice/part", {p.name: p.read_bytes() for p in (folder / "refsr").iterdir()})
+    assert ReferenceNetwork.from_pretrained("alice/part").config.extractor == "mini"
+    with pytest.raises(ValueError, match="safetensors only"):
+        ReferenceNetwork.from_pretrained(NAME, subfolder="refsr", use_safetensors=False)
+
+
+def test_pickles_are_refused_with_the_reason(hub: HubServer, folder: Path) -> None:
+    network = DEFPipeline.from_pretrained(folder)
+    (folder / "refsr" / "diffusion_pytorch_model.safetensors").unlink()
+    network.refsr.save_pretrained(folder / "refsr", safe_serialization=False)
+    hub.put(NAME, contents(folder))
+    for name in (NAME, folder):
+        with pytest.raises(ValueError, match=r"refsr exists only as refsr/diffusion_pytorch_model.bin, a pickle"):
+            DEFPipeline.from_pretrained(name)
+        with pytest.raises(ValueError, match="safetensors only"):
+            DEFPipeline.from_pretrained(name, use_safetensors=False)
+        with pytest.raises(OSError, match="safetensors"):
+            ReferenceNetwork.from_pretrained(str(name), subfolder="refsr")
+
+
+def test_diffusion_pipeline_says_what_to_do(hub: HubServer, folder: Path, tmp_path: Path) -> None:
+    hub.put(NAME, contents(folder))
+    with pytest.raises(ValueError, match="from def_hub import DEFPipeline; DEFPipeline.from_pretrained"):
+        DiffusionPipeline.from_pretrained(NAME, cache_dir=tmp_path)
+
+
+def test_what_does_not_exist(hub: HubServer) -> None:
+    for name, kind, message in (
+        ("alice/absent", OSError, "no such repository on the Hub"),
+        ("not a name", ValueError, "neither a folder nor a name on the Hub"),
+        ("a/b/c", ValueError, "neither a folder nor a name on the Hub"),
+    ):
+        with pytest.raises(kind, match=message):
+            DEFPipeline.from_pretrained(name)
+
+
+def test_the_cache_serves_when_the_hub_does_not(hub: HubServer, folder: Path, tmp_path: Path) -> None:
+    hub.put(NAME, contents(folder))
+    cache = tmp_path / "cache"
+    first = enlarged(DEFPipeline.from_pretrained(NAME, cache_dir=cache))
+    hub.requests.clear()
+    again = DEFPipeline.from_pretrained(NAME, cache_dir=cache, local_files_only=True)
+    assert enlarged(again).tobytes() == first.tobytes() and hub.requests == []
+    hub.fail("GET", "/api/", 503, times=99)
+    assert enlarged(DEFPipeline.from_pretrained(NAME, cache_dir=cache)).tobytes() == first.tobytes()
+    with pytest.raises(OSError):
+        DEFPipeline.from_pretrained(NAME, cache_dir=tmp_path / "empty", local_files_only=True)
+
+
+def test_offline(hub: HubServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HF_HUB_OFFLINE is read when the client is imported: a process of its own."""
+    hub.put(NAME, contents(folder))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    DEFPipeline.from_pretrained(NAME, cache_dir=tmp_path / "cache")
+    hub.requests.clear()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    code = f"""
+from def_hub import DEFPipeline
+print(DEFPipeline.from_pretrained({NAME!r}).unet.config.sample_size)
+try:
+    DEFPipeline.from_pretrained("alice/never-seen")
+except OSError as error:
+    print("refused:", error)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[0] == "32" and "refused: " in result.stdout and hub.requests == []
+
+
+@pytest.mark.parametrize("placing", ({"device_map": "cpu"}, {"low_cpu_mem_usage": False}, {"low_cpu_mem_usage": True}))
+def test_ways_onto_a_device(hub: HubServer, folder: Path, placing: dict[str, Any]) -> None:
+    hub.put(NAME, contents(folder))
+    placed = DEFPipeline.from_pretrained(NAME, **placing)
+    assert enlarged(placed).tobytes() == enlarged(DEFPipeline.from_pretrained(folder)).tobytes()
+
+
+@pytest.mark.parametrize("where", ("cpu", "disk"))
+def test_weights_that_are_brought_for_each_layer(folder: Path, tmp_path: Path, where: str) -> None:
+    """Accelerate's offloading, the CPU being the device: outside its turn a layer has no weights."""
+    pipe = DEFPipeline.from_pretrained(folder)
+    for name in ("unet", "refsr"):
+        if where == "cpu":
+            cpu_offload(getattr(pipe, name), execution_device=torch.device("cpu"))
+        else:
+            disk_offload(getattr(pipe, name), tmp_path / name, execution_device=torch.device("cpu"))
+    assert {p.device.type for p in (*pipe.unet.parameters(), *pipe.refsr.parameters())} == {"meta"}
+    assert enlarged(pipe).tobytes() == enlarged(DEFPipeline.from_pretrained(folder)).tobytes()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="offloading moves weights between a GPU and the CPU")
+def test_cpu_offload(folder: Path) -> None:
+    pipe = DEFPipeline.from_pretrained(folder)
+    pipe.enable_model_cpu_offload()
+    on_cpu = np.asarray(enlarged(DEFPipeline.from_pretrained(folder)), dtype=int)
+    assert np.abs(np.asarray(enlarged(pipe), dtype=int) - on_cpu).max() <= 1
+    assert {p.device.type for p in pipe.unet.parameters()} == {"cpu"}
+    sequential = DEFPipeline.from_pretrained(folder)
+    sequential.enable_sequential_cpu_offload()
+    assert np.abs(np.asarray(enlarged(sequential), dtype=int) - on_cpu).max() <= 1
+
+
+# ------------------------------------------------------------------ from Python
+
+
+def test_push_to_hub_is_the_same_path(hub: HubServer, tiny_pipe: DEFPipeline, tmp_path: Path) -> None:
+    url = tiny_pipe.push_to_hub(NAME, private=True, base_model="alice/base", commit_message="first")
+    repository = hub.repositories["models", NAME]
+    assert repository.private and repository.messages[repository.refs["main"]] == "first"
+    assert url == f"{hub.url}/{NAME}/commit/{repository.refs['main']}"
+    card = hub.files(NAME)["README.md"].decode()
+    assert "base_model: alice/base" in card and "license: unknown" in card and f'from_pretrained("{NAME}")' in card
+    assert json.loads(hub.files(NAME)["model_index.json"])["_class_name"] == "DEFPipeline"
+    assert enlarged(DEFPipeline.from_pretrained(NAME)).tobytes() == enlarged(tiny_pipe).tobytes()
+
+    hub.requests.clear()
+    tiny_pipe.push_to_hub(NAME)
+    assert not hub.uploads()
+    # a card that somebody wrote stays, unless another one is given
+    hub.put(NAME, {"README.md": CARD})
+    tiny_pipe.push_to_hub(NAME)
+    assert hub.files(NAME)["README.md"] == CARD
+    (tmp_path / "card.md").write_bytes(CARD + b"given\n")
+    tiny_pipe.push_to_hub(NAME, card=tmp_path / "card.md", revision="v2", max_shard_size="20KB")
+    assert hub.files(NAME, ref="v2")["README.md"].endswith(b"given\n")
+    assert any("-of-" in name for name in hub.files(NAME, ref="v2"))
+    with pytest.raises(ValueError, match="name: expected one like user/model"):
+        tiny_pipe.push_to_hub("def-x4")
+    with pytest.raises(ValueError, match="use push_to_hub"):  # the base class would publish without any check
+        tiny_pipe.save_pretrained(tmp_path / "m", push_to_hub=True)
+
+
+def test_what_is_published_names_no_path_of_this_machine(hub: HubServer, folder: Path) -> None:
+    DEFPipeline.from_pretrained(folder).push_to_hub(NAME)
+    assert not [name for name, data in hub.files(NAME).items() if str(folder).encode() in data]
+
+
+# ------------------------------------------------------------------ any prior of the Hub
+
+
+def test_assembled_from_parts_of_the_hub(hub: HubServer, folder: Path, tmp_path: Path, run: Run) -> None:
+    """As google/ddpm-…: the network at the top, its scheduler beside it."""
+    torch.manual_seed(5)
+    make_unet(3, 3).save_pretrained(tmp_path / "ddpm")
+    DDPMScheduler().save_pretrained(tmp_path / "ddpm")
+    hub.put("google/ddpm", contents(tmp_path / "ddpm"))
+    hub.put(NAME, contents(folder))
+    words = ["assemble", "--config", "def-mini", "--unet", "google/ddpm", "-o", tmp_path / "out"]
+    status, _, err = run(*words, "--refsr", NAME)
+    assert status == 2 and "has folded=False, which is not def-mini" in err and not (tmp_path / "out").exists()
+    embedded = ROOT / "def_hub" / "weights" / "def-mini"
+    status, out, err = run(*words, "--refsr", embedded, "--dtype", "float16")
+    assert (status, err) == (0, "") and str(tmp_path / "out") in out
+    pipe = DEFPipeline.from_pretrained(tmp_path / "out")
+    assert pipe.unet.config.in_channels == 3 and isinstance(pipe.scheduler, DDPMScheduler)
+    assert enlarged(pipe).size == (40, 36)
+    made = (tmp_path / "out" / "README.md").read_text()
+    assert "google/ddpm" in made

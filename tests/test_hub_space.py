@@ -1,0 +1,69 @@
+"""The Space: what is published, and that it starts with the model of the Hub."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import SpaceCard
+
+from def_hub import cli
+from def_hub.hub.space import space_files
+
+from .conftest import ROOT, make_tiny_pipe
+from .hub_server import HubServer
+
+NAME = "alice/def-x4"
+
+
+def test_it_points_at_the_model_and_is_complete() -> None:
+    files = space_files(NAME)
+    readme = files["README.md"]
+    assert isinstance(readme, bytes)
+    header = SpaceCard(readme.decode()).data.to_dict()
+    assert header["models"] == [NAME] and header["sdk"] == "gradio" and header["app_file"] in files
+    assert NAME.encode() in files["launch.py"]  # type: ignore[operator]
+    assert {"app.py", "requirements.txt", "LICENSE", "def_hub/pipeline.py", "examples/street_lr.png"} <= set(files)
+    assert not [name for name in files if name.endswith((".safetensors", ".pyc")) or "weights/" in name]
+
+
+def test_it_is_made_from_a_clone_only(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="a clone of the repository"):
+        space_files(NAME, root=tmp_path)
+
+
+def test_published_beside_the_model_it_starts(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tiny_pipe().save_pretrained(tmp_path / "model")
+    card = tmp_path / "model" / "README.md"
+    card.write_text("---\nlicense: mit\nlibrary_name: diffusers\npipeline_tag: image-to-image\n---\n")
+    words = ["publish", str(tmp_path / "model"), NAME, "--space", "--private"]
+    assert cli.main(words) == 0
+    out = capsys.readouterr().out
+    assert "space alice/def-x4 (new, private)" in out and f"{hub.url}/spaces/{NAME}/commit/" in out
+    assert hub.repositories["spaces", NAME].private
+    hub.requests.clear()
+    assert cli.main(words) == 0 and not hub.uploads()
+
+    # as the Space would: its own files, nothing of this checkout
+    for name, data in hub.files(NAME, kind="spaces").items():
+        (tmp_path / "space" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "space" / name).write_bytes(data)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.delenv("DEF_MODEL", raising=False)
+    code = """
+import runpy, sys
+import gradio as gr
+started = []
+gr.Blocks.launch = lambda self, *a, **k: started.append(self)  # everything but the waiting
+sys.path.insert(0, "")
+runpy.run_path("launch.py", run_name="__main__")
+import def_hub
+print(len(started), def_hub.__file__)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path / "space")
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.split()[-2:] == ["1", str(tmp_path / "space" / "def_hub" / "__init__.py")]
+    assert any(path.endswith("unet/diffusion_pytorch_model.safetensors") for _, path in hub.requests)
+    assert str(ROOT) not in result.stdout
