@@ -244,28 +244,6 @@ def test_the_embedded_default_restores(street: DEFOutput, pipe: DEFPipeline) -> 
     assert street.provenance[0][2].mean() > 0.05
 
 
-def test_masks_say_where_references_may_be_used(tiny_pipe: DEFPipeline) -> None:
-    """Black cells of the image, and matches in black parts of a reference, have no say; all else is as before."""
-    y, references = small(16, 24), [picture(40, 48), picture(32, 32)]
-    plain = tiny_pipe(y, references, generator=generator(), output_type="pt")
-    mask = torch.ones(1, 16, 24)
-    mask[..., :12] = 0
-    half = tiny_pipe(y, references, mask=mask, generator=generator(), output_type="pt")
-    assert not half.confidence[0][:, :12].any()
-    assert torch.equal(half.confidence[0][:, 12:], plain.confidence[0][:, 12:])
-    nowhere = [torch.zeros(1, 40, 48), None]
-    second = tiny_pipe(y, references, reference_mask=nowhere, generator=generator(), output_type="pt")
-    index = second.correspondence[0][0]
-    assert not second.confidence[0][index == 0].any()
-    everywhere = [torch.ones(1, 40, 48), torch.ones(1, 32, 32)]
-    same = tiny_pipe(y, references, reference_mask=everywhere, generator=generator(), output_type="pt")
-    assert torch.equal(same.images[0], plain.images[0])
-    with pytest.raises(ValueError, match="mask: expected the size of its picture, 24×16, got 16×24"):
-        tiny_pipe(y, references, mask=mask.mT)
-    with pytest.raises(ValueError, match="one entry for each of 2 references, got 1"):
-        tiny_pipe(y, references, reference_mask=[None])
-
-
 def test_the_embedded_default_is_small_and_safe() -> None:
     from def_hub.pipeline import EMBEDDED
 
