@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint app clean
+.PHONY: help demo test lint app browser clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -22,6 +22,12 @@ lint: $(READY)  ## Ruff and mypy only
 
 app: $(READY)  ## Start the browser interface
 	$(BIN)/python app.py
+
+browser: $(READY)  ## Chromium and Playwright for the browser tests and the screenshots
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input -q playwright
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get && apt-get install -qy --no-install-recommends chromium; } || \
+	  $(BIN)/playwright install chromium
 
 clean:  ## Remove the environment and everything generated
 	rm -rf .venv outputs .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -7,16 +7,27 @@ if TYPE_CHECKING:
     from def_hub.operators import make_operator
     from def_hub.pipeline import DEFOutput, DEFPipeline
     from def_hub.reference.network import ReferenceNetwork
+    from def_hub.reference.selection import RankedReference, rank_references
 
 __version__ = "0.1.0"
-__all__ = ["DEFOutput", "DEFPipeline", "ReferenceNetwork", "__version__", "make_operator"]
+__all__ = [
+    "DEFOutput",
+    "DEFPipeline",
+    "RankedReference",
+    "ReferenceNetwork",
+    "__version__",
+    "make_operator",
+    "rank_references",
+]
 
 # Importing torch and diffusers takes seconds; a name is looked up when it is first used.
 _HOMES = {
     "DEFOutput": "def_hub.pipeline",
     "DEFPipeline": "def_hub.pipeline",
+    "RankedReference": "def_hub.reference.selection",
     "ReferenceNetwork": "def_hub.reference.network",
     "make_operator": "def_hub.operators",
+    "rank_references": "def_hub.reference.selection",
 }
 
 

@@ -3,6 +3,7 @@
 This is the only place that knows 8-bit values, alpha, palettes, EXIF orientation and file formats.
 """
 
+import io
 import os
 import struct
 import zlib
@@ -142,6 +143,22 @@ def check_suffix(path: Path) -> str:
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected a file name ending in {', '.join(SUFFIXES)}")
     return suffix
+
+
+def drawn_mask(drawing: bytes, height: int, width: int) -> Tensor:
+    """Where a PNG drawing is opaque, as a mask `[1,height,width]` of zeros and ones.
+
+    Raises `ValueError` for anything but a PNG with transparency, and for more than `MAX_PIXELS` pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(drawing), formats=["PNG"]) as opened:
+            _check_size(*opened.size, "drawing")
+            if "A" not in opened.getbands():
+                raise ValueError(f"drawing: expected a transparent PNG, got mode {opened.mode}")
+            alpha = opened.getchannel("A").resize((width, height), Image.Resampling.NEAREST)
+    except _UNREADABLE as error:
+        raise ValueError(f"drawing: not a readable picture ({_reason(error)})") from error
+    return torch.from_numpy((np.asarray(alpha) >= 128).astype(np.float32))[None]
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

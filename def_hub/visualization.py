@@ -3,6 +3,8 @@
 Everything takes what `DEFOutput` holds for one image and returns a Pillow image; no window is opened.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -42,6 +44,15 @@ class Explained(Protocol):
     provenance: list
 
 
+@dataclass(frozen=True)
+class Source:
+    """One source of detail: name, colour in the drawings, share of the whole picture in [0, 1]."""
+
+    name: str
+    colour: tuple[int, int, int]
+    share: float
+
+
 def pictures(output: Explained, index: int, references: Sequence[ImageLike]) -> dict[str, Image.Image]:
     """Everything that explains image `index` of an output, by name.
 
@@ -77,14 +88,31 @@ def provenance_map(provenance: Tensor) -> Image.Image:
     """
     if provenance.ndim != 3 or provenance.shape[0] < 2:
         raise ValueError(f"provenance: expected [2+K,H,W], got {list(provenance.shape)}")
-    shares = provenance.detach().float().cpu()
-    names = ["input", "diffusion prior", *(f"reference {k + 1}" for k in range(len(shares) - 2))]
-    colours = [INPUT, PRIOR, *(reference_colour(k) for k in range(len(shares) - 2))]
-    mixed = torch.einsum("khw,kc->hwc", shares.clamp(0, 1), torch.tensor(colours, dtype=torch.float32))
-    picture = Image.fromarray(mixed.round().clamp(0, 255).to(torch.uint8).numpy())
-    percent = [100 * float(share.mean()) for share in shares]
-    entries = [(f"{name} {p:.0f} %", colour) for name, p, colour in zip(names, percent, colours, strict=True)]
-    return _sheet([[_Panel(picture)]], _Legend(entries))
+    entries = [(f"{source.name} {100 * source.share:.0f} %", source.colour) for source in sources(provenance)]
+    return _sheet([[_Panel(Image.fromarray(_mixed(provenance)))]], _Legend(entries))
+
+
+def provenance_overlay(provenance: Tensor, result: ImageLike) -> Image.Image:
+    """The colours of `provenance_map` as a veil over the grey result, of its size and without a legend."""
+    target = _pil(result)
+    if provenance.ndim != 3 or tuple(provenance.shape[1:]) != (target.height, target.width):
+        raise ValueError(f"provenance: expected [2+K,{target.height},{target.width}], got {list(provenance.shape)}")
+    return _tint(target, _mixed(provenance), np.full(provenance.shape[1:], 0.6))
+
+
+def sources(provenance: Tensor) -> list[Source]:
+    """What the shares `[2+K,H,W]` belong to, in their order: names, colours, and shares of the whole picture."""
+    means = provenance.detach().float().mean(dim=(1, 2)).tolist()
+    names = ["input", "diffusion prior", *(f"reference {k + 1}" for k in range(len(means) - 2))]
+    colours = [INPUT, PRIOR, *(reference_colour(k) for k in range(len(means) - 2))]
+    return [Source(*source) for source in zip(names, colours, means, strict=True)]
+
+
+def thumbnail(picture: ImageLike, side: int) -> Image.Image:
+    """A copy that fits into a square of `side` pixels, never enlarged."""
+    small = _pil(picture)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return small
 
 
 def match_drawing(
@@ -194,6 +222,13 @@ def _cell_colours(field: np.ndarray, sizes: Sequence[tuple[int, int]]) -> np.nda
         mine = field[0] == number
         colours[mine] = _position_colours(number, field[1][mine] / width, field[2][mine] / height)
     return colours
+
+
+def _mixed(provenance: Tensor) -> np.ndarray:
+    """Shares `[2+K,H,W]` as the mixture of their sources' colours, `[H,W,3]` uint8."""
+    shares = provenance.detach().float().cpu().clamp(0, 1)
+    colours = torch.tensor([source.colour for source in sources(shares)], dtype=torch.float32)
+    return torch.einsum("khw,kc->hwc", shares, colours).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 def _tint(picture: Image.Image, colours: np.ndarray, strength: np.ndarray) -> Image.Image:

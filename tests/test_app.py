@@ -1,10 +1,12 @@
 """The browser interface over HTTP, as a visitor's script would use it."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -12,23 +14,16 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 import app
-from def_hub import DEFPipeline
+from def_hub import DEFPipeline, images, rank_references
+from def_hub.space import run, uploads
 from tests.conftest import EXAMPLES, make_tiny_pipe
 
-SETTINGS = {
-    "preset": "fast",
-    "steps": 1,
-    "eta": 0,
-    "seed": 4,
-    "strength": 1,
-    "matching_image": "joint",
-    "consistency": True,
-}
+QUICK = {"preset": "fast", "seed": 4, "matching_image": "joint"}
 
 
 @contextmanager
-def serving(pipe: DEFPipeline) -> Iterator[Client]:
-    demo = app.build_demo(pipe).queue(max_size=4)
+def serving(pipe: DEFPipeline, queue: int = 4) -> Iterator[Client]:
+    demo = app.build_demo(pipe).queue(max_size=queue)
     _, url, _ = demo.launch(**app.launch_options(), prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
     yield Client(url, verbose=False)
     demo.close()
@@ -45,69 +40,194 @@ def client(tiny: DEFPipeline) -> Iterator[Client]:
         yield client
 
 
-def upscale(client: Client, photo: Path | None, references: list[Path], **settings: Any) -> tuple[Any, ...]:
-    gallery = [{"image": handle_file(str(path)), "caption": None} for path in references]
-    given = handle_file(str(photo)) if photo else None
-    return client.predict(photo=given, references=gallery, **(SETTINGS | settings), api_name="/upscale")
+def given(photo: Path | None, references: list[Path]) -> dict[str, Any]:
+    return {
+        "photo": handle_file(str(photo)) if photo else None,
+        "references": [handle_file(str(path)) for path in references],
+    }
 
 
-def small(folder: Path) -> Path:
-    """A corner of a shipped example, to be quick."""
-    path = folder / "corner.png"
-    Image.open(EXAMPLES / "street_lr.png").crop((40, 30, 72, 54)).save(path)
-    return path
+def upscale(client: Client, photo: Path | None, references: list[Path], **settings: Any) -> tuple[str, dict[str, Any]]:
+    return client.predict(**given(photo, references), **(QUICK | settings), api_name="/upscale")
 
 
-def check_agreement(client: Client, pipe: DEFPipeline, photo: Path) -> None:
-    """The endpoint gives, without loss, what the pipeline gives."""
-    reference = photo.with_name("reference.png")
+def corner(folder: Path) -> tuple[Path, Path]:
+    """A corner of a shipped example and of its reference, to be quick."""
+    photo, reference = folder / "corner.png", folder / "reference.png"
+    Image.open(EXAMPLES / "street_lr.png").crop((40, 30, 72, 54)).save(photo)
     Image.open(EXAMPLES / "street_ref1.jpg").crop((160, 120, 352, 280)).save(reference)
-    slider, result, *explaining, summary = upscale(client, photo, [reference])
+    return photo, reference
+
+
+def expected(pipe: DEFPipeline, photo: Path, reference: Path | None = None) -> np.ndarray:
     generator = torch.Generator().manual_seed(4)
-    same = {"preset": "fast", "num_inference_steps": 1, "matching_image": "joint"}  # as in SETTINGS
-    expected = np.asarray(pipe(photo, reference, generator=generator, **same).images[0])
-    before, after = (Image.open(path) for path in slider)
-    assert np.array_equal(np.asarray(Image.open(result)), expected) and np.array_equal(np.asarray(after), expected)
-    assert before.size == after.size == (128, 96)
-    assert len(explaining) == 5 and all(Image.open(path).format == "PNG" for path in explaining)
-    assert "128×96 pixels" in summary and "served by the references" in summary
+    return np.asarray(pipe(photo, reference, preset="fast", matching_image="joint", generator=generator).images[0])
 
 
-def test_the_endpoint_gives_what_the_pipeline_gives(client: Client, tiny: DEFPipeline, tmp_path: Path) -> None:
-    check_agreement(client, tiny, small(tmp_path))
+def check_agreement(client: Client, pipe: DEFPipeline, folder: Path) -> None:
+    """The endpoint gives, without loss, what the pipeline gives, and says how to repeat it."""
+    photo, reference = corner(folder)
+    result, report = upscale(client, photo, [reference])
+    assert Image.open(result).format == "PNG"
+    assert np.array_equal(np.asarray(Image.open(result)), expected(pipe, photo, reference))
+    assert report["seed"] == 4 and report["parameters"]["preset"] == "fast" and len(report["weights"]) == 12
+    assert report["sizes"] == {"input": "32x24", "output": "128x96", "references": ["192x160"]}
+    assert sum([report["scores"][f"{name}_share"] for name in ("input", "prior", "reference")]) == pytest.approx(1)
+
+
+def test_upscale_gives_what_the_pipeline_gives(client: Client, tiny: DEFPipeline, tmp_path: Path) -> None:
+    check_agreement(client, tiny, tmp_path)
 
 
 def test_the_embedded_default_is_served(pipe: DEFPipeline, tmp_path: Path) -> None:
     with serving(pipe) as client:
-        check_agreement(client, pipe, small(tmp_path))
+        check_agreement(client, pipe, tmp_path)
 
 
-def test_without_reference(client: Client, tmp_path: Path) -> None:
-    _, result, enhanced, matches, _, provenance, transferred, summary = upscale(client, small(tmp_path), [])
-    assert result and enhanced and provenance and matches is None and transferred is None
-    assert " 0 % of the pixels" in summary
+def test_inspect_shows_what_happened(client: Client, tmp_path: Path) -> None:
+    photo, reference = corner(tmp_path)
+    pictures, report = client.predict(**given(photo, [reference]), preset="fast", seed=0, api_name="/inspect")
+    names = {picture["caption"]: Image.open(picture["image"]) for picture in pictures}
+    assert set(names) == {"result", "enhanced", "confidence", "overlay", "steps", "matches", "transferred"}
+    assert {name: p.size for name, p in names.items() if name in ("result", "overlay")} == {
+        "result": (128, 96),
+        "overlay": (128, 96),
+    }
+    assert all(picture.format == "PNG" for picture in names.values()) and report["scores"]
+    alone, report = client.predict(**given(photo, []), preset="fast", seed=0, api_name="/inspect")
+    assert {p["caption"] for p in alone} == set(names) - {"matches", "transferred"}
+    assert report["scores"]["reference_share"] == 0
+
+
+def test_rank_references_orders_as_in_python(client: Client, tiny: DEFPipeline) -> None:
+    photo, references = EXAMPLES / "street_lr.png", [EXAMPLES / f"{n}_ref1.jpg" for n in ("banana", "street")]
+    ranked = client.predict(**given(photo, references), api_name="/rank_references")
+    there = rank_references(photo, references, tiny.refsr.feature_extractor)
+    assert [(r["index"], r["score"], r["verdict"]) for r in ranked] == [
+        (r.index, pytest.approx(r.score, abs=1e-4), r.verdict) for r in there
+    ]
+
+
+def save(name: str, folder: Path) -> Path:
+    """A corner of an example in a form that is easily read wrongly."""
+    path = folder / f"{name}.png"
+    picture = Image.open(EXAMPLES / "street_lr.png").convert("RGB").crop((40, 30, 72, 54))
+    if name == "turned":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        picture.rotate(90, expand=True).save(path := folder / "turned.jpg", exif=exif, quality=95)
+    elif name == "transparent":
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+        picture.save(path)
+    elif name == "sixteen":
+        images.save_image(images.to_tensor(picture) ** 1.1, path, bits=16)
+    elif name == "tiff":
+        picture.save(path := folder / "picture.tif")
+    return path
+
+
+@pytest.mark.parametrize("name", ["turned", "transparent", "sixteen", "tiff"])
+def test_photographs_of_every_kind(client: Client, tiny: DEFPipeline, tmp_path: Path, name: str) -> None:
+    photo = save(name, tmp_path)
+    result, report = upscale(client, photo, [])
+    assert np.array_equal(np.asarray(Image.open(result)), expected(tiny, photo))
+    assert report["sizes"]["output"] == "128x96"
 
 
 def test_visitors_get_one_clear_line(client: Client, tmp_path: Path) -> None:
-    photo, text, tiny = small(tmp_path), tmp_path / "text.png", tmp_path / "tiny.png"
+    photo, _ = corner(tmp_path)
+    text, tiny, large, script = (tmp_path / f"{name}.png" for name in ("text", "tiny", "large", "script"))
     text.write_text("not a picture")
+    script.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\n")
     Image.new("RGB", (5, 50)).save(tiny)
-    large = tmp_path / "large.png"
     Image.new("RGB", (1200, 1000)).save(large)
-    for given, references, words in [
+    cut = tmp_path / "cut.png"
+    cut.write_bytes((EXAMPLES / "street_lr.png").read_bytes()[:4000])
+    for file, references, words in [
         (None, [], "Upload a small photograph first."),
-        (text, [], "The photograph is not a picture that can be read."),
-        (photo, [text], "Reference 1 is not a picture that can be read."),
+        (text, [], "The photograph is not a picture that can be read"),
+        (script, [], "The photograph is not a picture that can be read"),
+        (cut, [], "The photograph is not a picture that can be read"),
+        (photo, [text], "Reference 1 is not a picture that can be read"),
         (tiny, [], "at least 8×8 pixels, got 5×50"),
-        (large, [], "has 1200×1000 pixels; at most 1 million are taken here."),
-        (photo, [photo] * (app.MAX_REFERENCES + 1), f"At most {app.MAX_REFERENCES} references"),
+        (large, [], "has 1200×1000 pixels; at most 1 million are taken. Make it smaller"),
+        (photo, [photo] * (uploads.MAX_REFERENCES + 1), f"At most {uploads.MAX_REFERENCES} references"),
     ]:
         with pytest.raises(Exception) as caught:  # noqa: B017, PT011  (the client's own error class)
-            upscale(client, given, references)
+            upscale(client, file, references)
         message = str(caught.value)
         assert words in message and "Traceback" not in message and "/tmp" not in message and "\n" not in message
 
 
-def test_only_the_one_endpoint_is_public(client: Client) -> None:
+def test_settings_are_checked(client: Client, tmp_path: Path) -> None:
+    photo, _ = corner(tmp_path)
+    for settings in ({"preset": "best"}, {"steps": 51}, {"eta": 2}, {"strength": 1.5}, {"seed": -1}):
+        with pytest.raises(Exception):  # noqa: B017, PT011
+            upscale(client, photo, [], **settings)
+
+
+def test_files_of_the_server_are_not_read(client: Client) -> None:
+    """A path that was not uploaded is refused, whatever it leads to."""
+    there = {"path": str(EXAMPLES / "street_lr.png"), "meta": {"_type": "gradio.FileData"}}
+    call = f"{client.src}gradio_api/call/upscale"
+    asked = httpx.post(call, json={"data": [there, [], "fast", 1, 0, 0, 1, "joint", True]}).json()
+    answer = httpx.get(f"{call}/{asked['event_id']}", timeout=60).text
+    assert "event: error" in answer and "event: complete" not in answer
+
+
+def test_what_is_public_is_named_and_described(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)
-    assert list(endpoints["named_endpoints"]) == ["/upscale"] and not endpoints["unnamed_endpoints"]
+    assert set(endpoints["named_endpoints"]) == {"/upscale", "/inspect", "/rank_references"}
+    assert not endpoints["unnamed_endpoints"]
+    names = [p["parameter_name"] for p in endpoints["named_endpoints"]["/upscale"]["parameters"]]
+    assert names[:4] == ["photo", "references", "preset", "steps"] and names[-1] == "consistency"
+    told = httpx.get(f"{client.src}gradio_api/info").json()["named_endpoints"]
+    assert all("photograph" in endpoint["description"] for endpoint in told.values())
+
+
+@pytest.fixture
+def gate(tiny: DEFPipeline) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """(reached, open): the prior waits at its first call until the gate is opened."""
+    reached, opened = threading.Event(), threading.Event()
+
+    def wait(*_: Any) -> None:
+        reached.set()
+        assert opened.wait(60)
+
+    hook = tiny.unet.register_forward_pre_hook(wait)
+    yield reached, opened
+    opened.set()
+    hook.remove()
+
+
+def test_a_full_queue_says_so(tiny: DEFPipeline, tmp_path: Path, gate: tuple[threading.Event, ...]) -> None:
+    photo, _ = corner(tmp_path)
+    reached, opened = gate
+    with serving(tiny, queue=1) as client:
+        jobs = [client.submit(**given(photo, []), **QUICK, api_name="/upscale")]
+        assert reached.wait(60)  # it runs; the next waits; there is no room for more
+        jobs += [client.submit(**given(photo, []), **QUICK, api_name="/upscale") for _ in range(3)]
+        opened.set()
+        refused = [job for job in jobs[1:] if job.exception() is not None]
+        assert refused and all("queue is full" in str(job.exception()).lower() for job in refused)
+        assert Image.open(jobs[0].result()[0]).size == (128, 96)
+
+
+def test_a_cancelled_job_stops_computing(
+    client: Client, tiny: DEFPipeline, tmp_path: Path, gate: tuple[threading.Event, threading.Event]
+) -> None:
+    photo, _ = corner(tmp_path)
+    reached, opened = gate
+    calls: list[int] = []
+    counter = tiny.unet.register_forward_hook(lambda *_: calls.append(1))
+    job = client.submit(**given(photo, []), **(QUICK | {"steps": 50}), api_name="/upscale")
+    assert reached.wait(60)
+    ((worker, stop),) = run._WORKERS.items()
+    canceller = threading.Thread(target=job.cancel)  # the answer comes when nothing computes any more
+    canceller.start()
+    assert stop.wait(60)
+    opened.set()
+    canceller.join(60)
+    worker.join(60)
+    counter.remove()
+    assert not worker.is_alive() and len(calls) < 50

@@ -16,6 +16,7 @@ from def_hub import DEFPipeline, cli, images
 from def_hub.operators import consistency_error, make_operator
 
 ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -120,6 +121,14 @@ def test_without_reference(run: Run, tmp_path: Path) -> None:
     assert files(tmp_path / "why") == {"enhanced.png", "confidence.png", "provenance.png", "report.json"}
 
 
+def test_rank_prints_the_best_first(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [str(EXAMPLES / f"{name}_ref1.jpg") for name in ("banana", "street")]
+    assert cli.main(["rank", str(EXAMPLES / "street_lr.png"), *names]) == 0
+    first, second = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert (first[0], first[2:]) == ("1", ["likely", names[1]]) and (second[0], second[3]) == ("2", names[0])
+    assert float(first[1]) > float(second[1])
+
+
 def test_in_a_folder_a_bad_file_is_reported_and_the_others_are_done(run: Run, tmp_path: Path) -> None:
     for number in range(2):
         photo(tmp_path / "in" / f"{number}.png", (16, 16), number)
@@ -159,6 +168,9 @@ WRONG: list[tuple[list[str], str]] = [
     (["upscale", "lr.png", "-o", "new.png", "--seed", "-1"], "--seed"),
     (["upscale", "lr.png", "-o", "new.png", "--preset", "best"], "invalid choice: 'best'"),
     (["upscale", "lr.png"], "required: -o/--output"),
+    (["rank", "absent.png", "lr.png"], "image absent.png: no such file"),
+    (["rank", "lr.png", "ref.png", "text.png"], "candidates[1] text.png: not a readable picture"),
+    (["rank", "lr.png"], "required: CANDIDATE"),
     (["evaluate", "absent"], "data set absent: no such folder"),
     (["evaluate", "empty"], "expected pictures, or NNN_0"),
     (["evaluate", "pictures", "--references", "best"], "invalid choice: 'best'"),

@@ -12,10 +12,11 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the top down: a module may import what stands on lower lines, and its own folder.
 LEVELS = (
     ("app", "def_hub.cli"),
+    ("def_hub.space",),
     ("def_hub.training", "def_hub.assemble", "def_hub.estimate"),
     ("def_hub.convert",),
     ("def_hub.pipeline", "def_hub.data", "def_hub.visualization"),
-    ("def_hub.provenance", "def_hub.inputs"),
+    ("def_hub.report", "def_hub.provenance", "def_hub.inputs"),
     ("def_hub.diffusion", "def_hub.reference"),
     ("def_hub.hub",),  # publishing is given the function that loads a pipeline; the card reads what was measured
     ("def_hub.evaluation.benchmark",),  # measures any function: no pipeline in it
@@ -30,9 +31,9 @@ LEVELS = (
 
 # Each heavy library has its doors.
 DOORS = {
-    "gradio": ("app",),
+    "gradio": ("def_hub.space",),
     # the pipeline names Pillow's class as the type of its results; data draws random crops and colours
-    "PIL": ("def_hub.images", "def_hub.visualization", "def_hub.pipeline", "def_hub.data", "app"),
+    "PIL": ("def_hub.images", "def_hub.visualization", "def_hub.pipeline", "def_hub.data", "def_hub.space"),
     "huggingface_hub": ("def_hub.hub",),
     "accelerate": ("def_hub.training", "def_hub.evaluation"),
     "diffusers": (

@@ -1,11 +1,14 @@
 """The reference that shows the place comes first."""
 
+import random
+from pathlib import Path
+
 import pytest
 import torch
 
-from def_hub import DEFPipeline
-from def_hub.images import to_tensor
-from def_hub.reference.selection import rank_references
+from def_hub import DEFPipeline, rank_references
+from def_hub.evaluation.benchmark import load_dataset
+from def_hub.images import shrink, to_tensor
 from tests.conftest import EXAMPLES
 
 REFERENCES = ("street_ref1.jpg", "street_ref2.jpg", "robot_ref1.jpg", "robot_ref2.jpg", "banana_ref1.jpg")
@@ -23,5 +26,42 @@ def test_references_of_the_scene_come_before_others(pipe: DEFPipeline, name: str
 
 def test_wrong_candidates_are_named(pipe: DEFPipeline) -> None:
     good = torch.rand(1, 3, 16, 16)
-    with pytest.raises(ValueError, match=r"candidates\[1\]: expected \[1,3,H,W\]"):
-        rank_references(good, [good, torch.rand(3, 16, 16)], pipe.refsr.feature_extractor)
+    with pytest.raises(ValueError, match=r"candidates\[1\]: expected a tensor \[3,H,W\]"):
+        rank_references(good, [good, torch.rand(16, 16)], pipe.refsr.feature_extractor)
+
+
+def test_true_references_come_before_unrelated_ones(pipe: DEFPipeline, shared_data: Path) -> None:
+    """Every third photograph of the development views: each reference against three pictures of other scenes.
+
+    So few pairs say little about the last percent: the bound is that of a sample, the README has the whole.
+    """
+    views = load_dataset(shared_data / "eval-dev" / "MultiView")
+    items = views.items
+    rng = random.Random(0)
+    wins, pairs = 0, 0
+    for number in range(0, len(items), 3):
+        item, (_, small) = items[number], views.load(number)
+        strange = [other.references[0] for other in items if other.scene != item.scene]
+        candidates = [*item.references, *rng.sample(strange, 3)]
+        ranked = rank_references(small, candidates, pipe.refsr.feature_extractor)
+        places = {r.index: place for place, r in enumerate(ranked)}
+        true = len(item.references)
+        wins += sum(places[i] < places[j] for i in range(true) for j in range(true, len(candidates)))
+        pairs += true * 3
+    assert wins >= 0.9 * pairs
+
+
+def test_files_and_the_embedded_model_will_do(pipe: DEFPipeline) -> None:
+    """Paths and no extractor give what tensors and the embedded model's own extractor give."""
+    photo, references = EXAMPLES / "street_lr.png", [EXAMPLES / name for name in REFERENCES[1:3]]
+    tensors = [to_tensor(path) for path in references]
+    assert rank_references(photo, references) == rank_references(
+        to_tensor(photo), tensors, pipe.refsr.feature_extractor
+    )
+
+
+def test_a_picture_serves_itself_wholly_and_its_half_in_part(pipe: DEFPipeline) -> None:
+    sharp = to_tensor(EXAMPLES / "street_hr.webp")
+    whole, half = rank_references(shrink(sharp), [sharp, sharp[..., :256]], pipe.refsr.feature_extractor)
+    assert (whole.index, half.index) == (0, 1) and whole.score > 0.9 and whole.verdict == "likely"
+    assert 0.15 < half.score < 0.6

@@ -112,3 +112,24 @@ def test_wrong_shapes_are_refused() -> None:
         draw.match_drawing(picture, [picture], correspondence(8, 8), torch.rand(8, 9))
     with pytest.raises(ValueError, match="names reference 2, only 1 given"):
         draw.match_drawing(picture, [picture], correspondence(8, 8, reference=2), torch.rand(8, 8))
+
+
+def test_the_overlay_has_the_size_of_the_result_and_the_colours_of_the_sources() -> None:
+    shares = torch.zeros(3, 12, 16)
+    shares[2, :, 8:], shares[1, :, :8] = 1, 1
+    overlay = draw.provenance_overlay(shares, torch.full((3, 12, 16), 0.5))
+    left, right = (np.asarray(overlay)[6, x].astype(float) for x in (2, 13))
+    assert overlay.size == (16, 12)
+    assert np.allclose(left - right, 0.6 * (np.array(draw.PRIOR) - draw.reference_colour(0)), atol=2)
+    assert [(s.name, s.share) for s in draw.sources(shares)] == [
+        ("input", 0.0),
+        ("diffusion prior", 0.5),
+        ("reference 1", 0.5),
+    ]
+    with pytest.raises(ValueError, match=r"expected \[2\+K,12,16\]"):
+        draw.provenance_overlay(shares[..., :8], torch.zeros(3, 12, 16))
+
+
+def test_thumbnails_fit_and_are_never_enlarged() -> None:
+    assert draw.thumbnail(torch.rand(3, 30, 90), 45).size == (45, 15)
+    assert draw.thumbnail(torch.rand(3, 30, 20), 45).size == (20, 30)

@@ -1,4 +1,4 @@
-"""`def-hub upscale | evaluate | train | convert | assemble | card | publish | app`.
+"""`def-hub upscale | rank | evaluate | train | convert | assemble | card | publish | app`.
 
 Heavy imports live inside the commands, so that `--help` and a mistyped option answer at once. What a user did
 wrong ends in one line on stderr and status 2; set `DEF_DEBUG=1` to see the traceback instead.
@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,6 +42,12 @@ def _upscale(options: argparse.Namespace) -> int:
     from def_hub.cli.upscale import upscale
 
     return upscale(options)
+
+
+def _rank(options: argparse.Namespace) -> int:
+    from def_hub.cli.rank import rank
+
+    return rank(options)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -89,15 +96,14 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _app(options: argparse.Namespace) -> int:
-    """Start the browser interface, which lives beside the package in the repository."""
-    import runpy
+    """Start the browser interface."""
+    if find_spec("gradio") is None:
+        raise ModuleNotFoundError("the browser interface needs gradio: pip install 'def-hub[app]'")
+    from def_hub.space.serve import main as serve
 
-    script = Path(__file__).resolve().parents[1] / "app.py"
-    if not script.exists():
-        raise FileNotFoundError(f"{script}: not there; the browser interface is started from a clone of the repository")
     if options.model:
         os.environ["DEF_MODEL"] = options.model
-    runpy.run_path(str(script), run_name="__main__")
+    serve()
     return 0
 
 
@@ -133,6 +139,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_model_options(add)
     command.set_defaults(command=_upscale)
+
+    command = commands.add_parser("rank", help="order candidate references by the share of a picture they can serve")
+    add = command.add_argument
+    add("image", type=Path, metavar="LR", help="the small picture")
+    add("candidates", type=Path, nargs="+", metavar="CANDIDATE", help="sharp photographs of any size")
+    add("--model", metavar="MODEL", help="folder or Hub name (default: the embedded model)")
+    add("--device", metavar="DEVICE", help="cpu, cuda, mps … (default: cuda if there is one); with --model only")
+    command.set_defaults(command=_rank)
 
     command = commands.add_parser("evaluate", help="PSNR and SSIM on data sets")
     add = command.add_argument

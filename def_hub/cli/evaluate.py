@@ -5,9 +5,10 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from def_hub.cli.model import call_options, commit, load, versions
+from def_hub.cli.model import call_options, commit, load
 from def_hub.evaluation import benchmark
 from def_hub.evaluation.metrics import Protocol
+from def_hub.report import versions
 
 
 def evaluate(options: argparse.Namespace) -> int:

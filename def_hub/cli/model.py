@@ -1,14 +1,10 @@
 """The pipeline that the options name, and the arguments of its call."""
 
 import argparse
-import platform
 import re
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from def_hub import __version__
 
 if TYPE_CHECKING:
     from def_hub.pipeline import DEFPipeline
@@ -61,8 +57,3 @@ def commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return name.strip() + ("+" if changed.strip() else "")
-
-
-def versions() -> dict[str, str]:
-    packages = ("torch", "diffusers", "transformers", "numpy", "pillow")
-    return {"def_hub": __version__, "python": platform.python_version()} | {p: version(p) for p in packages}

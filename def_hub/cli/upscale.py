@@ -6,17 +6,18 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from def_hub import images, visualization
 from def_hub.cli.errors import complain, is_users
-from def_hub.cli.model import call_options, load, versions
+from def_hub.cli.model import call_options, load
+from def_hub.report import report as describe
 
 if TYPE_CHECKING:
-    from def_hub.pipeline import DEFOutput, DEFPipeline
+    from def_hub.pipeline import DEFPipeline
 
 
 def upscale(options: argparse.Namespace) -> int:
@@ -90,7 +91,15 @@ def _upscale_one(
     seconds = time.perf_counter() - started
     target.parent.mkdir(parents=True, exist_ok=True)
     images.save_image(output.images[0], target)
-    report = _report(image, references, output, seconds, source, target, options)
+    report = {
+        "input": str(source),
+        "output": str(target),
+        "references": [str(path) for path in options.ref],
+        "model": options.model or "embedded default",
+        "seed": options.seed,
+        "parameters": call_options(options),
+        **describe(image, references, output, seconds),
+    }
     if intermediates is not None:
         intermediates.mkdir(parents=True, exist_ok=True)
         for name, picture in visualization.pictures(output, 0, references).items():
@@ -104,47 +113,6 @@ def _upscale_one(
         f"{100 * scores['reference_share']:.0f} % of the pixels served by the reference, "
         f"consistency error {scores['consistency_error']:.2f}/255"
     )
-
-
-def _report(
-    image: Tensor,
-    references: list[Tensor],
-    output: "DEFOutput",
-    seconds: float,
-    source: Path,
-    target: Path,
-    options: argparse.Namespace,
-) -> dict[str, Any]:
-    """What `report.json` holds: enough to repeat the result and to judge it."""
-
-    def size(tensor: Tensor) -> str:
-        return f"{tensor.shape[-1]}x{tensor.shape[-2]}"
-
-    shares = output.provenance[0].float().mean(dim=(1, 2)).tolist()
-    confidence = output.confidence[0].float()
-    return {
-        "input": str(source),
-        "output": str(target),
-        "references": [str(path) for path in options.ref],
-        "model": options.model or "embedded default",
-        "seed": options.seed,
-        "parameters": call_options(options),
-        "sizes": {
-            "input": size(image),
-            "output": size(output.images[0]),
-            "references": [size(reference) for reference in references],
-        },
-        "scores": {
-            "mean_confidence": float(confidence.mean()),
-            "input_share": shares[0],
-            "prior_share": shares[1],
-            "reference_share": sum(shares[2:]),
-            "shares_of_references": shares[2:],
-            "consistency_error": float(output.consistency_error[0]),  # in units of 1/255
-        },
-        "seconds": seconds,
-        "versions": versions(),
-    }
 
 
 def _check_writable(target: Path) -> None:

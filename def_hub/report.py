@@ -1,0 +1,53 @@
+"""What is written beside a result: enough to repeat it and to judge it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from def_hub import __version__
+
+if TYPE_CHECKING:
+    from def_hub.pipeline import DEFOutput
+
+PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow")
+
+
+def report(image: Tensor, references: Sequence[Tensor], output: DEFOutput, seconds: float) -> dict[str, Any]:
+    """Sizes, scores, time and versions of the first result of an output, ready for JSON.
+
+    Args:
+        image: `[1, 3, h, w]`. references: each `[1, 3, Hr, Wr]`. output: with `output_type="pt"`.
+        seconds: what the call took.
+    """
+    shares = output.provenance[0].float().mean(dim=(1, 2)).tolist()
+    return {
+        "sizes": {
+            "input": _size(image),
+            "output": _size(output.images[0]),
+            "references": [_size(reference) for reference in references],
+        },
+        "scores": {
+            "mean_confidence": float(output.confidence[0].float().mean()),
+            "input_share": shares[0],
+            "prior_share": shares[1],
+            "reference_share": sum(shares[2:]),
+            "shares_of_references": shares[2:],
+            "consistency_error": float(output.consistency_error[0]),  # in units of 1/255
+        },
+        "seconds": seconds,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of this package, of Python and of what computes."""
+    return {"def_hub": __version__, "python": platform.python_version()} | {p: version(p) for p in PACKAGES}
+
+
+def _size(picture: Tensor) -> str:
+    return f"{picture.shape[-1]}x{picture.shape[-2]}"

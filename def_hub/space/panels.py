@@ -1,0 +1,238 @@
+"""The right half of the page: what a result looks like inside, and what can be taken away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from torch import Tensor
+
+from def_hub import images
+from def_hub.space.outcome import PREVIEW, Outcome, compare_with_truth, look_up
+from def_hub.space.studio import complaint
+from def_hub.space.viewer import legend, view, viewer
+from def_hub.space.visit import Visit
+from def_hub.visualization import thumbnail
+
+PAIRS = {
+    "bicubic ◂▸ result": ("bicubic", "result"),
+    "enhanced ◂▸ result": ("enhanced", "result"),
+    "result ◂▸ original": ("result", "truth"),
+}
+NAMES = {
+    "bicubic": "plain bicubic enlargement",
+    "result": "result",
+    "enhanced": "enhanced by the diffusion alone",
+    "truth": "original",
+}
+DOWNLOADS = {"result": "PNG", "png16": "PNG, 16 bit", "zip": "Everything (ZIP)", "report": "Report (JSON)"}
+
+
+@dataclass
+class Shown:
+    """The components that show a result."""
+
+    pair: gr.Radio
+    compare: gr.HTML
+    truth: gr.File
+    scores: gr.Markdown
+    enhanced: gr.HTML
+    pick: gr.HTML
+    found: gr.HTML
+    words: gr.Markdown
+    matches: gr.HTML
+    confidence: gr.HTML
+    overlay: gr.HTML
+    legend: gr.HTML
+    transferred: gr.HTML
+    steps: gr.HTML
+    python: gr.Code
+    downloads: dict[str, gr.DownloadButton]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """All that `refresh` sets."""
+        single = [getattr(self, f.name) for f in fields(self) if f.name not in ("downloads", "truth")]
+        return [*single, *self.downloads.values()]
+
+    def refresh(self, outcome: Outcome | None) -> dict[Any, Any]:
+        """Everything about an outcome, or nothing. Pictures that are not drawn yet are left empty."""
+        path = (lambda name: None) if outcome is None else outcome.picture
+        known = [pair for pair, names in PAIRS.items() if all(path(name) for name in names)]
+        entries = [] if outcome is None else [(f"{s.name} {100 * s.share:.0f} %", s.colour) for s in outcome.sources]
+        looked = outcome is not None and path("reference-1") is not None
+        return {
+            self.pair: gr.Radio(choices=known or list(PAIRS)[:1], value=(known or list(PAIRS))[0]),
+            self.compare: compared(outcome, list(PAIRS)[0]),
+            self.scores: "",
+            self.enhanced: view(path("enhanced"), NAMES["enhanced"]),
+            self.pick: view(path("result"), "result: choose a point") if looked else None,
+            self.found: view(path("reference-1"), "reference 1") if looked else None,
+            self.words: "Click a point of the result, or focus it and use the arrow keys." if looked else "",
+            self.matches: view(path("matches"), "places of the result joined with their matches in the references"),
+            self.confidence: view(path("confidence"), "how far each match is trusted"),
+            self.overlay: view(path("overlay"), "where each pixel's detail came from"),
+            self.legend: legend(entries) if entries else "",
+            self.transferred: view(path("transferred"), "texture of the references, laid out like the result"),
+            self.steps: view(path("steps"), "estimates of the diffusion, step by step"),
+            self.python: "" if outcome is None else outcome.python,
+            **{
+                button: gr.DownloadButton(value=str(path(name)) if path(name) else None, interactive=bool(path(name)))
+                for name, button in self.downloads.items()
+            },
+        }
+
+
+def results() -> Shown:
+    """Lay the components out."""
+    nothing = "Nothing yet: choose an example, or upload a photograph and press Enlarge."
+    without = "Only there when a reference was used."
+    with gr.Column(scale=3, min_width=320):
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Compare", render_children=True, id="compare"):
+                pair = gr.Radio(list(PAIRS)[:1], value=list(PAIRS)[0], label="Left and right of the divider")
+                compare = viewer(nothing, elem_id="compare")
+                with gr.Accordion("Do you have the original? Compare with it", open=False):
+                    truth = gr.File(
+                        label="Sharp original, four times the size of the input", height=100, elem_id="truth"
+                    )
+                    scores = gr.Markdown(elem_id="scores")
+            with gr.Tab("Enhanced", render_children=True, id="enhanced"):
+                about("What the diffusion model made of the input, before any reference was looked at.")
+                enhanced = viewer(nothing, elem_id="enhanced")
+            with gr.Tab("Matches", render_children=True, id="matches"):
+                words = gr.Markdown(elem_id="words")
+                with gr.Row():
+                    pick = viewer(without, pointed=True, elem_id="pick")
+                    found = viewer(without, elem_id="found")
+                about("All at once: lines join the surest places; below, equal colours are matched places.")
+                matches = viewer(without, elem_id="matches")
+            with gr.Tab("Confidence", render_children=True, id="confidence"):
+                about("How far each match is trusted; where it is dark, the references have no say.")
+                confidence = viewer(nothing, elem_id="confidence")
+            with gr.Tab("Provenance", render_children=True, id="provenance"):
+                about("Where the detail of each pixel came from.")
+                key = gr.HTML(elem_id="legend")
+                overlay = viewer(nothing, elem_id="overlay")
+            with gr.Tab("Texture", render_children=True, id="texture"):
+                about("The pixels of the references, moved to where they were matched.")
+                transferred = viewer(without, elem_id="transferred")
+            with gr.Tab("Steps", render_children=True, id="steps"):
+                about("What the diffusion model believed on the way.")
+                steps = viewer(nothing, elem_id="steps")
+        gr.Markdown("### Take away")
+        with gr.Row(elem_id="downloads"):
+            downloads = {
+                name: gr.DownloadButton(label, interactive=False, size="sm", min_width=120)
+                for name, label in DOWNLOADS.items()
+            }
+        with gr.Accordion("Copy as Python: the exact call", open=False):
+            about("Run it in the unpacked ZIP, which holds the inputs: it writes the same bytes.")
+            python = gr.Code(language="python", label="reproduce.py", interactive=False, elem_id="python")
+    return Shown(
+        pair, compare, truth, scores, enhanced, pick, found, words, matches, confidence, overlay, key, transferred,
+        steps, python, downloads,
+    )  # fmt: skip
+
+
+def wire(shown: Shown, state: gr.State, options: dict[str, Any]) -> None:
+    """What happens on the right half alone: another pair, an original, a point."""
+
+    def another(pair: str, visit: Visit) -> Any:
+        return compared(visit.outcome, pair)
+
+    def with_truth(path: str | None, visit: Visit) -> tuple[Any, Any, Any]:
+        pairs = [pair for pair, names in PAIRS.items() if "truth" not in names]
+        if path is None:
+            return gr.Radio(choices=pairs, value=pairs[0]), compared(visit.outcome, pairs[0]), ""
+        try:
+            if visit.outcome is None:
+                raise ValueError("Enlarge a photograph first, then compare.")
+            words = compare_with_truth(visit.outcome, path)
+        except Exception as error:
+            return gr.Radio(choices=pairs, value=pairs[0]), compared(visit.outcome, pairs[0]), complaint(error)
+        last = list(PAIRS)[-1]
+        return gr.Radio(choices=list(PAIRS), value=last), compared(visit.outcome, last), words
+
+    def point(visit: Visit, event: gr.EventData) -> tuple[Any, Any, str]:
+        outcome = visit.outcome
+        if outcome is None or outcome.picture("reference-1") is None:
+            return None, None, "This result is not kept any more: run again."
+        try:
+            look = look_up(outcome, float(event._data["x"]), float(event._data["y"]))
+        except (ValueError, TypeError, KeyError):
+            return gr.skip(), gr.skip(), "That is not a point of the picture."
+        here = view(outcome.picture("result"), "result: choose a point", mark=look.here)
+        if look.reference is None:
+            return here, None, "Nothing was looked up here."
+        width, height = outcome.sizes[look.reference - 1]
+        there = view(outcome.picture(f"reference-{look.reference}"), f"reference {look.reference}", mark=look.there)
+        place = f"({look.there[0] * width:.0f}, {look.there[1] * height:.0f})"
+        return (
+            here,
+            there,
+            f"Found in **reference {look.reference}** at {place}, trusted {100 * look.confidence:.0f} %.",
+        )
+
+    shown.pair.input(another, [shown.pair, state], shown.compare, **options)
+    gr.on(
+        [shown.truth.upload, shown.truth.clear],
+        with_truth,
+        [shown.truth, state],
+        [shown.pair, shown.compare, shown.scores],
+        **options,
+    )
+    shown.pick.select(point, state, [shown.pick, shown.found, shown.words], **options)
+
+
+def compared(outcome: Outcome | None, pair: str) -> Any:
+    """The value of the comparison: two pictures of a pair."""
+    left, right = PAIRS.get(pair, ("bicubic", "result"))
+    before, after = (None, None) if outcome is None else (outcome.picture(left), outcome.picture(right))
+    return None if before is None or after is None else view(after, NAMES[right], before=(before, NAMES[left]))
+
+
+def save_estimate(picture: Tensor, path: Path) -> None:
+    """A live estimate as a file that is quickly sent."""
+    images.save_image(thumbnail(picture, PREVIEW), path)
+
+
+def about(text: str) -> None:
+    gr.Markdown(text, elem_classes="def-about")
+
+
+def note(words: str) -> str:
+    return f"<div class='def-note' role='status'>{words}</div>" if words else ""
+
+
+def warning(words: str) -> str:
+    """Plain words: they may name what a visitor sent."""
+    return f"<div class='def-warn' role='alert'>{escape(words)}</div>"
+
+
+def progress(share: float, words: str) -> str:
+    return (
+        f"<div class='def-progress' role='status'><progress max='1' value='{share:.3f}' aria-label='Progress'>"
+        f"</progress><span>{escape(words)}</span></div>"
+    )
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))}\N{NO-BREAK SPACE}s"
+    return f"{round(seconds / 60)}\N{NO-BREAK SPACE}min"
+
+
+def summary(outcome: Outcome) -> str:
+    """A result in one sentence."""
+    scores, sizes = outcome.report.get("scores"), outcome.report.get("sizes")
+    if scores is None or sizes is None:
+        return "The result is there; what explains it could not be drawn."
+    return (
+        f"<b>{sizes['output'].replace('x', '×')}</b> in {outcome.seconds:.1f} s; "
+        f"<b>{100 * scores['reference_share']:.0f} %</b> of the detail comes from the references. Made smaller again, "
+        f"the result differs from the input by at most {scores['consistency_error']:.2f} of 255."
+    )

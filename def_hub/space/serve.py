@@ -1,0 +1,22 @@
+"""Loading the model once and serving the page."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+import torch
+
+from def_hub.pipeline import DEFPipeline
+from def_hub.space.page import build_demo, launch_options
+
+QUEUE = 16  # visitors waiting at most; the next is told that the queue is full
+
+
+def main() -> None:
+    """Serve the interface until it is stopped. `DEF_MODEL`: a folder or a Hub name; the embedded model without it."""
+    pipeline = DEFPipeline.from_pretrained(os.environ.get("DEF_MODEL") or None)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    demo = build_demo(pipeline, prepare=True).queue(max_size=QUEUE)
+    demo.launch(**launch_options(), mcp_server=find_spec("mcp") is not None)

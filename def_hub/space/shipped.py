@@ -1,0 +1,82 @@
+"""The examples that ship with the repository, with results that are computed before anyone asks."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from def_hub.space.uploads import check_photo, check_references
+from def_hub.space.visit import Rank, Visit
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples"
+TITLES = {
+    "street": "Cathedral: two photographs of it",
+    "robot": "Robot: from two sides",
+    "banana": "Bananas: one close-up",
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Example:
+    """name: prefix of the files in `FOLDER`."""
+
+    name: str
+    title: str
+
+    @property
+    def photo(self) -> Path:
+        return FOLDER / f"{self.name}_lr.png"
+
+    @property
+    def references(self) -> list[Path]:
+        return sorted(FOLDER.glob(f"{self.name}_ref*.jpg"))
+
+    @property
+    def truth(self) -> Path:
+        return FOLDER / f"{self.name}_hr.webp"
+
+
+def examples() -> list[Example]:
+    """Those whose files are there: all in a clone, none in an installed package."""
+    return [e for e in (Example(name, title) for name, title in TITLES.items()) if e.photo.exists()]
+
+
+class Prepared:
+    """Visits to the examples, each computed once and shared by all who look."""
+
+    def __init__(self, rank: Rank, finish: Callable[[Visit], object]) -> None:
+        self._rank, self._finish = rank, finish
+        self._done: dict[str, Visit] = {}
+        self._lock = threading.Lock()
+
+    def visit(self, example: Example) -> Visit:
+        """A visitor's own copy of a visit to the example; without an outcome where none is computed yet."""
+        if example.name in self._done:
+            visit = copy.copy(self._done[example.name])
+            visit.uploads, visit.ranked, visit.chosen = list(visit.uploads), list(visit.ranked), list(visit.chosen)
+            visit.drawings = {}
+            return visit
+        visit = Visit()
+        visit.set_photo(check_photo(example.photo))
+        visit.set_uploads(check_references([str(path) for path in example.references]))
+        return visit
+
+    def prepare(self, chosen: list[Example]) -> None:
+        """Compute what is missing. A failure is logged: visitors can still run the example themselves."""
+        with self._lock:
+            for example in chosen:
+                if example.name in self._done:
+                    continue
+                try:
+                    visit = self.visit(example)
+                    visit.rank(self._rank)
+                    self._finish(visit)
+                    self._done[example.name] = visit
+                except Exception:
+                    log.exception("the example %s could not be prepared", example.name)

@@ -1,0 +1,108 @@
+"""What the page and the endpoints do with the pipeline: rank, run to the end, and say what went wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import Tensor
+
+from def_hub.pipeline import DEFPipeline
+from def_hub.reference.selection import RankedReference, rank_references
+from def_hub.space.outcome import Outcome, begin, explain
+from def_hub.space.run import Call, Finished, Settings, Step, on_device, run
+from def_hub.space.visit import Visit
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """share: of the expected time, 0 … 1. left: seconds, None where it took longer than expected.
+
+    step: the latest estimate, where there is a new one. outcome: at last; `drawn` once all its pictures are there.
+    """
+
+    share: float
+    left: float | None
+    step: Step | None = None
+    outcome: Outcome | None = None
+    drawn: bool = False
+
+
+class Studio:
+    """A pipeline at work for many visitors, one run at a time."""
+
+    def __init__(self, pipeline: DEFPipeline) -> None:
+        self.pipeline = pipeline
+        self.pace = 1.0  # how much slower this machine is, just now, than estimated
+
+        def compute(call: Call, seconds: float) -> Iterator[Step | Finished | None]:
+            yield from run(pipeline, call)
+
+        def ranked(image: Path, candidates: Sequence[Path]) -> list[RankedReference]:
+            return rank_references(image, candidates, pipeline.refsr.feature_extractor)
+
+        self._compute = on_device(compute, lambda call, seconds: min(300, 15 + int(2 * seconds)))
+        self.rank = on_device(ranked, lambda image, candidates: 10 + len(candidates))
+
+    def seconds(self, visit: Visit, settings: Settings) -> float:
+        """How long a run is expected to take."""
+        return visit.cost(settings).seconds * self.pace
+
+    def run(self, visit: Visit, settings: Settings) -> Iterator[Progress]:
+        """Run; the outcome replaces the visit's as soon as it is there. Closing the iterator stops the computation.
+
+        Raises `ValueError` where the inputs do not allow it, and whatever the pipeline raises.
+        """
+        folder, call = visit.call(settings)
+        yield from self._run(visit, folder, call, self.seconds(visit, settings))
+
+    def finish(self, visit: Visit, settings: Settings | None = None) -> Outcome:
+        """Run without a look at what happens in between."""
+        for progress in self.run(visit, settings or Settings()):
+            outcome = progress.outcome
+        assert outcome is not None
+        return outcome
+
+    def _run(self, visit: Visit, folder: TemporaryDirectory, call: Call, expected: float) -> Iterator[Progress]:
+        started = time.perf_counter()
+        steps: list[tuple[str, Tensor]] = []
+        with contextlib.closing(self._compute(call, expected)) as events:
+            for event in events:
+                if isinstance(event, Finished):
+                    finished = event
+                    continue
+                if isinstance(event, Step):
+                    steps.append((f"step {event.number} of {event.total}", event.picture))
+                gone = time.perf_counter() - started
+                left = expected - gone if gone < expected else None
+                yield Progress(min(gone / max(expected, 0.1), 0.97), left, event)
+        self.pace = 0.5 * self.pace + 0.5 * min(max(finished.seconds / expected * self.pace, 0.05), 50)
+        outcome = visit.outcome = begin(finished, folder, call, self.pipeline)
+        yield Progress(1.0, 0.0, outcome=outcome)
+        try:
+            explain(outcome, self.pipeline, steps)
+        except Exception:  # the result is there and stays
+            log.exception("explaining a result failed")
+            outcome.output = None
+        yield Progress(1.0, 0.0, outcome=outcome, drawn=True)
+
+
+def complaint(error: Exception) -> str:
+    """What a visitor is told: for a wrong input what was expected, for anything else that the log knows more.
+
+    Folders of this server are left out.
+    """
+    if isinstance(error, (ValueError, TypeError)):
+        words = str(error).split()
+        return " ".join(Path(word).name if word.startswith("/") and len(word) > 1 else word for word in words)
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
+        return "There is not enough memory for pictures of this size: use fewer or smaller references, or a cut-out."
+    log.error("a request failed", exc_info=error)
+    return "Something went wrong on the server; its log says what. Earlier results are still there."

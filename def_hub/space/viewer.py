@@ -1,0 +1,283 @@
+"""Pictures as Gradio components: compared, zoomed to exact pixels, pointed at, drawn over. Works with the keyboard.
+
+Gradio's own image components resample what they show, have no text for those who cannot see it, and its slider cannot
+be moved by keys. These are three small templates; all strings that come from Python pass through `escape`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+Mark = tuple[float, float, float]  # x, y and side as shares of the width (y: of the height)
+
+VIEW = """
+${!value ? `<p class="def-empty">EMPTY</p>` : `
+<figure class="def-view" data-zoom="fit">
+  <div class="def-bar" role="group" aria-label="Zoom">
+    ${['fit', '1', '2', '4'].map(z => `<button type="button" data-zoom="${z}" aria-pressed="${z === 'fit'}">${
+      z === 'fit' ? 'Fit' : 100 * z + ' %'}</button>`).join('')}
+    <span class="def-names">${value.names}</span>
+  </div>
+  <div class="def-pane" tabindex="0" role="group" aria-label="${value.alt}">
+    <div class="def-stack def-KIND" style="--at: 50%">
+      <img class="def-after" draggable="false" src="${value.pictures[value.pictures.length - 1].url}"
+        alt="${value.alt}">
+      ${value.pictures.length > 1 ? `<img class="def-before" draggable="false" src="${value.pictures[0].url}"
+        alt="${value.before}"><div class="def-line" aria-hidden="true"><b>◂&nbsp;▸</b></div>` : ''}
+      ${value.mark ? `<span class="def-mark" aria-hidden="true" style="left: ${100 * value.mark[0]}%;
+        top: ${100 * value.mark[1]}%; width: ${100 * value.mark[2]}%"></span>` : ''}
+    </div>
+  </div>
+  ${value.pictures.length > 1 ? `<input class="def-range" type="range" min="0" max="100" step="0.5" value="50"
+    aria-label="Divider: ${value.before} on the left, ${value.alt} on the right">` : ''}
+</figure>`}
+"""
+
+VIEW_SCRIPT = """
+let held = false, zoomed = 'fit', at = 50, cross = [0.5, 0.5];
+const one = s => element.querySelector(s);
+const fit = () => {
+  const stack = one('.def-stack');
+  if (!stack) return;
+  for (const b of element.querySelectorAll('button[data-zoom]')) b.ariaPressed = String(b.dataset.zoom === zoomed);
+  one('.def-view').dataset.zoom = zoomed;
+  // exact zoom: one pixel of the picture is 1, 2 or 4 pixels of the screen
+  const image = one('.def-after');
+  stack.style.width = zoomed === 'fit' ? '' : image.naturalWidth * zoomed / devicePixelRatio + 'px';
+};
+const divide = share => {
+  at = Math.min(100, Math.max(0, share));
+  one('.def-stack').style.setProperty('--at', at + '%');
+  const range = one('.def-range');
+  if (range) range.value = at;
+};
+const share = e => {
+  const box = one('.def-stack').getBoundingClientRect();
+  return [(e.clientX - box.left) / box.width, (e.clientY - box.top) / box.height];
+};
+const inside = p => p.every(v => v >= 0 && v <= 1);
+element.addEventListener('click', e => {
+  if (e.target.dataset.zoom && e.target.tagName === 'BUTTON') { zoomed = e.target.dataset.zoom; fit(); }
+  else if ('KIND' === 'pointed' && e.target.closest('.def-stack') && inside(share(e))) {
+    cross = share(e); trigger('select', {x: cross[0], y: cross[1]});
+  }
+});
+element.addEventListener('input', e => { if (e.target.matches('.def-range')) divide(+e.target.value); });
+element.addEventListener('pointerdown', e => {
+  if (one('.def-before') && e.target.closest('.def-stack')) { held = true; divide(100 * share(e)[0]); }
+});
+element.addEventListener('pointermove', e => { if (held && one('.def-stack')) divide(100 * share(e)[0]); });
+for (const end of ['pointerup', 'pointercancel', 'pointerleave'])
+  element.addEventListener(end, () => { held = false; });
+element.addEventListener('keydown', e => {
+  const way = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[e.key];
+  if (!way || !e.target.matches('.def-pane')) return;
+  if ('KIND' === 'pointed') {
+    const image = one('.def-after'), step = e.shiftKey ? 32 : 8;
+    const size = [image.naturalWidth, image.naturalHeight];
+    cross = cross.map((v, i) => Math.min(1, Math.max(0, v + way[i] * step / size[i])));
+    trigger('select', {x: cross[0], y: cross[1]});
+    e.preventDefault();
+  } else if (one('.def-range') && way[0]) { divide(at + way[0] * (e.shiftKey ? 10 : 2)); e.preventDefault(); }
+});
+element.addEventListener('load', fit, true);
+watch('value', () => { if (one('.def-stack')) { divide(at); fit(); } });
+"""
+
+DRAW = """
+${!value ? `<p class="def-empty">EMPTY</p>` : `
+<figure class="def-draw">
+  <div class="def-bar">
+    <label>Brush <input type="range" class="def-brush" min="2" max="25" value="8"></label>
+    <button type="button" class="def-wipe">Wipe</button><span class="def-names">${value.names}</span>
+  </div>
+  <div class="def-stack def-canvas"><img draggable="false" src="${value.pictures[0].url}" alt="${value.alt}">
+    <canvas aria-label="Drawing over: ${value.alt}"></canvas></div>
+</figure>`}
+"""
+
+DRAW_SCRIPT = """
+let last = null;
+const one = s => element.querySelector(s);
+const fresh = () => {
+  const canvas = one('canvas'), image = one('img');
+  if (canvas && image.naturalWidth) { canvas.width = image.naturalWidth; canvas.height = image.naturalHeight; }
+};
+const place = e => {
+  const canvas = one('canvas'), box = canvas.getBoundingClientRect();
+  return [(e.clientX - box.left) * canvas.width / box.width, (e.clientY - box.top) * canvas.height / box.height];
+};
+const stroke = e => {
+  const canvas = one('canvas'), pen = canvas.getContext('2d'), here = place(e);
+  pen.strokeStyle = 'INK'; pen.lineCap = pen.lineJoin = 'round';
+  pen.lineWidth = canvas.width * one('.def-brush').value / 100;
+  pen.beginPath(); pen.moveTo(...last); pen.lineTo(here[0] + 0.01, here[1]); pen.stroke();
+  last = here;
+};
+element.addEventListener('pointerdown', e => {
+  if (!e.target.matches('canvas')) return;
+  last = place(e); stroke(e); e.target.setPointerCapture(e.pointerId); e.preventDefault();
+});
+element.addEventListener('pointermove', e => { if (last) stroke(e); });
+element.addEventListener('pointerup', () => {
+  if (last) { last = null; trigger('input', {drawing: one('canvas').toDataURL('image/png')}); }
+});
+element.addEventListener('click', e => {
+  if (e.target.matches('.def-wipe')) { fresh(); trigger('input', {drawing: null}); }
+});
+element.addEventListener('load', fresh, true);
+"""
+
+CARDS = """
+${value && value.length ? `<p class="def-label">TITLE</p><ul class="def-cards">${value.map((card, i) => `
+  <li><button type="button" class="def-card" data-index="${i}" ${card.pressed === null ? '' :
+    `aria-pressed="${card.pressed}"`} style="--frame: ${card.colour}">
+    <img src="${card.picture.url}" alt="${card.alt}"><span>${card.lines.join('<br>')}</span></button></li>`).join('')}
+</ul>` : ''}
+"""
+
+CARDS_SCRIPT = """
+element.addEventListener('click', e => {
+  const card = e.target.closest('.def-card');
+  if (card) trigger('select', {index: +card.dataset.index});
+});
+"""
+
+CSS = """
+.def-label { font-weight: 600; font-size: .9rem; margin: 0 0 .5rem !important; }
+.def-cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); gap: .6rem; list-style: none;
+  padding: 0 !important; margin: 0 !important; }
+.def-cards li { margin: 0; }
+.def-card { font: inherit; font-size: .82rem; line-height: 1.35; text-align: left; width: 100%; height: 100%;
+  padding: 0; display: flex; flex-direction: column; cursor: pointer; overflow: hidden; border-radius: var(--radius-lg);
+  border: 3px solid var(--border-color-primary); background: var(--background-fill-primary);
+  color: var(--body-text-color); }
+.def-card[aria-pressed="true"] { border-color: var(--frame); }
+.def-card[aria-pressed="false"] img { opacity: .55; }
+.def-card:hover { box-shadow: 0 1px 8px #0004; }
+.def-card img { width: 100%; height: 6.5rem; object-fit: cover; margin: 0 !important; border-radius: 0 !important; }
+.def-card span { padding: .4rem .55rem; }
+.def-view, .def-draw { margin: 0; }
+.def-bar { display: flex; flex-wrap: wrap; gap: .35rem; align-items: center; margin-bottom: .5rem; }
+.def-bar button { font: inherit; font-size: .85rem; padding: .2rem .65rem; border-radius: 99px; cursor: pointer;
+  border: 1px solid var(--border-color-primary); background: var(--background-fill-primary);
+  color: var(--body-text-color); }
+.def-bar button[aria-pressed="true"] { background: var(--button-primary-background-fill);
+  color: var(--button-primary-text-color); border-color: transparent; }
+.def-bar button:focus-visible, .def-pane:focus-visible { outline: 3px solid var(--color-accent); outline-offset: 2px; }
+.def-names { margin-left: auto; font-size: .85rem; color: var(--body-text-color-subdued); }
+.def-bar label { font-size: .85rem; display: flex; align-items: center; gap: .4rem; }
+.def-pane { overflow: auto; max-height: 78vh; border-radius: var(--radius-lg); text-align: center;
+  background: var(--background-fill-secondary); }
+.def-stack { position: relative; display: inline-block; max-width: 100%; vertical-align: top; user-select: none; }
+.def-stack img { display: block; width: 100%; max-width: none; margin: 0 !important; border-radius: 0 !important; }
+.def-view[data-zoom="fit"] .def-after { width: auto; max-width: 100%; max-height: 76vh; }
+.def-view:not([data-zoom="fit"]) .def-stack { max-width: none; }
+.def-view:not([data-zoom="fit"]) img { image-rendering: pixelated; }
+.def-stack:has(.def-before) { cursor: ew-resize; touch-action: pan-y; }
+.def-pointed { cursor: crosshair; }
+.def-before { position: absolute; inset: 0; height: 100%; clip-path: inset(0 calc(100% - var(--at)) 0 0); }
+.def-line { position: absolute; inset: 0 auto 0 var(--at); width: 2px; margin-left: -1px; background: #fff;
+  box-shadow: 0 0 4px #000a; pointer-events: none; }
+.def-line b { position: absolute; top: 50%; left: 50%; transform: translate(-50%, -50%); background: #fff; color: #223;
+  font-size: .8rem; line-height: 1; padding: .45rem .4rem; border-radius: 99px; box-shadow: 0 0 6px #0007; }
+.def-range { width: 100%; margin-top: .5rem; accent-color: var(--color-accent); }
+.def-mark { position: absolute; aspect-ratio: 1; min-width: 14px; transform: translate(-50%, -50%);
+  border: 2px solid #fff; outline: 3px solid #e6007e; border-radius: 4px; pointer-events: none;
+  box-shadow: 0 0 0 6px #0006; }
+.def-empty { min-height: 15rem; display: grid; place-items: center; text-align: center; padding: 1rem;
+  border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg);
+  color: var(--body-text-color-subdued); }
+.def-canvas { touch-action: none; cursor: crosshair; }
+.def-canvas img { width: auto; max-width: 100%; }
+.def-canvas canvas { position: absolute; inset: 0; width: 100%; height: 100%; opacity: .6; }
+.def-legend { display: flex; flex-wrap: wrap; gap: .4rem 1.2rem; list-style: none; padding: 0 !important;
+  margin: .6rem 0 !important; }
+.def-legend li { display: flex; align-items: center; gap: .45rem; margin: 0; font-variant-numeric: tabular-nums; }
+.def-legend i { width: 1rem; height: 1rem; border-radius: 3px; border: 1px solid #8888; }
+.def-progress { display: grid; gap: .3rem; }
+.def-progress progress { width: 100%; height: .6rem; accent-color: var(--color-accent); }
+.def-note { border-left: 3px solid var(--color-accent); padding: .15rem .8rem; }
+.def-warn { border-left: 3px solid #d9480f; padding: .15rem .8rem; }
+"""
+
+
+def photograph(**options: Any) -> gr.Image:
+    """An image to upload, paste or take; what it hands out is the path of the uploaded file itself.
+
+    Gradio's own reading shows a server path where it fails. That the file is an upload was checked before. An event
+    that has this among its outputs must always set it: what Gradio leaves unchanged it builds anew, without this.
+    """
+    component = gr.Image(type="filepath", format="png", image_mode=None, **options)
+    component.preprocess = lambda payload: payload and payload.path
+    return component
+
+
+def viewer(empty: str, *, pointed: bool = False, **options: Any) -> gr.HTML:
+    """A picture, or two with a divider; `empty` is said while there is none. Its value comes from `view`.
+
+    With `pointed`, a click, or an arrow key, triggers `select` with the place as shares x and y.
+    """
+    return _component(VIEW, VIEW_SCRIPT, {"EMPTY": empty, "KIND": "pointed" if pointed else "plain"}, options)
+
+
+def drawing(empty: str, ink: str, **options: Any) -> gr.HTML:
+    """A picture to draw over; each stroke triggers `input` with the drawing as a data URL, None when wiped."""
+    return _component(DRAW, DRAW_SCRIPT, {"EMPTY": empty, "INK": ink}, options)
+
+
+def cards(title: str, **options: Any) -> gr.HTML:
+    """Pictures to choose from; a click, or Enter, triggers `select` with the index. Its value: a list of `card`."""
+    return _component(CARDS, CARDS_SCRIPT, {"TITLE": title}, options)
+
+
+def _component(template: str, script: str, words: dict[str, str], options: dict[str, Any]) -> gr.HTML:
+    # Gradio has a place for such constants, but loses them in tabs that were never opened.
+    for name, word in words.items():
+        template, script = (text.replace(name, escape(word)) for text in (template, script))
+    return gr.HTML(html_template=template, js_on_load=script, **options)
+
+
+def card(
+    path: Path, lines: Sequence[str], *, pressed: bool | None = None, colour: tuple[int, int, int] = (0, 0, 0)
+) -> dict[str, Any]:
+    """One picture with what is said below it. pressed: whether it is chosen, None where that is no question."""
+    return {
+        "picture": _file(path),
+        "lines": [escape(line) for line in lines],
+        "alt": escape(", ".join(lines)),
+        "pressed": pressed,
+        "colour": f"rgb{colour}",
+    }
+
+
+def view(
+    path: Path | None, alt: str, *, before: tuple[Path, str] | None = None, mark: Mark | None = None
+) -> dict[str, Any] | None:
+    """The value of a `viewer` or a `drawing`. `before`: the picture at the left of a divider, and what it is."""
+    if path is None:
+        return None
+    shown = ([] if before is None else [before[0]]) + [path]
+    return {
+        "pictures": [_file(p) for p in shown],
+        "alt": escape(alt),
+        "before": escape(before[1]) if before else "",
+        "names": escape(f"{before[1]} ◂▸ {alt}" if before else alt),
+        "mark": mark,
+    }
+
+
+def _file(path: Path) -> dict[str, Any]:
+    """What Gradio copies to where the browser may fetch it, and gives a URL."""
+    return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+
+
+def legend(entries: Sequence[tuple[str, tuple[int, int, int]]]) -> str:
+    """Names beside their colours."""
+    items = "".join(f"<li><i style='background: rgb{colour}'></i>{escape(name)}</li>" for name, colour in entries)
+    return f"<ul class='def-legend'>{items}</ul>"

@@ -1,0 +1,195 @@
+"""What one visitor has given and chosen so far, and what follows from it."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from def_hub import images, visualization
+from def_hub.estimate import Estimate, estimate
+from def_hub.reference.selection import RankedReference
+from def_hub.space.outcome import TEMPORARY, Outcome
+from def_hub.space.run import Call, Settings
+from def_hub.space.uploads import MAX_REFERENCES, SHOWN, SMALLER, Upload
+from def_hub.space.viewer import card
+
+Rank = Callable[[Path, Sequence[Path]], list[RankedReference]]
+
+THUMBNAIL, CANVAS = 240, 640  # pixels, longest side: in the gallery, and to draw on
+QUIET = (150, 150, 150)
+VERDICTS = {"likely": "likely to help", "possible": "may help", "unlikely": "unlikely to help"}
+
+
+@dataclass
+class Visit:
+    """State of one visitor.
+
+    ranked: best first; empty while there is nothing to rank for. chosen: indices of uploads, best first.
+    drawings: PNG over the photograph (key None) and over uploads (key: index): which part.
+    folder: thumbnails and previews; deleted with the visit.
+    """
+
+    photo: Upload | None = None
+    uploads: list[Upload] = field(default_factory=list)
+    ranked: list[RankedReference] = field(default_factory=list)
+    chosen: list[int] = field(default_factory=list)
+    drawings: dict[int | None, bytes] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    folder: TemporaryDirectory | None = None
+
+    @property
+    def root(self) -> Path:
+        if self.folder is None:
+            self.folder = TemporaryDirectory(prefix=TEMPORARY, ignore_cleanup_errors=True)
+        return Path(self.folder.name)
+
+    def set_photo(self, photo: Upload | None) -> None:
+        """Another photograph; what was drawn over the last one goes."""
+        self.photo, self.ranked, self.chosen = photo, [], []
+        self.drawings.pop(None, None)
+
+    def set_uploads(self, uploads: list[Upload]) -> None:
+        """Other candidates; what was drawn over the last ones goes."""
+        self.uploads, self.ranked, self.chosen = uploads, [], list(range(len(uploads)))[:MAX_REFERENCES]
+        self.drawings = {key: drawing for key, drawing in self.drawings.items() if key is None}
+
+    def rank(self, rank: Rank) -> None:
+        """Score the candidates and choose those that are likely to help, or else the best, if it may."""
+        if self.photo is None or not self.uploads:
+            return
+        self.ranked = rank(self.photo.path, [upload.path for upload in self.uploads])
+        likely = [r.index for r in self.ranked if r.verdict == "likely"]
+        possible = [r.index for r in self.ranked if r.verdict == "possible"]
+        self.chosen = (likely or possible[:1])[:MAX_REFERENCES]
+
+    def toggle(self, position: int) -> None:
+        """Choose or leave out the candidate at a position of the gallery. Raises `ValueError` for one too many."""
+        if not 0 <= position < len(self.uploads):
+            return  # the gallery that was clicked is gone
+        index = self._order[position]
+        if index in self.chosen:
+            self.chosen.remove(index)
+        elif len(self.chosen) == MAX_REFERENCES:
+            raise ValueError(f"At most {MAX_REFERENCES} references in one run; leave one out first.")
+        else:
+            self.chosen = [i for i in self._order if i in self.chosen or i == index]
+
+    @property
+    def _order(self) -> list[int]:
+        return [r.index for r in self.ranked] or list(range(len(self.uploads)))
+
+    def gallery(self) -> list[dict[str, Any]]:
+        """Cards of the candidates, best first; the frame of a chosen one has its colour in the drawings."""
+        scores = {r.index: r for r in self.ranked}
+        cards = []
+        for rank, index in enumerate(self._order, start=1):
+            number = self.chosen.index(index) if index in self.chosen else None
+            lines = (
+                []
+                if index not in scores
+                else [
+                    f"#{rank} · {100 * scores[index].score:.0f} % match",
+                    VERDICTS[scores[index].verdict],
+                ]
+            )
+            lines.append("not used" if number is None else f"✓ reference {number + 1}")
+            colour = QUIET if number is None else visualization.reference_colour(number)
+            picture = self._cached(self.uploads[index], THUMBNAIL)
+            cards.append(card(picture, lines, pressed=number is not None, colour=colour))
+        return cards
+
+    def preview(self, index: int | None) -> Path:
+        """The photograph (None) or an upload, upright, to draw on."""
+        upload = self.photo if index is None else self.uploads[index]
+        assert upload is not None
+        return self._cached(upload, CANVAS)
+
+    def shown(self) -> Path | None:
+        """The photograph as a PNG where browsers cannot show the file itself."""
+        if self.photo is None or self.photo.format in SHOWN:
+            return None
+        return self.preview(None)
+
+    def draw(self, index: int | None, data_url: str | None) -> None:
+        """Keep a drawing over the photograph or an upload. Raises `ValueError` for anything but a PNG data URL."""
+        if data_url is None:
+            self.drawings.pop(index, None)
+            return
+        head, _, body = data_url.partition(",")
+        if head != "data:image/png;base64" or len(body) > 4_000_000:
+            raise ValueError("The drawing could not be read; wipe it and draw again.")
+        self.drawings[index] = base64.b64decode(body, validate=True)
+
+    def cost(self, settings: Settings) -> Estimate:
+        """Time and memory of a run with these settings."""
+        assert self.photo is not None
+        references = [self.uploads[i].size for i in self.chosen] if settings.reference_strength > 0 else []
+        return estimate(self.photo.size, references, settings.preset, settings.num_inference_steps)
+
+    def call(self, settings: Settings) -> tuple[TemporaryDirectory, Call]:
+        """A folder with the inputs and the call on them. Raises `ValueError` where it cannot be made here."""
+        if self.photo is None:
+            raise ValueError("Upload a small photograph first.")
+        for upload in (self.photo, *(self.uploads[i] for i in self.chosen)):
+            if not upload.path.is_file():
+                raise ValueError("The uploads are gone: they are deleted after an hour. Upload them again.")
+        needed, there = self.cost(settings).bytes, total_memory()
+        if there is not None and needed > there:
+            raise ValueError(
+                f"This would need about {gigabytes(needed)} of memory; this machine has {gigabytes(there)}. "
+                f"Use fewer or smaller references. {SMALLER}"
+            )
+        folder = TemporaryDirectory(prefix=TEMPORARY, ignore_cleanup_errors=True)
+        root = Path(folder.name)
+        (root / "inputs").mkdir()
+
+        def inside(path: Path) -> str:
+            return path.relative_to(root).as_posix()
+
+        uploads = [self.uploads[i] for i in self.chosen]
+        call = Call(
+            root,
+            inside(self.photo.copy_to(root / "inputs" / "photo")),
+            tuple(inside(u.copy_to(root / "inputs" / f"reference-{n}")) for n, u in enumerate(uploads, start=1)),
+            settings,
+            self._mask(root, "mask", None, self.photo),
+            tuple(
+                self._mask(root, f"reference-mask-{n}", index, self.uploads[index])
+                for n, index in enumerate(self.chosen, start=1)
+            ),
+        )
+        return folder, call
+
+    def _mask(self, root: Path, name: str, index: int | None, upload: Upload) -> str | None:
+        """What was drawn as a file: over a reference the part to use, over the photograph the part to leave alone."""
+        if index not in self.drawings:
+            return None
+        drawn = images.drawn_mask(self.drawings[index], upload.height, upload.width)
+        if not drawn.any():
+            return None
+        images.save_image(1 - drawn if index is None else drawn, root / "inputs" / f"{name}.png")
+        return f"inputs/{name}.png"
+
+    def _cached(self, upload: Upload, side: int) -> Path:
+        """A small upright PNG of an upload: a large photograph is opened once."""
+        path = self.root / f"{upload.path.parent.name[:16]}-{upload.path.stem[:40]}-{side}.png"
+        if not path.exists():
+            images.save_image(visualization.thumbnail(images.to_tensor(upload.path), side), path)
+        return path
+
+
+def gigabytes(number: float) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{max(number, 1e7) / 1e6:.0f} MB"
+
+
+def total_memory() -> int | None:
+    """Bytes of this machine, None where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -1,0 +1,74 @@
+"""Pictures of the browser interface for the README: each tab at desktop width, the page on a phone, in the dark.
+
+    python examples/screenshots.py [FOLDER]
+
+Needs Chromium and Playwright (`make browser`). The pictures have few colours, to be small: look at the page itself for
+quality.
+"""
+
+import io
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from def_hub import DEFPipeline
+from def_hub.space.page import build_demo, launch_options
+
+FOLDER = Path(__file__).parent / "screenshots"
+TABS = ("Compare", "Enhanced", "Matches", "Confidence", "Provenance", "Texture", "Steps")
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    pipeline = DEFPipeline.from_pretrained()
+    pipeline.set_progress_bar_config(disable=True)
+    demo = build_demo(pipeline, prepare=True).queue()
+    _, url, _ = demo.launch(**launch_options(), prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    with sync_playwright() as started:
+        browser = started.chromium.launch(
+            executable_path=next(filter(None, map(shutil.which, names)), None), args=["--no-sandbox"]
+        )
+        for name, width, theme in (("desktop", 1280, "light"), ("dark", 1280, "dark"), ("phone", 390, "light")):
+            page = browser.new_page(viewport={"width": width, "height": 860}, color_scheme=theme)
+            page.goto(f"{url}?__theme={theme}")
+            page.locator("#compare img.def-before").wait_for(timeout=300_000)
+            for tab in TABS if name == "desktop" else ("Compare", "Provenance") if name == "dark" else ("Compare",):
+                show(page, tab)
+                # the left half is the same in all tabs
+                part = tab != "Compare" and name == "desktop"
+                shot = page.locator(".column:has(> .tabs)").screenshot() if part else page.screenshot(full_page=True)
+                keep(shot, folder / f"{name}-{tab.lower()}.png")
+            page.close()
+        browser.close()
+    demo.close()
+
+
+def show(page: Any, tab: str) -> None:
+    """Open a tab that looks its best: a point chosen, everything loaded."""
+    entry = page.get_by_role("tab", name=tab, exact=True)
+    if not entry.is_visible():
+        page.get_by_label("More tabs").or_(page.locator(".overflow-menu button")).first.click()
+    entry.click()
+    if tab == "Matches":
+        page.locator("#pick .def-stack").click(position={"x": 90, "y": 200})
+        page.locator("#found .def-mark").wait_for()
+    page.wait_for_timeout(1500)
+
+
+def keep(shot: bytes, path: Path) -> None:
+    picture = Image.open(io.BytesIO(shot)).convert("RGB")
+    if picture.width > 1000:
+        picture = picture.resize((960, round(picture.height * 960 / picture.width)), Image.Resampling.LANCZOS)
+    palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)
+    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+    print(path, f"{path.stat().st_size // 1000} kB")
+
+
+if __name__ == "__main__":
+    main()

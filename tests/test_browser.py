@@ -1,0 +1,286 @@
+"""The browser interface in a real Chromium: what a visitor does, with mouse and keyboard."""
+
+import json
+import shutil
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import app
+from def_hub import DEFPipeline
+from def_hub.space import run
+from tests.conftest import EXAMPLES, make_tiny_pipe
+
+playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
+TABS = ("Compare", "Enhanced", "Matches", "Confidence", "Provenance", "Texture", "Steps")
+PATIENCE = 90_000  # milliseconds; nothing waits longer than it must
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = next(filter(None, map(shutil.which, names)), None)
+    with playwright.sync_playwright() as started:
+        try:
+            browser = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium that starts: {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def tiny() -> DEFPipeline:
+    return make_tiny_pipe()
+
+
+@pytest.fixture(scope="module")
+def url(tiny: DEFPipeline) -> Iterator[str]:
+    demo = app.build_demo(tiny).queue(max_size=8)
+    _, url, _ = demo.launch(**app.launch_options(), prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    yield url
+    demo.close()
+
+
+@pytest.fixture
+def page(browser: Any, url: str) -> Iterator[Any]:
+    """A fresh page; whatever goes wrong in it, or leaves this machine, fails the test."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page.set_default_timeout(PATIENCE)
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: wrong.append(request.url) if foreign(request.url) else None)
+    page.goto(url)
+    page.locator("#start").wait_for()
+    yield page
+    page.close()
+    assert not wrong
+
+
+def foreign(url: str) -> bool:
+    return not url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:"))
+
+
+def corner(folder: Path, name: str = "photo.png", **options: Any) -> Path:
+    path = folder / name
+    Image.open(EXAMPLES / "street_lr.png").convert("RGB").crop((40, 30, 72, 54)).save(path, **options)
+    return path
+
+
+def give(page: Any, where: str, *paths: Path) -> None:
+    page.locator(f"{where} input[type=file]").first.set_input_files([str(path) for path in paths])
+
+
+def enlarge(page: Any) -> None:
+    """Press the button and wait until all is drawn."""
+    page.locator("#start").click()
+    page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
+
+
+def is_sharp(page: Any, where: str) -> bool:
+    """Whether one pixel of the picture is one pixel of the screen."""
+    return page.locator(f"{where} img.def-after").evaluate(
+        "image => image.getBoundingClientRect().width * devicePixelRatio === image.naturalWidth"
+    )
+
+
+def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
+    """The whole way: upload, choose, run, compare, look inside, take away."""
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in, 128×96 out, with no reference").wait_for()
+    give(page, "#files", EXAMPLES / "street_ref1.jpg", EXAMPLES / "banana_ref1.jpg")
+    cards = page.locator("#candidates .def-card")
+    cards.nth(1).wait_for()
+    assert "#1 ·" in cards.nth(0).inner_text() and "% match" in cards.nth(1).inner_text()
+
+    # click and Enter both choose
+    before = cards.nth(0).get_attribute("aria-pressed")
+    after = {"true": "false", "false": "true"}[before]
+    cards.nth(0).click()
+    page.locator(f"#candidates .def-card[data-index='0'][aria-pressed='{after}']").wait_for()
+    cards.nth(0).focus()
+    page.keyboard.press("Enter")
+    page.locator(f"#candidates .def-card[data-index='0'][aria-pressed='{before}']").wait_for()
+    if before == "false":
+        cards.nth(0).click()
+    page.locator("#candidates .def-card[data-index='0'][aria-pressed='true']").wait_for()
+    enlarge(page)
+
+    # the slider, by mouse and by key
+    stack, line = (
+        page.locator("#compare .def-stack"),
+        "getComputedStyle(document.querySelector('#compare .def-line')).left",
+    )
+    box = stack.bounding_box()
+    page.mouse.move(box["x"] + 10, box["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 10)
+    page.mouse.up()
+    assert float(page.evaluate(line)[:-2]) == pytest.approx(0.25 * box["width"], abs=2)
+    page.locator("#compare .def-range").focus()
+    page.keyboard.press("End")
+    assert float(page.evaluate(line)[:-2]) == pytest.approx(box["width"], abs=2)
+
+    # every tab has its picture, as PNG, with a text for those who cannot see it
+    for tab in TABS:
+        page.get_by_role("tab", name=tab, exact=True).click()
+        for picture in page.locator("[role=tabpanel]:visible img").all():
+            assert picture.get_attribute("alt") and picture.get_attribute("src").endswith(".png")
+        assert page.locator("[role=tabpanel]:visible img.def-after").count() == (3 if tab == "Matches" else 1)
+    page.get_by_role("tab", name="Provenance", exact=True).click()
+    assert "reference 1" in page.locator("#legend").inner_text() and "%" in page.locator("#legend").inner_text()
+
+    # exact zoom
+    page.get_by_role("tab", name="Compare", exact=True).click()
+    page.locator("#compare").get_by_role("button", name="100 %", exact=True).click()
+    assert is_sharp(page, "#compare")
+    page.locator("#compare").get_by_role("button", name="400 %").click()
+    assert page.locator("#compare img.def-after").bounding_box()["width"] == 4 * 128
+
+    # a point of the result lights up in the reference
+    page.get_by_role("tab", name="Matches", exact=True).click()
+    page.locator("#pick .def-stack").click(position={"x": 20, "y": 20})
+    page.locator("#words", has_text="Found in reference").wait_for()
+    assert page.locator("#pick .def-mark").is_visible() and page.locator("#found .def-mark").is_visible()
+    there = page.locator("#words").inner_text()
+    page.locator("#pick .def-pane").focus()
+    for _ in range(6):
+        page.keyboard.press("Shift+ArrowRight")
+    page.wait_for_function("text => document.querySelector('#words').innerText !== text", arg=there)
+
+    # take away
+    files = {}
+    for label in ("PNG", "PNG, 16 bit", "Everything (ZIP)", "Report (JSON)"):
+        with page.expect_download() as download:
+            page.locator("#downloads").get_by_role("button", name=label, exact=True).or_(
+                page.locator("#downloads").get_by_role("link", name=label, exact=True)
+            ).first.click()
+        files[label] = Path(download.value.path())
+    shown = np.asarray(Image.open(files["PNG"]))
+    assert shown.shape == (96, 128, 3) and json.loads(files["Report (JSON)"].read_text())["seed"] == 0
+    assert zipfile.is_zipfile(files["Everything (ZIP)"])
+    page.get_by_text("Copy as Python").click()
+    assert "DEFPipeline.from_pretrained" in page.locator("#python").inner_text()
+
+
+def test_an_example_needs_one_click(page: Any) -> None:
+    page.locator("#examples .def-card").nth(2).click()
+    page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
+    assert page.locator("#compare img.def-after").evaluate("image => image.naturalWidth") == 512
+    page.get_by_text("Do you have the original?").click()
+    give(page, "#truth", EXAMPLES / "banana_hr.webp")
+    page.locator("#scores", has_text="dB").wait_for()
+    assert page.get_by_label("result ◂▸ original").is_checked()
+
+
+def test_cancel_stops_and_keeps_the_last_result(page: Any, tiny: DEFPipeline, tmp_path: Path) -> None:
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    enlarge(page)
+    last = page.locator("#compare img.def-after").get_attribute("src")
+    hold, reached, opened = threading.Event(), threading.Event(), threading.Event()
+
+    def wait(*_: Any) -> None:
+        time.sleep(0.05)  # a model so small would be done before anyone sees it at work
+        if hold.is_set():
+            reached.set()
+            assert opened.wait(60)
+
+    hook = tiny.unet.register_forward_pre_hook(wait)
+    page.get_by_text("Settings", exact=True).click()
+    page.get_by_label("number input for Diffusion steps").fill("50")
+    page.locator("#start").click()
+    page.locator("#compare", has_text="estimate after step").wait_for()  # live
+    hold.set()
+    assert reached.wait(60)
+    ((worker, stop),) = run._WORKERS.items()
+    page.locator("#cancel").click()
+    assert stop.wait(60)
+    opened.set()
+    page.locator("#status", has_text="Cancelled").wait_for()
+    worker.join(60)
+    hook.remove()
+    assert not worker.is_alive()
+    page.locator(f"#compare img.def-after[src='{last}']").wait_for()
+    assert page.locator("#start").is_enabled()
+    page.get_by_label("number input for Diffusion steps").fill("1")
+    enlarge(page)  # and again
+
+
+def test_bad_files_are_refused_with_a_way_out(page: Any, tmp_path: Path) -> None:
+    text, large = tmp_path / "text.png", tmp_path / "large.png"
+    text.write_text("not a picture")
+    Image.new("RGB", (1200, 1000)).save(large)
+    for path, words in [
+        (text, "not a picture that can be read"),
+        (large, "at most 1 million are taken. Make it smaller"),
+    ]:
+        give(page, "#photo", path)
+        page.locator("#info .def-warn", has_text=words).wait_for()
+        page.locator("#photo input[type=file]").first.wait_for(state="attached")
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    give(page, "#files", text)
+    page.locator("#info .def-warn", has_text="Reference 1 is not a picture").wait_for()
+
+
+@pytest.mark.parametrize("kind", ["turned.jpg", "transparent.png", "sixteen.png", "picture.tif"])
+def test_photographs_of_every_kind(page: Any, tmp_path: Path, kind: str) -> None:
+    from tests.test_app import save
+
+    give(page, "#photo", save(Path(kind).stem.replace("picture", "tiff"), tmp_path))
+    page.locator("#info", has_text="32×24 in, 128×96 out").wait_for()
+    enlarge(page)
+    assert page.locator("#compare img.def-after").evaluate("image => [image.naturalWidth, image.naturalHeight]") == [
+        128,
+        96,
+    ]
+
+
+def test_drawing_keeps_references_away(page: Any, tmp_path: Path) -> None:
+    give(page, "#photo", corner(tmp_path))
+    give(page, "#files", EXAMPLES / "street_ref1.jpg")
+    card = page.locator("#candidates .def-card")
+    card.wait_for()
+    page.locator("#info", has_text="32×24 in").wait_for()
+    if card.get_attribute("aria-pressed") == "false":
+        card.click()
+        page.locator("#candidates .def-card[aria-pressed='true']").wait_for()
+    page.get_by_text("Draw where references may be used").click()
+    canvas = page.locator("#canvas canvas")
+    canvas.wait_for()
+    page.locator("#canvas .def-brush").fill("25")
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 2, box["y"] + 2)
+    page.mouse.down()
+    for share in (0.5, 1.0):
+        page.mouse.move(box["x"] + 2, box["y"] + share * box["height"] - 2)
+    page.mouse.up()
+    page.wait_for_timeout(500)  # the drawing is on its way
+    enlarge(page)
+    page.get_by_text("Copy as Python").click()
+    assert "mask='inputs/mask.png'" in page.locator("#python").inner_text()
+
+
+def test_it_fits_a_phone_in_the_dark(browser: Any, url: str, tmp_path: Path) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844}, device_scale_factor=2, color_scheme="dark")
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{url}?__theme=dark")
+    page.locator("#start").wait_for()
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    enlarge(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(map(int, paper.strip("rgb()").split(",")[:3])) < 100
+    page.locator("#compare").get_by_role("button", name="100 %", exact=True).click()
+    assert is_sharp(page, "#compare")
+    page.close()

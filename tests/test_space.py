@@ -1,0 +1,264 @@
+"""What the browser interface does with runs, visits and results, without a browser."""
+
+import io
+import json
+import subprocess
+import sys
+import threading
+import zipfile
+from base64 import b64encode
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from def_hub import DEFPipeline, images
+from def_hub.reference.selection import RankedReference
+from def_hub.space import outcome as outcomes
+from def_hub.space.outcome import Outcome, compare_with_truth, look_up
+from def_hub.space.run import Finished, Settings, Step, run
+from def_hub.space.studio import Studio, complaint
+from def_hub.space.uploads import MAX_REFERENCES, check_photo, check_references
+from def_hub.space.visit import Visit
+from tests.conftest import EXAMPLES, ROOT
+
+SCORES = {"likely": 0.3, "possible": 0.11, "unlikely": 0.05}
+
+
+def ranking(*verdicts: str) -> list[RankedReference]:
+    """Candidates in order of their numbers, with these verdicts."""
+    return [RankedReference(i, SCORES[verdict] - 0.001 * i) for i, verdict in enumerate(verdicts)]
+
+
+@pytest.fixture
+def visit(tmp_path: Path) -> Visit:
+    """A small photograph and two references of different sizes, in no order yet."""
+    Image.open(EXAMPLES / "street_lr.png").crop((40, 30, 72, 54)).save(tmp_path / "a b.png")
+    for number, box in enumerate([(160, 120, 352, 280), (100, 100, 221, 199)]):
+        Image.open(EXAMPLES / "street_ref1.jpg").crop(box).save(tmp_path / f"{number}.jpg")
+    visit = Visit()
+    visit.set_photo(check_photo(tmp_path / "a b.png"))
+    visit.set_uploads(check_references([str(tmp_path / "0.jpg"), str(tmp_path / "1.jpg")]))
+    return visit
+
+
+def stroke(width: int, height: int, box: tuple[int, int, int, int]) -> str:
+    """A drawing, as a canvas gives it: opaque in a box."""
+    picture = Image.new("RGBA", (width, height))
+    picture.paste((230, 0, 126, 255), box)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return "data:image/png;base64," + b64encode(file.getvalue()).decode()
+
+
+# ------------------------------------------------------------------------------------------------ choosing
+
+
+def test_the_likely_are_chosen_and_the_best_of_the_possible(visit: Visit) -> None:
+    for verdicts, chosen in [
+        (("likely", "likely"), [0, 1]),
+        (("likely", "unlikely"), [0]),
+        (("possible", "possible"), [0]),
+        (("unlikely", "unlikely"), []),
+    ]:
+        visit.rank(lambda image, candidates: ranking(*verdicts))  # noqa: B023
+        assert visit.chosen == chosen
+
+
+def test_a_click_chooses_or_leaves_out_and_the_order_stays(visit: Visit) -> None:
+    visit.rank(lambda image, candidates: [RankedReference(1, 0.4), RankedReference(0, 0.05)])
+    first, second = visit.gallery()
+    assert first["lines"] == ["#1 · 40 % match", "likely to help", "✓ reference 1"] and first["pressed"]
+    assert second["lines"] == ["#2 · 5 % match", "unlikely to help", "not used"] and not second["pressed"]
+    visit.toggle(1)
+    assert visit.chosen == [1, 0]
+    visit.toggle(0)
+    assert visit.chosen == [0] and visit.gallery()[0]["lines"][-1] == "not used"
+    visit.set_uploads(visit.uploads[:1] * (MAX_REFERENCES + 1))
+    with pytest.raises(ValueError, match=f"At most {MAX_REFERENCES} references"):
+        visit.toggle(MAX_REFERENCES)
+
+
+def test_drawings_become_masks_of_the_full_size(visit: Visit) -> None:
+    visit.draw(None, stroke(16, 12, (0, 0, 8, 12)))
+    visit.draw(1, stroke(121, 99, (10, 20, 60, 50)))
+    folder, call = visit.call(Settings())
+    image, reference = (
+        images.to_tensor(call.folder / "inputs/mask.png"),
+        images.to_tensor(call.folder / "inputs/reference-mask-2.png"),
+    )
+    assert call.mask == "inputs/mask.png" and call.reference_masks == (None, "inputs/reference-mask-2.png")
+    assert image.shape == (1, 3, 24, 32) and not image[..., :16].any() and image[..., 16:].all()
+    assert reference.shape == (1, 3, 99, 121) and reference[..., 20:50, 10:60].all()
+    assert reference.sum() == 3 * 30 * 50
+    visit.draw(None, None)
+    assert visit.call(Settings())[1].mask is None
+    for drawing in ("data:text/html;base64,AAAA", "data:image/png;base64," + b64encode(b"no picture").decode()):
+        with pytest.raises(ValueError, match="drawing"):
+            visit.draw(None, drawing)
+            visit.call(Settings())
+
+
+def test_what_would_not_fit_is_refused_before_anything_is_computed(
+    visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("def_hub.space.visit.total_memory", lambda: 1000)
+    with pytest.raises(ValueError, match="of memory; this machine has .* Use fewer or smaller references"):
+        visit.call(Settings())
+
+
+# ------------------------------------------------------------------------------------------------ running
+
+
+def test_steps_are_seen_and_the_result_is_the_pipelines(tiny_pipe: DEFPipeline, visit: Visit) -> None:
+    visit.toggle(1)
+    folder, call = visit.call(Settings(num_inference_steps=9, seed=3))
+    events = [event for event in run(tiny_pipe, call) if event is not None]
+    assert [e.number for e in events if isinstance(e, Step)] == [2, 4, 6, 8, 9]
+    assert isinstance(events[-1], Finished)
+    same = tiny_pipe(
+        visit.photo.path,
+        visit.uploads[0].path,
+        num_inference_steps=9,
+        generator=torch.Generator().manual_seed(3),
+        output_type="pt",
+    )
+    assert torch.equal(events[-1].output.images[0], same.images[0])
+
+
+@pytest.mark.parametrize("stage", ["unet", "refsr.feature_extractor", "refsr.aggregator"])
+def test_closing_stops_inside_any_stage(tiny_pipe: DEFPipeline, visit: Visit, stage: str) -> None:
+    """The first layer of a stage waits for the visitor to leave; nothing after it is computed."""
+    reached, left, after = threading.Event(), threading.Event(), []
+    part = tiny_pipe
+    for name in stage.split("."):
+        part = getattr(part, name)
+
+    def wait(*_: object) -> None:
+        reached.set()
+        assert left.wait(60)
+
+    part.register_forward_pre_hook(wait)
+    part.register_forward_hook(lambda *_: after.append(1))
+    folder, call = visit.call(Settings())
+    events = run(tiny_pipe, call)
+    while not reached.is_set():
+        next(events)
+    threading.Timer(0.1, left.set).start()
+    events.close()
+    assert not after and not [t for t in threading.enumerate() if t.name == "def-run"]
+
+
+def test_a_failure_in_the_thread_reaches_the_visitor(tiny_pipe: DEFPipeline, visit: Visit) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("can't allocate memory")
+
+    tiny_pipe.refsr.register_forward_pre_hook(fail)
+    folder, call = visit.call(Settings())
+    with pytest.raises(RuntimeError, match="allocate") as caught:
+        list(run(tiny_pipe, call))
+    assert complaint(caught.value).startswith("There is not enough memory")
+    assert (
+        complaint(ValueError("reference /tmp/gradio/abc/photo.png: not a picture"))
+        == "reference photo.png: not a picture"
+    )
+
+
+def test_a_result_is_not_lost_when_it_cannot_be_explained(
+    tiny_pipe: DEFPipeline, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(outcomes.visualization, "pictures", fail)
+    outcome = Studio(tiny_pipe).finish(visit, Settings("fast"))
+    assert outcome is visit.outcome and images.to_tensor(outcome.picture("result")).shape == (1, 3, 96, 128)
+    assert outcome.picture("matches") is None
+
+
+# ------------------------------------------------------------------------------------------------ results
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A run on every kind of input: two references, drawings, fresh noise."""
+    folder = tmp_path_factory.mktemp("finished")
+    Image.open(EXAMPLES / "street_lr.png").crop((40, 30, 72, 54)).save(folder / "photo.png")
+    Image.open(EXAMPLES / "street_ref1.jpg").crop((160, 120, 352, 280)).save(folder / "0.jpg", exif=turned())
+    Image.open(EXAMPLES / "street_ref1.jpg").crop((100, 100, 221, 199)).save(folder / "1.webp")
+    visit = Visit()
+    visit.set_photo(check_photo(folder / "photo.png"))
+    visit.set_uploads(check_references([str(folder / "0.jpg"), str(folder / "1.webp")]))
+    visit.draw(None, stroke(16, 12, (0, 0, 8, 12)))
+    visit.draw(1, stroke(121, 99, (10, 20, 60, 50)))
+    pipe = DEFPipeline.from_pretrained(tiny_model)
+    return Studio(pipe).finish(visit, Settings("balanced", 3, 0.5, 11, 0.8, "enhanced", True))
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+def test_the_copied_python_gives_the_same_bytes(finished: Outcome, tmp_path: Path) -> None:
+    with zipfile.ZipFile(finished.files["zip"]) as archive:
+        archive.extractall(tmp_path)
+    there = (tmp_path / "result.png").read_bytes()
+    (tmp_path / "result.png").unlink()
+    assert (tmp_path / "reproduce.py").read_text() == finished.python
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "reproduce.py"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "result.png").read_bytes() == there
+
+
+def test_what_is_taken_away(finished: Outcome, tmp_path: Path) -> None:
+    with zipfile.ZipFile(finished.files["zip"]) as archive:
+        names = set(archive.namelist())
+    pictures = ("result", "result-16bit", "bicubic", "enhanced", "matches", "confidence", "provenance", "overlay")
+    assert {f"{name}.png" for name in (*pictures, "transferred", "steps", "reference-1", "reference-2")} <= names
+    assert {"report.json", "reproduce.py", "inputs/photo.png", "inputs/reference-1.jpg"} <= names
+    fine, plain = (images.to_tensor(finished.files[name]) for name in ("png16", "result"))
+    assert torch.equal((fine * 255).round(), (plain * 255).round()) and not torch.equal(fine, plain)
+    report = json.loads(finished.files["report"].read_text())
+    assert report["seed"] == 11 and report["parameters"]["reference_strength"] == 0.8
+    assert report["sizes"]["references"] == ["160x192", "121x99"]  # upright
+    assert set(report["versions"]) >= {"def_hub", "torch", "python"} and report["scores"]["consistency_error"] >= 0
+    assert sum(source.share for source in finished.sources) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_point_of_the_result_is_looked_up(finished: Outcome) -> None:
+    assert finished.correspondence is not None
+    look = look_up(finished, 0.99, 0.5)
+    number, x, y = finished.correspondence[:, 12, 31].tolist()
+    width, height = finished.sizes[int(number)]
+    assert look.reference == number + 1 and look.here == (31.5 / 32, 12.5 / 24, 1 / 32)
+    assert look.there == pytest.approx(((x + 0.5) / width, (y + 0.5) / height, 4 / width))
+    for outside in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="expected a point"):
+            look_up(finished, outside, 0.5)
+
+
+def test_an_original_is_measured(finished: Outcome, tmp_path: Path) -> None:
+    truth = tmp_path / "truth.png"
+    Image.open(EXAMPLES / "street_hr.webp").crop((160, 120, 288, 216)).save(truth)
+    words = compare_with_truth(finished, str(truth))
+    picture, original = (np.asarray(Image.open(p)) for p in (finished.files["result"], truth))
+    assert np.array_equal(np.asarray(Image.open(finished.files["truth"])), original)
+    assert "dB" in words and "SSIM" in words and not np.array_equal(picture, original)
+    with pytest.raises(ValueError, match="the size of the result, 128×96, got 32×24"):
+        compare_with_truth(finished, str(finished.root / finished.call.photo))
+
+
+def test_what_is_left_behind_is_deleted(tiny_pipe: DEFPipeline, visit: Visit) -> None:
+    root = Studio(tiny_pipe).finish(visit, Settings("fast")).root
+    visit.gallery()
+    thumbnails = visit.root
+    assert (root / "result.png").exists() and any(thumbnails.iterdir())
+    visit.outcome = visit.folder = None
+    assert not root.exists() and not thumbnails.exists()
