@@ -31,10 +31,7 @@ def test_wrong_candidates_are_named(pipe: DEFPipeline) -> None:
 
 
 def test_true_references_come_before_unrelated_ones(pipe: DEFPipeline, shared_data: Path) -> None:
-    """Every third photograph of the development views: each reference against three pictures of other scenes.
-
-    So few pairs say little about the last percent: the bound is that of a sample, the README has the whole.
-    """
+    """Every third photograph of the development views: each reference against three pictures of other scenes."""
     views = load_dataset(shared_data / "eval-dev" / "MultiView")
     items = views.items
     rng = random.Random(0)
@@ -48,7 +45,7 @@ def test_true_references_come_before_unrelated_ones(pipe: DEFPipeline, shared_da
         true = len(item.references)
         wins += sum(places[i] < places[j] for i in range(true) for j in range(true, len(candidates)))
         pairs += true * 3
-    assert wins >= 0.9 * pairs
+    assert wins >= 0.95 * pairs
 
 
 def test_files_and_the_embedded_model_will_do(pipe: DEFPipeline) -> None:

@@ -265,11 +265,12 @@ def _training(made_by: Path) -> str:
         raise ValueError(f"{made_by}: expected the training logs *-train.csv, found none")
     for log in logs:
         with log.open(newline="") as file:
-            last = list(csv.DictReader(file))[-1]
-        total += float(last["minutes"])
-        lines.append(
-            f"| {log.name.removesuffix('-train.csv')} | {int(last['step']):,} | {float(last['minutes']):.0f} |"
-        )
+            rows = list(csv.DictReader(file))
+        at = [float(row["minutes"]) for row in rows]
+        # the clock starts anew where a run was continued
+        minutes = at[-1] + sum(a for a, b in zip(at, at[1:], strict=False) if b < a)
+        total += minutes
+        lines.append(f"| {log.name.removesuffix('-train.csv')} | {int(rows[-1]['step']):,} | {minutes:.0f} |")
     lines.append(f"| in all | | {total:.0f} |")
     energy = WATTS * total / 60 / 1000
     return "\n".join(

@@ -102,7 +102,7 @@ def add_endpoints(studio: Studio) -> None:
             references: candidates, of any size and format.
 
         Returns:
-            For each candidate its index as given, its score from 0 to 1 (chance gives about 0.09), and a verdict:
+            For each candidate its index as given, its score from 0 to 1 (chance gives about 0.13), and a verdict:
             likely, possible or unlikely to help.
         """
         try:
