@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,6 +62,17 @@ def estimate(
     Raises:
         ValueError: for an unknown preset, fewer than one step, or a side below one pixel.
     """
+    numbers = load(image_size, reference_sizes, preset, num_inference_steps)
+    return Estimate(SECONDS.of(*numbers) * probe() / PROBE, int(BYTES.of(*numbers)))
+
+
+def load(
+    image_size: tuple[int, int],
+    reference_sizes: Sequence[tuple[int, int]] = (),
+    preset: str = "balanced",
+    num_inference_steps: int | None = None,
+) -> tuple[float, float, int, float]:
+    """What `Cost.of` takes for a call. Arguments and errors as `estimate`."""
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     steps = PRESETS[preset].steps if num_inference_steps is None else num_inference_steps
@@ -71,8 +83,7 @@ def estimate(
             raise ValueError(f"expected sizes of at least 1x1 pixels, got {image_size} and {list(reference_sizes)}")
     image = CELL**2 * image_size[0] * image_size[1]
     references = sum(height * width for height, width in reference_sizes)
-    load = image / MEGAPIXEL, references / MEGAPIXEL, steps, _pairs(image, references) / MEGAPIXEL
-    return Estimate(SECONDS.of(*load) * _probe() / PROBE, int(BYTES.of(*load)))
+    return image / MEGAPIXEL, references / MEGAPIXEL, steps, _pairs(image, references) / MEGAPIXEL
 
 
 def _pairs(image: float, references: float) -> float:
@@ -85,7 +96,7 @@ def _pairs(image: float, references: float) -> float:
 
 
 @lru_cache(maxsize=1)
-def _probe() -> float:
+def probe() -> float:
     """Seconds that a convolution of the network's kind takes here: the best of a few, the others were disturbed."""
     x, weight = torch.rand(1, 64, 192, 192), torch.rand(64, 64, 3, 3)
     seconds = []
@@ -95,3 +106,16 @@ def _probe() -> float:
             F.conv2d(x, weight, padding=1)
             seconds.append(time.perf_counter() - started)
     return min(seconds)
+
+
+def total_memory() -> int | None:
+    """Bytes of this machine, None where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def gigabytes(number: float) -> str:
+    """A number of bytes, to be read."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{max(number, 1e7) / 1e6:.0f} MB"

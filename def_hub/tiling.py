@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -24,6 +25,12 @@ class Window:
     def cut(self, x: Tensor) -> Tensor:
         """The view of `x` `[..., H, W]` under this window."""
         return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+    def grown(self, margin: int, height: int, width: int) -> Window:
+        """This window and `margin` pixels around it, as far as they lie in `height`×`width`."""
+        top, left = max(self.top - margin, 0), max(self.left - margin, 0)
+        bottom, right = min(self.top + self.height + margin, height), min(self.left + self.width + margin, width)
+        return Window(top, left, bottom - top, right - left)
 
 
 def windows(height: int, width: int, size: int, overlap: int, multiple: int = 1) -> list[Window]:
@@ -88,7 +95,7 @@ def blend(
 def tiled(
     predict: Callable[[Window], Tensor], height: int, width: int, size: int, margin: int, *, multiple: int = 1
 ) -> Tensor:
-    """Put a tensor `[B, C, height, width]` together from tiles of about `size`×`size`, each computed with `margin` more
+    """Put a tensor `[B, C, height, width]` together from tiles of at most `size`×`size`, each computed with `margin` more
     pixels around it, as far as there are any.
 
     Where `predict` (window → `[B, C, window.height, window.width]`) looks no further than `margin`, the result is that
@@ -96,16 +103,23 @@ def tiled(
     `margin` must be such.
     """
     result: Tensor | None = None
-    for tile in windows(height, width, size, 0, multiple):
-        top, left = max(tile.top - margin, 0), max(tile.left - margin, 0)
-        bottom, right = min(tile.top + size + margin, height), min(tile.left + size + margin, width)
-        piece = predict(Window(top, left, bottom - top, right - left))
-        if result is None:
-            result = piece.new_empty((*piece.shape[:2], height, width))
-        inner = Window(tile.top - top, tile.left - left, tile.height, tile.width)
-        tile.cut(result).copy_(inner.cut(piece))
-    assert result is not None  # windows() returns at least one
+    for top, bottom in pairwise(_parts(height, size, multiple)):
+        for left, right in pairwise(_parts(width, size, multiple)):
+            tile = Window(top, left, bottom - top, right - left)
+            seen = tile.grown(margin, height, width)
+            piece = predict(seen)
+            if result is None:
+                result = piece.new_empty((*piece.shape[:2], height, width))
+            inner = Window(top - seen.top, left - seen.left, tile.height, tile.width)
+            tile.cut(result).copy_(inner.cut(piece))
+    assert result is not None
     return result
+
+
+def _parts(length: int, size: int, multiple: int) -> list[int]:
+    """Where to cut a length into the fewest equal parts of at most `size`, on multiples."""
+    count = math.ceil(length / size)
+    return [round(i * length / count / multiple) * multiple for i in range(count)] + [length]
 
 
 def _batched(items: list[Window], size: int) -> Iterator[list[Window]]:

@@ -1,9 +1,9 @@
 """The browser interface in a real Chromium: what a visitor does, with mouse and keyboard."""
 
+import itertools
 import json
 import shutil
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,21 +186,19 @@ def test_cancel_stops_and_keeps_the_last_result(page: Any, tiny: DEFPipeline, tm
     page.locator("#info", has_text="32×24 in").wait_for()
     enlarge(page)
     last = page.locator("#compare img.def-after").get_attribute("src")
-    hold, reached, opened = threading.Event(), threading.Event(), threading.Event()
+    reached, opened, calls = threading.Event(), threading.Event(), itertools.count()
 
     def wait(*_: Any) -> None:
-        time.sleep(0.05)  # a model so small would be done before anyone sees it at work
-        if hold.is_set():
+        if next(calls) == 30:  # a model so small would be done before anyone sees it at work
             reached.set()
-            assert opened.wait(60)
+            assert opened.wait(120)
 
     hook = tiny.unet.register_forward_pre_hook(wait)
     page.get_by_text("Settings", exact=True).click()
     page.get_by_label("number input for Diffusion steps").fill("50")
     page.locator("#start").click()
-    page.locator("#compare", has_text="estimate after step").wait_for()  # live
-    hold.set()
     assert reached.wait(60)
+    page.locator("#compare", has_text="estimate after step").wait_for()  # live
     ((worker, stop),) = run._WORKERS.items()
     page.locator("#cancel").click()
     assert stop.wait(60)

@@ -51,6 +51,14 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+def test_what_would_not_fit_is_refused_before_any_work(run: Run, tmp_path: Path) -> None:
+    lr = photo(tmp_path / "lr.png", (20, 17))
+    status, out, err = run("upscale", lr, "-o", "out.png", "--max-memory", "0.001")
+    assert status == 2 or status == 1
+    assert "of memory, 10 MB are allowed: use fewer or smaller references" in err and "Traceback" not in err
+    assert not (tmp_path / "out.png").exists()
+
+
 def test_one_file_with_two_references(run: Run, tmp_path: Path) -> None:
     lr, a, b = (photo(tmp_path / f"{n}.png", s, i) for i, (n, s) in enumerate(
         [("lr", (20, 17)), ("a", (64, 48)), ("b", (41, 77))]

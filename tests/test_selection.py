@@ -61,4 +61,4 @@ def test_a_picture_serves_itself_wholly_and_its_half_in_part(pipe: DEFPipeline) 
     sharp = to_tensor(EXAMPLES / "street_hr.webp")
     whole, half = rank_references(shrink(sharp), [sharp, sharp[..., :256]], pipe.refsr.feature_extractor)
     assert (whole.index, half.index) == (0, 1) and whole.score > 0.9 and whole.verdict == "likely"
-    assert 0.15 < half.score < 0.6
+    assert 0.35 < half.score < 0.7

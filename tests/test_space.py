@@ -24,7 +24,7 @@ from def_hub.space.uploads import MAX_REFERENCES, check_photo, check_references
 from def_hub.space.visit import Visit
 from tests.conftest import EXAMPLES, ROOT
 
-SCORES = {"likely": 0.3, "possible": 0.11, "unlikely": 0.05}
+SCORES = {"likely": 0.4, "possible": 0.18, "unlikely": 0.05}
 
 
 def ranking(*verdicts: str) -> list[RankedReference]:

@@ -55,7 +55,7 @@ def test_tiles_with_enough_margin_are_the_whole(height: int, width: int) -> None
     whole = F.conv2d(x, blur, padding=4)
     assert torch.allclose(tiled(predict, height, width, 48, 4, multiple=4), whole, atol=1e-5)
     assert max(max(w.height, w.width) for w in tiles) <= 56
-    assert not torch.allclose(tiled(predict, height, width, 48, 0), whole, atol=1e-5) or len(tiles) == 2
+    assert max(height, width) <= 48 or not torch.allclose(tiled(predict, height, width, 48, 0), whole, atol=1e-5)
 
 
 def test_corners_lie_on_multiples() -> None:

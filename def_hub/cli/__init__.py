@@ -137,6 +137,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="also write what explains the result: confidence, matches, report …",
     )
+    add(
+        "--max-memory",
+        type=float,
+        metavar="GB",
+        help="refuse pictures that would need more, before anything is computed (default: what this machine has)",
+    )
     _add_model_options(add)
     command.set_defaults(command=_upscale)
 

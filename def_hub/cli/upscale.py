@@ -14,6 +14,7 @@ from torch import Tensor
 from def_hub import images, visualization
 from def_hub.cli.errors import complain, is_users
 from def_hub.cli.model import call_options, load
+from def_hub.estimate import estimate, gigabytes, total_memory
 from def_hub.report import report as describe
 
 if TYPE_CHECKING:
@@ -59,6 +60,18 @@ def upscale(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _check_memory(image: Tensor, references: list[Tensor], options: argparse.Namespace) -> None:
+    """Refuse in time what would not fit."""
+    sizes = [(x.shape[2], x.shape[3]) for x in (image, *references)]
+    needed = estimate(sizes[0], sizes[1:], options.preset, options.steps).bytes
+    limit = total_memory() if options.max_memory is None else int(options.max_memory * 1e9)
+    if limit is not None and needed > limit:
+        raise ValueError(
+            f"this would need about {gigabytes(needed)} of memory, {gigabytes(limit)} are allowed: "
+            "use fewer or smaller references, or a part of the picture"
+        )
+
+
 def _plan(source: Path, output: Path) -> list[tuple[Path, Path]]:
     """Which file becomes which: a folder goes to a folder; a file to a file, or into a folder as a PNG."""
     if not source.exists():
@@ -85,6 +98,7 @@ def _upscale_one(
 ) -> str:
     """Enlarge one file, write it and what explains it; returns the summary line."""
     image = images.to_tensor(source)
+    _check_memory(image, references, options)
     generator = torch.Generator().manual_seed(options.seed)
     started = time.perf_counter()
     output = pipe(image, references or None, generator=generator, output_type="pt", **call_options(options))

@@ -20,7 +20,7 @@ from def_hub.reference.transfer import DeformableTransfer, HardTransfer, overlap
 from def_hub.reference.ttsr import CellTransfer, TTSRAggregator
 from def_hub.tiling import Window, tiled
 
-TILE = 1024
+TILE = 2048
 """HR pixels along a side that are aggregated at a time."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from def_hub.estimate import gigabytes, total_memory
 from def_hub.pipeline import PRESETS, DEFPipeline
 from def_hub.reference.matching import PAIRINGS
 from def_hub.space import panels
@@ -26,7 +27,7 @@ from def_hub.space.uploads import (
     check_references,
 )
 from def_hub.space.viewer import CSS, card, cards, drawing, photograph, view
-from def_hub.space.visit import Visit, gigabytes, total_memory
+from def_hub.space.visit import Visit
 
 HOUR = 3600
 TITLE = "# Sharper with a reference"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from def_hub import images, visualization
-from def_hub.estimate import Estimate, estimate
+from def_hub.estimate import Estimate, estimate, gigabytes, total_memory
 from def_hub.reference.selection import RankedReference
 from def_hub.space.outcome import TEMPORARY, Outcome
 from def_hub.space.run import Call, Settings
@@ -181,15 +180,3 @@ class Visit:
         if not path.exists():
             images.save_image(visualization.thumbnail(images.to_tensor(upload.path), side), path)
         return path
-
-
-def gigabytes(number: float) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{max(number, 1e7) / 1e6:.0f} MB"
-
-
-def total_memory() -> int | None:
-    """Bytes of this machine, None where it does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None

@@ -1,10 +1,14 @@
 """How time and memory of the whole pipeline grow with the size of the pictures: table, fitted exponents, plot.
 
     python examples/benchmarks/growth.py [--model FOLDER] [--sides 125 250 500 1000] [--plot growth.svg]
+    python examples/benchmarks/growth.py --fit
 
 Each row is one call in a fresh process, after a tiny one to warm up: a square image of so many pixels along a side, a
 reference as large as the result, preset "balanced". Megabytes are the most that the process held, less what it held
 with the model loaded. The exponent is the slope of a line through the logarithms: 1 is linear in the pixels.
+
+--fit measures other calls instead, prints the constants of `def_hub/estimate.py` that fit them best (by relative
+error), and compares the shipped constants with calls that the fit did not see.
 """
 
 from __future__ import annotations
@@ -49,7 +53,8 @@ def measure(model: str | None, side: int, reference: tuple[int, int], count: int
 
 def fresh(model: str | None, side: int, reference: int, count: int = 1, preset: str = "balanced") -> dict[str, float]:
     """The same in a process of its own."""
-    command = [sys.executable, __file__, "--here", json.dumps([model, side, [reference, reference], count, preset])]
+    case = [model, side, [max(reference, 8)] * 2, count, preset]
+    command = [sys.executable, __file__, "--here", json.dumps(case)]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     found: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
     return found
@@ -60,6 +65,65 @@ def exponent(pixels: list[float], values: list[float]) -> float:
     x, y = [math.log(p) for p in pixels], [math.log(v) for v in values]
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)
+
+
+SEEN = (  # side of the image, side and number of the references, preset
+    (40, 0, 0, "balanced"),
+    (125, 0, 0, "balanced"),
+    (300, 0, 0, "balanced"),
+    (125, 500, 1, "balanced"),
+    (125, 1200, 1, "balanced"),
+    (250, 500, 2, "balanced"),
+    (300, 1200, 1, "balanced"),
+    (500, 1500, 1, "balanced"),
+    (64, 256, 1, "detail"),
+    (200, 600, 1, "detail"),
+)
+UNSEEN = (
+    (90, 300, 1, "balanced"),
+    (180, 720, 2, "balanced"),
+    (220, 0, 0, "balanced"),
+    (400, 1600, 1, "fast"),
+    (150, 800, 1, "detail"),
+    (600, 2000, 1, "balanced"),
+)
+
+
+def fit(model: str | None) -> None:
+    """Print the constants of the estimate, and how far the shipped ones are off."""
+    import torch
+
+    from def_hub.estimate import Cost, estimate, load, probe
+
+    def numbers(case: tuple[int, int, int, str]) -> tuple[float, float, int, float]:
+        side, reference, count, preset = case
+        return load((side, side), [(reference, reference)] * count, preset)
+
+    measured = [fresh(model, *case) for case in SEEN]
+    units = [Cost(*(float(i == k) for i in range(5))) for k in range(5)]
+    print(f"PROBE = {probe():.4f}")
+    for name, key, scale in (("SECONDS", "seconds", 1.0), ("BYTES", "megabytes", 2.0**20)):
+        values = torch.tensor([m[key] * scale for m in measured], dtype=torch.float64)
+        columns = torch.tensor([[u.of(*numbers(c)) for u in units] for c in SEEN], dtype=torch.float64)
+        kept = list(range(5))
+        while True:  # a cost is never negative: what would be is left out
+            scaled = columns[:, kept] / values[:, None]
+            found = torch.linalg.lstsq(scaled, torch.ones(len(values), 1, dtype=torch.float64)).solution[:, 0]
+            if found.min() >= 0:
+                break
+            del kept[int(found.argmin())]
+        costs = [float(found[kept.index(k)]) if k in kept else 0.0 for k in range(5)]
+        text = ", ".join(f"{f}={c:.3g}" for f, c in zip(Cost.__dataclass_fields__, costs, strict=True))
+        print(f"{name} = Cost({text})")
+    print("unseen calls: image, references, preset; measured and estimated seconds, MB")
+    for case in UNSEEN:
+        side, reference, count, preset = case
+        found_, guess = fresh(model, *case), estimate((side, side), [(reference, reference)] * count, preset)
+        print(
+            f"{side:5} {count}x{reference:<5} {preset:9} {found_['seconds']:7.2f} {guess.seconds:7.2f} "
+            f"{found_['megabytes']:7.0f} {guess.bytes / 2**20:7.0f}",
+            flush=True,
+        )
 
 
 def plot(pixels: list[float], seconds: list[float], megabytes: list[float]) -> str:
@@ -105,10 +169,15 @@ def main() -> None:
     parser.add_argument("--model", help="folder of a DEFPipeline; the embedded default without it")
     parser.add_argument("--sides", type=int, nargs="+", default=[125, 250, 500, 1000], help="sides of the LR images")
     parser.add_argument("--plot", type=Path, help="write the curves to this SVG file")
+    parser.add_argument("--fit", action="store_true", help="the constants of the estimate instead")
     parser.add_argument("--here", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:
         print(json.dumps(measure(*json.loads(options.here))))
+        return
+
+    if options.fit:
+        fit(options.model)
         return
 
     pixels, seconds, megabytes = [], [], []

@@ -1,0 +1,49 @@
+"""What a call costs is told before it is made."""
+
+import pytest
+
+from def_hub.estimate import BYTES, SECONDS, estimate, load
+
+
+def test_more_pixels_more_references_more_steps_cost_more() -> None:
+    base = estimate((64, 64), [(256, 256)])
+    assert base.seconds > 0 and base.bytes > 0
+    for more in (
+        estimate((128, 64), [(256, 256)]),
+        estimate((64, 64), [(512, 256)]),
+        estimate((64, 64), [(256, 256), (256, 256)]),
+        estimate((64, 64), [(256, 256)], "detail"),
+        estimate((64, 64), [(256, 256)], num_inference_steps=9),
+    ):
+        assert more.seconds > base.seconds and more.bytes >= base.bytes
+
+
+def test_large_pictures_cost_in_proportion_to_their_pixels() -> None:
+    """The search stops growing where it would cost the product of both sizes."""
+    small, large = (estimate((side, side), [(4 * side, 4 * side)]) for side in (512, 1024))
+    assert 3.5 < large.seconds / small.seconds < 4.2
+    assert 3.0 < large.bytes / small.bytes < 4.2
+
+
+def test_the_model_is_linear() -> None:
+    image, references, steps, pairs = load((100, 50), [(400, 200), (80, 80)])
+    assert (image, references, steps) == (0.08, 0.0864, 1)
+    assert 0 < pairs < 1  # 312 searched cells against 5,400
+    for cost in (SECONDS, BYTES):
+        assert cost.of(image, references, 2, pairs) - cost.of(image, references, 1, pairs) == pytest.approx(
+            cost.step * (image + references)
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_size": (0, 8)}, "at least 1x1"),
+        ({"image_size": (8, 8), "reference_sizes": [(8, -1)]}, "at least 1x1"),
+        ({"image_size": (8, 8), "preset": "best"}, "preset must be one of"),
+        ({"image_size": (8, 8), "num_inference_steps": 0}, "num_inference_steps"),
+    ],
+)
+def test_impossible_calls_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        estimate(**arguments)
