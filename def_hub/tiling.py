@@ -95,8 +95,8 @@ def blend(
 def tiled(
     predict: Callable[[Window], Tensor], height: int, width: int, size: int, margin: int, *, multiple: int = 1
 ) -> Tensor:
-    """Put a tensor `[B, C, height, width]` together from tiles of at most `size`×`size`, each computed with `margin` more
-    pixels around it, as far as there are any.
+    """Put a tensor `[B, C, height, width]` together from tiles of at most `size`×`size`, each computed with `margin`
+    more pixels around it, as far as there are any.
 
     Where `predict` (window → `[B, C, window.height, window.width]`) looks no further than `margin`, the result is that
     of the whole in one piece: there is no seam to blend. All corners lie on multiples of `multiple`; `size` and
