@@ -28,7 +28,7 @@ def test_large_pictures_cost_in_proportion_to_their_pixels() -> None:
 def test_the_model_is_linear() -> None:
     image, references, steps, pairs = load((100, 50), [(400, 200), (80, 80)])
     assert (image, references, steps) == (0.08, 0.0864, 1)
-    assert 0 < pairs < 1  # 312 searched cells against 5,400
+    assert 1.6 < pairs < 1.9  # 312 searched cells against 5,400, and a little on the smaller levels
     for cost in (SECONDS, BYTES):
         assert cost.of(image, references, 2, pairs) - cost.of(image, references, 1, pairs) == pytest.approx(
             cost.step * (image + references)
