@@ -57,10 +57,7 @@ def requests_of(
     """
     images = to_list(image)
     references = _per_image(reference, reference_mask, len(images))
-    masks: list[Any] = list(mask) if isinstance(mask, list | tuple) else [mask]
-    masks = masks if mask is not None else [None] * len(images)
-    if len(masks) != len(images):
-        raise ValueError(f"mask: expected one for each of {len(images)} images, got {len(masks)}")
+    masks = _listed(mask, len(images), "mask", "one for each of {} images")
     return [
         Request(picture, lent, _mask(m, picture, "mask" if len(images) == 1 else f"mask {number}"))
         for number, (picture, lent, m) in enumerate(zip(images, references, masks, strict=True), start=1)
@@ -82,14 +79,19 @@ def _per_image(reference: References, masks: Masks, count: int) -> list[tuple[Re
             raise ValueError("reference_mask: there is no reference that it could belong to")
         return [()] * count
     pictures = to_list(reference, "reference")  # type: ignore[arg-type]
-    given: list[Any] = list(masks) if isinstance(masks, list | tuple) else [masks]
-    given = given if masks is not None else [None] * len(pictures)
-    if len(given) != len(pictures):
-        raise ValueError(
-            f"reference_mask: expected one (or None) for each of {len(pictures)} references, got {len(given)}"
-        )
+    given = _listed(masks, len(pictures), "reference_mask", "one (or None) for each of {} references")
     lent = tuple(_reference(p, m, number) for number, (p, m) in enumerate(zip(pictures, given, strict=True), start=1))
     return [lent] * count
+
+
+def _listed(masks: Masks, count: int, name: str, expected: str) -> list[Any]:
+    """One mask, or None, for each of `count` pictures."""
+    if masks is None:
+        return [None] * count
+    given = list(masks) if isinstance(masks, list | tuple) else [masks]
+    if len(given) != count:
+        raise ValueError(f"{name}: expected {expected.format(count)}, got {len(given)}")
+    return given
 
 
 def _is_nested(reference: References) -> bool:

@@ -102,6 +102,8 @@ def tiled(
     of the whole in one piece: there is no seam to blend. All corners lie on multiples of `multiple`; `size` and
     `margin` must be such.
     """
+    if height <= size and width <= size:
+        return predict(Window(0, 0, height, width))
     result: Tensor | None = None
     for top, bottom in pairwise(_parts(height, size, multiple)):
         for left, right in pairwise(_parts(width, size, multiple)):

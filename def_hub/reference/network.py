@@ -154,8 +154,6 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             return self.aggregator(_cells(window).cut(y), window.cut(enhanced), texture).float()
 
         height, width = enhanced.shape[2:]
-        if max(height, width) <= TILE:
-            return residual(Window(0, 0, height, width))
         return tiled(residual, height, width, TILE, CELL * self._reach, multiple=CELL)
 
     @property

@@ -18,7 +18,6 @@ from def_hub.reference.network import ReferenceNetwork
 
 CELLS = 64
 """Side, in cells, of the square that has as many cells as either picture is shrunk to."""
-SCALE = 4
 ENLARGED = 2.0
 """The image is seen twice as large as it is, as far as `CELLS` allow; and a candidate half as large, which is as if the
 image showed as much."""
@@ -73,7 +72,7 @@ def rank_references(
         y = to_tensor(image).to(weight.device)
         query = _resized(y, ENLARGED)
         for number, candidate in enumerate(candidates):
-            key = _resized(to_tensor(candidate, f"candidates[{number}]").to(weight.device), ENLARGED / SCALE)
+            key = _resized(to_tensor(candidate, f"candidates[{number}]").to(weight.device), ENLARGED / CELL)
             found = find(Views(query, query), [Views(key, key)], extract, "bicubic")
             scores.append(float((found.confidence >= SERVED).float().mean()))
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
