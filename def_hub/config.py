@@ -17,20 +17,22 @@ class SourceConfig:
 
     kind: "pairs" is the CUFED layout (`input/`, `ref/`, equal file names); "scenes" is a folder of folders, each with
     several views of one place; "photos" is a folder of photographs, each of which becomes its own reference by crop,
-    warp and photometric change. crops: fixed crops per photograph, scene, or pair that is larger than a crop. weight:
-    share of the samples, relative to the other sources.
+    warp and photometric change. softened: share of the references that are shrunk and enlarged again, as those are that
+    show a place smaller (`reference.fitting`). crops: fixed crops per photograph, scene, or pair that is larger than a
+    crop. weight: share of the samples, relative to the other sources.
     """
 
     kind: Literal["pairs", "scenes", "photos"]
     path: str
     weight: float = 1.0
     crops: int = 20
+    softened: float = 0.0
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """size: side of an HR crop in pixels. unrelated, missing: share of samples whose reference is another scene's,
-    or absent.
+    or absent; with `missing` 1 the reference part is trained on single images, crops that are drawn anew every time.
     holdout: groups of the pair sources (beginnings of their names) that are kept for validation and never trained on.
     """
 
@@ -100,9 +102,10 @@ class ReferenceConfig:
 
     prior: folder, name on the Hub, or "def-mini", with the `unet` and `scheduler` that enhance the training images,
     once, into `cache`; or "bicubic", which enlarges them and enhances nothing. Without one the network is trained to
-    enlarge single images: a start for the reference part.
+    enlarge single images, on `A†y`.
     extractor_weights: safetensors of the frozen extractor. enhancer_steps: network evaluations per enhanced image.
-    matching_image, refined: as the pipeline's arguments `matching_image` and `refine`. deformable: as
+    matching_image, refined: as the pipeline's arguments `matching_image` and `refine`. match_once: match every pair
+    once, by the network that training starts from, and keep that in `cache`, too. deformable: as
     `ReferenceNetwork`'s.
     perceptual, adversarial: weights of L_per and L_adv beside L_rec (eq. 14; 1e-2 and 1e-4 in the paper), which join
     after `reconstruction_steps`. perceptual_weights: safetensors of a VGG19, see `training.losses.PerceptualLoss`.
@@ -118,6 +121,7 @@ class ReferenceConfig:
     enhancer_steps: int = 1
     matching_image: Literal["enhanced", "bicubic", "joint"] = "joint"
     refined: bool = True
+    match_once: bool = False
     deformable: bool = True
     cache: str = "runs/cache"
     perceptual: float = 0.0

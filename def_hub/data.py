@@ -8,6 +8,7 @@ resumed run, or two processes sharing the work, see exactly what one uninterrupt
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -40,6 +41,9 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Pair: ...
+
+    def picture(self, index: int, rng: np.random.Generator) -> Tensor:
+        """A picture for training without references, uint8 `[3, size, size]`: any of those behind pair `index`."""
 
     def describe(self, index: int) -> str:
         """Which file a pair comes from, for messages."""
@@ -88,9 +92,16 @@ class PairFolder:
     Pictures that are larger than a crop are cut `crops` times, both of a pair around one relative place."""
 
     def __init__(
-        self, path: Path, size: int, holdout: tuple[str, ...] = (), held_out: bool = False, crops: int = 1
+        self,
+        path: Path,
+        size: int,
+        holdout: tuple[str, ...] = (),
+        held_out: bool = False,
+        crops: int = 1,
+        softened: float = 0.0,
     ) -> None:
         self.name = path.name
+        self.softened = softened
         self.size = size
         references = {p.stem: p for p in _pictures(path / "ref")}
         self.census = Census()
@@ -124,8 +135,13 @@ class PairFolder:
             file, crop = self.crops[index]
             place = np.full(2, 0.5) if crop == 0 else np.random.default_rng((file, crop)).random(2)
             image, reference = (_crop(_open(p), self.size, place) for p in self.files[file])
+            reference = _softened(reference, self.softened, np.random.default_rng((file, crop, 1)))
             self._pairs[index] = Pair(_tensor(image), _tensor(reference))
         return self._pairs[index]
+
+    def picture(self, index: int, rng: np.random.Generator) -> Tensor:
+        pair = self[index]
+        return pair.image if rng.integers(2) else pair.reference
 
     def describe(self, index: int) -> str:
         return f"{self.name}/{self.files[self.crops[index][0]][0].name}"
@@ -164,6 +180,9 @@ class SceneFolder:
         )
         return Pair(_tensor(image), _tensor(reference))
 
+    def picture(self, index: int, rng: np.random.Generator) -> Tensor:
+        return self[index].image
+
     def _views(self, index: int) -> tuple[list[Path], np.random.Generator]:
         number, crop = divmod(index, self.crops)
         rng = np.random.default_rng((number, crop))
@@ -182,10 +201,11 @@ class PhotoFolder:
     """Single photographs: pair `i` is a fixed crop, and a reference made from the same photograph by a shift, rotation,
     change of scale and photometric change."""
 
-    def __init__(self, path: Path, size: int, crops: int) -> None:
+    def __init__(self, path: Path, size: int, crops: int, softened: float = 0.0) -> None:
         self.name = path.name
         self.size = size
         self.crops = crops
+        self.softened = softened
         self.census = Census()
         self.files = [p for p in _pictures(path) if self.census.accepts(p, size)]
         if not self.files:
@@ -197,19 +217,28 @@ class PhotoFolder:
         return len(self.files) * self.crops
 
     def __getitem__(self, index: int) -> Pair:
-        number, crop = divmod(index, self.crops)
+        rng = np.random.default_rng(divmod(index, self.crops))
+        photo = self._photo(index)
+        image, (left, top), span = self._crop(photo, rng)
+        reference = self._reference(photo, rng, left + span / 2, top + span / 2, span)
+        return Pair(_tensor(image), _tensor(_softened(reference, self.softened, rng)))
+
+    def picture(self, index: int, rng: np.random.Generator) -> Tensor:
+        return _tensor(self._crop(self._photo(index), rng)[0])
+
+    def _photo(self, index: int) -> Image.Image:
+        number = index // self.crops
         if number not in self._photos:
             self._photos[number] = _open(self.files[number])
-        photo = self._photos[number]
-        rng = np.random.default_rng((number, crop))
+        return self._photos[number]
+
+    def _crop(self, photo: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, tuple[int, int], int]:
+        """A random part of a photograph, its top left corner, and how many pixels it spans there."""
         zoom = rng.choice([1.0, 1.0, 0.7, 0.5])  # shrinking makes sharp pixels of a photograph that is not
         span = min(round(self.size / zoom), *photo.size)
         left, top = (int(rng.integers(0, n - span + 1)) for n in photo.size)
-        image = photo.crop((left, top, left + span, top + span)).resize(
-            (self.size, self.size), Image.Resampling.LANCZOS
-        )
-        reference = self._reference(photo, rng, left + span / 2, top + span / 2, span)
-        return Pair(_tensor(image), _tensor(reference))
+        image = photo.crop((left, top, left + span, top + span))
+        return image.resize((self.size, self.size), Image.Resampling.LANCZOS), (left, top), span
 
     def describe(self, index: int) -> str:
         number, crop = divmod(index, self.crops)
@@ -239,27 +268,57 @@ def open_source(config: SourceConfig, size: int, holdout: tuple[str, ...] = ()) 
     if not path.is_dir():
         raise ValueError(f"training data: there is no folder {path}")
     if config.kind == "pairs":
-        return PairFolder(path, size, holdout, crops=config.crops)
+        return PairFolder(path, size, holdout, crops=config.crops, softened=config.softened)
     if config.kind == "scenes":
         return SceneFolder(path, size, config.crops)
-    return PhotoFolder(path, size, config.crops)
+    return PhotoFolder(path, size, config.crops, config.softened)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is computed once of every pair of a source.
+
+    enhanced: uint8 `[N, 2, 3, size, size]`, the enhanced image and the enhanced reference. matches: float32 `[N, 7,
+    size/4, size/4]`, where the image's cells were found in its own reference: place (x, y), frame row by row,
+    confidence; None where they are looked for anew every time. mismatches: the same in the reference of `unrelated`,
+    for every `SPARE`-th pair.
+    """
+
+    enhanced: np.ndarray
+    matches: np.ndarray | None = None
+    mismatches: np.ndarray | None = None
+
+
+SPARE = 4
+"""One pair in so many is also matched with an unrelated reference: fewer samples need it."""
+
+
+def unrelated(index: int, count: int) -> int:
+    """The pair of a source whose reference stands for one that shows something else: half the list away."""
+    return (index + count // 2) % count
 
 
 class SampleStream(Dataset[dict[str, Tensor]]):
     """An endless, seeded stream of augmented samples.
 
-    Sample: `image`, `reference` float `[3, size, size]` in [0, 1]; `present` 0 or 1, whether the reference may be
-    used. With `enhanced` given (per source: uint8 `[len, 2, 3, size, size]`, the enhanced image and the enhanced
-    reference of every pair), also `enhanced` and `enhanced_reference`.
+    Sample: `image` float `[3, size, size]` in [0, 1]. With `paired` also `reference`, of the same kind, and `present` 0
+    or 1, whether the reference may be used. With `prepared` (per source, see `Prepared`) also `enhanced`,
+    `enhanced_reference` and, where pairs have been matched, `match`.
     """
 
     def __init__(
-        self, sources: list[Source], config: DataConfig, seed: int, enhanced: list[np.ndarray] | None = None
+        self,
+        sources: list[Source],
+        config: DataConfig,
+        seed: int,
+        prepared: Sequence[Prepared] = (),
+        paired: bool = True,
     ) -> None:
         self.sources = sources
         self.config = config
         self.seed = seed
-        self.enhanced = enhanced
+        self.prepared = prepared
+        self.paired = paired
         share = np.array([s.weight for s in config.sources], dtype=np.float64)
         self.share = share / share.sum()
         self.weights = [s.weights / s.weights.sum() for s in sources]
@@ -275,19 +334,35 @@ class SampleStream(Dataset[dict[str, Tensor]]):
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, i))
         source, index = self._draw(rng)
-        chance = rng.random()
-        borrowed = self._draw(rng) if chance < self.config.unrelated else (source, index)
-        sample = {
-            "image": self.sources[source][index].image,
-            "reference": self.sources[borrowed[0]][borrowed[1]].reference,
-        }
-        if self.enhanced is not None:
-            sample["enhanced"] = torch.from_numpy(self.enhanced[source][index, 0])
-            sample["enhanced_reference"] = torch.from_numpy(self.enhanced[borrowed[0]][borrowed[1], 1])
+        if self.paired:
+            sample, present = self._pair(source, index, rng)
+        else:
+            sample, present = {"image": self.sources[source].picture(index, rng)}, None
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+        match = sample.pop("match", None)
         sample = {name: _turn(x, turns, flip).float() / 255 for name, x in sample.items()}
-        sample["present"] = torch.tensor(float(chance < 1 - self.config.missing))
+        if match is not None:
+            sample["match"] = turned_match(match, self.config.size, turns, flip)
+        if present is not None:
+            sample["present"] = torch.tensor(float(present))
         return sample
+
+    def _pair(self, source: int, index: int, rng: np.random.Generator) -> tuple[dict[str, Tensor], bool]:
+        """The pictures of a pair, and whether the reference may be used."""
+        chance = rng.random()
+        wrong = chance < self.config.unrelated
+        pairs = self.sources[source]
+        index = index - index % SPARE if wrong else index
+        lender = unrelated(index, len(pairs)) if wrong else index
+        sample = {"image": pairs[index].image, "reference": pairs[lender].reference}
+        if self.prepared:
+            prepared = self.prepared[source]
+            sample["enhanced"] = torch.from_numpy(prepared.enhanced[index, 0])
+            sample["enhanced_reference"] = torch.from_numpy(prepared.enhanced[lender, 1])
+            if prepared.matches is not None and prepared.mismatches is not None:
+                match = prepared.mismatches[index // SPARE] if wrong else prepared.matches[index]
+                sample["match"] = torch.from_numpy(match)
+        return sample, chance < 1 - self.config.missing
 
     def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
         source = int(rng.choice(len(self.sources), p=self.share))
@@ -297,6 +372,18 @@ class SampleStream(Dataset[dict[str, Tensor]]):
 def _turn(x: Tensor, turns: int, flip: bool) -> Tensor:
     x = x.rot90(turns, (-2, -1))
     return x.flip(-1) if flip else x
+
+
+def turned_match(match: Tensor, size: int, turns: int, flip: bool) -> Tensor:
+    """A match `[7, h, w]` (see `Prepared`) of an image and a reference that are both turned as `_turn` does."""
+    match = _turn(match, turns, flip)
+    (x, y), (a, b, c, d), confidence = match[:2], match[2:6], match[6]
+    for _ in range(turns % 4):  # a quarter turn takes (x, y) to (y, size - 1 - x)
+        x, y = y, size - 1 - x
+        a, b, c, d = d, -c, -b, a
+    if flip:
+        x, b, c = size - 1 - x, -b, -c
+    return torch.stack((x, y, a, b, c, d, confidence))
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -320,6 +407,15 @@ def _part(image: Image.Image, share: float, place: np.ndarray, size: int) -> Ima
     span = min(max(round(share * min(image.size)), size), *image.size)
     left, top = (round(float(p) * (n - span)) for p, n in zip(place.clip(0, 1), image.size, strict=True))
     return image.crop((left, top, left + span, top + span)).resize((size, size), Image.Resampling.LANCZOS)
+
+
+def _softened(image: Image.Image, share: float, rng: np.random.Generator) -> Image.Image:
+    """With that chance, shrunk by up to 2.8 and enlarged again."""
+    if rng.random() >= share:
+        return image
+    factor = float(np.exp(rng.uniform(np.log(1.2), np.log(2.8))))
+    small = image.resize([round(n / factor) for n in image.size], Image.Resampling.LANCZOS)
+    return small.resize(image.size, Image.Resampling.BICUBIC)
 
 
 def _tensor(image: Image.Image) -> Tensor:

@@ -20,9 +20,10 @@ from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer, WindowMode
 from def_hub.hub import fetch
 from def_hub.images import ImageLike, to_pil
-from def_hub.inputs import Masks, Reference, References, requests_of
+from def_hub.inputs import Masks, References, requests_of
 from def_hub.operators import Downsample, consistency_error, project_clipped
 from def_hub.provenance import provenance_shares
+from def_hub.reference.fitting import Fitted, fitted
 from def_hub.reference.matching import PAIRINGS, Correspondence, Views
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.transfer import overlapped, spread
@@ -222,7 +223,8 @@ class DEFPipeline(DiffusionPipeline):
             reference_mask: the same for a reference: white is what may be used of it; for several references a list
                 with one, or None, for each, in lists where the references are.
             matching_image: what is compared with the references; "joint" but for the preset "fast".
-            refine: look for matches to HR-pixel precision.
+            refine: bring the references to the scale of the image (`reference.fitting`), and look for matches to a
+                fraction of an HR pixel.
             consistency: project the result onto the images that shrink back to the input.
             window_mode: "blend", or "replace" as in the paper's section 4.2.
             output_type: Pillow images, arrays `[H, W, 3]` or tensors `[3, H, W]`, the latter two float in [0, 1].
@@ -253,7 +255,6 @@ class DEFPipeline(DiffusionPipeline):
             for request in requests:
                 y = request.image.to(device)  # [1,3,h,w]
                 references = [r.to(device) for r in request.references] if reference_strength > 0 else []
-                sharp = [r.picture for r in references]  # each [1,3,Hr,Wr]
                 allowed = 1.0 if request.allowed is None else request.allowed.to(device)  # [1,1,h,w]
 
                 # 1. Detail enhancement (4.2): the diffusion prior, held to the input
@@ -267,8 +268,14 @@ class DEFPipeline(DiffusionPipeline):
                 enhanced = enhancer(y, **diffuse, generator=generator, callback=on_step).clamp(0, 1)  # [1,3,H,W]
                 views = Views(operator.upsample(y), enhanced)
 
-                # 2. The references, degraded and enhanced in the same way, so that like is compared with like
-                reference_views = [self._views(enhancer, operator, r, diffuse) for r in references]
+                # 2. The references, as large as the image shows things, degraded and enhanced in the same way, so that
+                # like is compared with like
+                keys = [
+                    fitted(y, r.picture, r.usable, refsr.feature_extractor) if refine else Fitted(r.picture, r.usable)
+                    for r in references
+                ]
+                sharp = [k.picture for k in keys]  # each [1,3,Hr,Wr]
+                reference_views = [self._views(enhancer, operator, k, diffuse) for k in keys]
 
                 # 3. Features, matching, transfer, aggregation (4.3, 4.4)
                 with torch.autocast(device.type, refsr.dtype, enabled=refsr.dtype != torch.float32):
@@ -299,7 +306,7 @@ class DEFPipeline(DiffusionPipeline):
                 results["images"].append(_picture(result, output_type))
                 results["enhanced"].append(_picture(enhanced, output_type))
                 results["confidence"].append(_confidence(found, y))
-                results["correspondence"].append(_correspondence(found, y))
+                results["correspondence"].append(_correspondence(found, y, keys))
                 results["transferred"].append(None if transferred is None else _picture(transferred, output_type))
                 results["provenance"].append(provenance_shares(operator, y, alone, result, found, len(sharp)))
                 results["consistency_error"].append(255 * error)
@@ -319,7 +326,7 @@ class DEFPipeline(DiffusionPipeline):
         return DetailEnhancer(denoiser, operator, window=window, window_mode=window_mode)
 
     @staticmethod
-    def _views(enhancer: DetailEnhancer, operator: Downsample, reference: Reference, diffuse: dict[str, Any]) -> Views:
+    def _views(enhancer: DetailEnhancer, operator: Downsample, reference: Fitted, diffuse: dict[str, Any]) -> Views:
         small = operator.forward(reference.picture).clamp(0, 1)
         # its own generator: what a reference draws must not change what the image draws
         enhanced = enhancer(small, **diffuse, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
@@ -353,7 +360,10 @@ def _confidence(found: Correspondence | None, y: Tensor) -> Tensor:
     return torch.zeros(y.shape[-2:]) if found is None else found.confidence[0, 0].cpu()
 
 
-def _correspondence(found: Correspondence | None, y: Tensor) -> Tensor:
+def _correspondence(found: Correspondence | None, y: Tensor, keys: Sequence[Fitted]) -> Tensor:
     if found is None:
         return torch.full((3, *y.shape[-2:]), -1.0)
-    return torch.cat((found.reference[:, None].float(), found.position), dim=1)[0].cpu()
+    reference, position = found.reference[0], found.position[0]
+    for number, key in enumerate(keys):
+        position = torch.where(reference == number, key.original(position), position)
+    return torch.cat((reference[None].float(), position)).cpu()

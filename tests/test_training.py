@@ -14,11 +14,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from def_hub.config import SourceConfig, load_config
-from def_hub.data import PairFolder, PhotoFolder, SampleStream, open_source
+from def_hub.data import PairFolder, PhotoFolder, SampleStream, _turn, open_source, turned_match
 from def_hub.reference.network import ReferenceNetwork
+from def_hub.reference.transfer import warp
 from def_hub.training import run
 from def_hub.training.optimizer import Muon
-from def_hub.training.tasks import OPERATOR, load_enhancer
+from def_hub.training.tasks import OPERATOR, _correspondence, load_enhancer
 
 from .test_losses import tensors
 from .test_operators import picture
@@ -119,6 +120,37 @@ def test_three_parts_from_data_to_a_network(workplace: Path) -> None:
     body = REFERENCE.replace("prior/export", "prior2/export")
     run(write("reference2", "reference", body, 1))
     assert len(list(Path("cache").glob("*.npy"))) == 4
+
+
+def test_pairs_that_are_matched_once(workplace: Path) -> None:
+    run(write("extractor", "extractor", COMMON, 2))
+    run(write("prior", "prior", PRIOR, 2))
+    body = REFERENCE.replace("[log]", "softened = 0.5\n[log]") + "match_once = true\n"
+    body = body.replace("size = 32", "size = 32\nunrelated = 0.3")
+    run(write("once", "reference", body, 2))
+    caches = sorted(Path("cache").glob("*.npy"))
+    assert len(caches) == 6  # two sources, each enhanced, matched and mismatched
+    run(write("once-more", "reference", body, 2))
+    assert sorted(Path("cache").glob("*.npy")) == caches  # the same network matches the same
+    run(write("other", "reference", body.replace("seed = 5", "seed = 6"), 1))
+    assert len(list(Path("cache").glob("*.npy"))) == 10  # other weights match otherwise
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("flip", (False, True))
+def test_a_match_turns_with_its_pictures(turns: int, flip: bool) -> None:
+    """What the turned match brings from the turned reference is what the match brings, turned."""
+    size, generator = 32, torch.Generator().manual_seed(turns)
+    reference = picture(size, size)
+    match = torch.empty(7, 8, 8)
+    match[:2] = 6 + 20 * torch.rand(2, 8, 8, generator=generator)
+    match[2:6] = torch.tensor([1.0, 0, 0, 1])[:, None, None] + 0.3 * torch.randn(4, 8, 8, generator=generator)
+    match[6] = torch.rand(8, 8, generator=generator)
+    brought = warp([reference], _correspondence(match[None]), 1)
+    turned = _correspondence(turned_match(match, size, turns, flip)[None])
+    again = warp([_turn(reference, turns, flip)], turned, 1)
+    assert torch.allclose(again, _turn(brought, turns, flip), atol=1e-4)
+    assert torch.equal(turned.confidence[0, 0], _turn(match[6], turns, flip))
 
 
 def test_the_paper_s_base_needs_no_prior(workplace: Path) -> None:

@@ -1,5 +1,6 @@
 """What must hold of the transfer of reference features to the places that matched them."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -42,6 +43,24 @@ def bilinear(map_: torch.Tensor, x: float, y: float) -> torch.Tensor:
     top = (1 - fx) * map_[:, y0, x0] + fx * map_[:, y0, x1]
     bottom = (1 - fx) * map_[:, y1, x0] + fx * map_[:, y1, x1]
     return (1 - fy) * top + fy * bottom
+
+
+def bicubic(map_: torch.Tensor, x: float, y: float) -> torch.Tensor:
+    """[C] from [C,H,W], pixels repeated beyond the border, written out: Keys' kernel with a = -0.75."""
+    height, width = map_.shape[1:]
+
+    def weight(t: float) -> float:
+        t, a = abs(t), -0.75
+        if t < 1:
+            return (a + 2) * t**3 - (a + 3) * t**2 + 1
+        return a * (t**3 - 5 * t**2 + 8 * t - 4) if t < 2 else 0.0
+
+    total = torch.zeros(len(map_))
+    for row in range(math.floor(y) - 1, math.floor(y) + 3):
+        for column in range(math.floor(x) - 1, math.floor(x) + 3):
+            pixel = map_[:, min(max(row, 0), height - 1), min(max(column, 0), width - 1)]
+            total += weight(row - y) * weight(column - x) * pixel
+    return total
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
@@ -87,7 +106,7 @@ def test_overlapped_is_the_weighted_mean_of_what_the_cells_around_would_lay(fram
                 away = torch.tensor([j, i]) - (torch.tensor([c, r]) * 4 + 1.5)
                 weight = float((1 - away.abs() / 6).clamp_min(0).prod())
                 x, y = (correspondence.position[0, :, r, c] + correspondence.frames[0, :, :, r, c] @ away).tolist()
-                total += weight * bilinear(images[correspondence.reference[0, r, c]][0], x, y)
+                total += weight * bicubic(images[correspondence.reference[0, r, c]][0], x, y)
                 weights += weight
         torch.testing.assert_close(found[0, :, i, j], total / weights, atol=1e-4, rtol=1e-4)
     image = random(2, 3, 24, 32)

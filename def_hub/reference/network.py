@@ -109,6 +109,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         matching_image: str = "joint",
         refined: bool = True,
         strength: float | Tensor = 1.0,
+        found: Correspondence | None = None,
     ) -> ReferenceOutput:
         """Find, carry over and lay in the detail of the references.
 
@@ -117,6 +118,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             matching_image: see `matching.match`. refined: `matching.find`, or the plain `matching.match` of the paper.
             strength: factor on the confidence, one, `[B, 1, 1, 1]` or `[B, 1, h, w]`. With 0, as without references,
                 they have no influence.
+            found: the matches, where they are known already (in training, which sees a pair many times).
 
         Raises:
             ValueError: as `matching.match`, `refine` and `align` do.
@@ -126,13 +128,10 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         if not references:
             return ReferenceOutput(alone, alone)
         sharp = [r.sharp for r in references if r.sharp is not None]
-        seen, keys = image, list(references)
-        if self.config.match_estimate:
-            seen = Views(image.bicubic, alone.clamp(0, 1))
-            keys = [self._estimated(r) for r in references]
+        seen = self._seen(image, alone)
         extract = _Memo(self.feature_extractor, y.device.type)
-        with torch.autocast(y.device.type, enabled=False):  # a place needs more digits than half precision has
-            found = (find if refined else match)(seen, keys, extract, matching_image)  # eq. 10-12
+        if found is None:
+            found = self._match(seen, references, extract, matching_image, refined)  # eq. 10-12
         found = replace(found, confidence=found.confidence * strength)
         pyramids = [extract(s) for s in sharp]
 
@@ -144,6 +143,34 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
 
         sr = self._base(y, image.enhanced) + self._residual(y, image.enhanced, lend)  # eq. 7
         return ReferenceOutput(sr, alone, found)
+
+    @torch.no_grad()
+    def match(
+        self,
+        y: Tensor,
+        image: Views,
+        references: Sequence[Views],
+        *,
+        matching_image: str = "joint",
+        refined: bool = True,
+    ) -> Correspondence:
+        """The first half alone: where `forward` would look. Arguments and errors as there."""
+        seen = self._seen(image, self._base(y, image.enhanced) + self._residual(y, image.enhanced))
+        extract = _Memo(self.feature_extractor, y.device.type)
+        return self._match(seen, references, extract, matching_image, refined)
+
+    def _seen(self, image: Views, alone: Tensor) -> Views:
+        """The image as it is matched."""
+        return Views(image.bicubic, alone.clamp(0, 1)) if self.config.match_estimate else image
+
+    def _match(
+        self, seen: Views, references: Sequence[Views], extract: _Memo, matching_image: str, refined: bool
+    ) -> Correspondence:
+        keys = [self._estimated(r) for r in references] if self.config.match_estimate else references
+        with torch.autocast(
+            seen.enhanced.device.type, enabled=False
+        ):  # a place needs more digits than half precision has
+            return (find if refined else match)(seen, keys, extract, matching_image)
 
     def _residual(self, y: Tensor, enhanced: Tensor, lend: Callable[[Window], Texture] | None = None) -> Tensor:
         """What the aggregator adds, tile by tile where the picture is larger than one. `lend` gives the texture of a

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from def_hub.reference.matching import CELL, Correspondence
 
 
-def sample(features: Sequence[Tensor], reference: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Bilinear values [B,C,Hl,Wl] at (x, y), clamped to the border, of the feature map that `reference`
-    names.
+def sample(features: Sequence[Tensor], reference: Tensor, x: Tensor, y: Tensor, mode: str = "bilinear") -> Tensor:
+    """Values [B,C,Hl,Wl], "bilinear" or "bicubic", at (x, y), clamped to the border, of the feature map that
+    `reference` names.
 
     `features` holds one [B,C,Hk,Wk] for each reference, `reference` [B,Hl,Wl] long its number, `x`, `y`
     [B,Hl,Wl] the place in pixels of that map (pixel centres at integers). Gradients flow to features, x and
     y.
     """
     if len(features) == 1:
-        return _bilinear(features[0], x, y)
+        return _interpolated(features[0], x, y, mode)
     # Each map is asked only for the places that look at it: the cost does not grow with the number of
     # references.
     batch, channels = features[0].shape[:2]
@@ -34,7 +34,8 @@ def sample(features: Sequence[Tensor], reference: Tensor, x: Tensor, y: Tensor) 
         for number, map_ in enumerate(features):
             here = (reference[b] == number).flatten().nonzero()[:, 0]
             if len(here):
-                found = _bilinear(map_[b : b + 1], x[b].flatten()[here][None, None], y[b].flatten()[here][None, None])
+                there = [t[b].flatten()[here][None, None] for t in (x, y)]
+                found = _interpolated(map_[b : b + 1], there[0], there[1], mode)
                 values[b, :, here] = found[0, :, 0]
     return values.view(batch, channels, *x.shape[1:])
 
@@ -60,7 +61,8 @@ def overlapped(images: Sequence[Tensor], correspondence: Correspondence) -> Tens
 
     Where a cell looks is right for its neighbourhood too, or wrong for reasons of its own: the mean of nine
     predictions, weighted by a triangle over 12×12 pixels, has 1.3 times the correlation with the true detail that one
-    has (examples/matching_table.txt). Arguments and errors as `warp`, at stride 1.
+    has (examples/matching_table.txt). Between pixels the reference is bicubic: what is linear there is blurred.
+    Arguments and errors as `warp`, at stride 1.
     """
     _check(images, correspondence, 1)
     total, weights = torch.zeros((), device=images[0].device), torch.zeros((), device=images[0].device)
@@ -68,7 +70,7 @@ def overlapped(images: Sequence[Tensor], correspondence: Correspondence) -> Tens
         for column in (-1, 0, 1):
             reference, x, y, dx, dy = _places(correspondence, 1, row, column)
             weight = torch.outer(1 - dy.abs() / (1.5 * CELL), 1 - dx.abs() / (1.5 * CELL))
-            total = total + sample(images, reference, x, y) * weight
+            total = total + sample(images, reference, x, y, "bicubic") * weight
             weights = weights + weight
     return total / weights
 
@@ -181,10 +183,10 @@ def _places(
     return of(correspondence.reference), (x - centre) / stride, (y - centre) / stride, dx, dy
 
 
-def _bilinear(features: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _interpolated(features: Tensor, x: Tensor, y: Tensor, mode: str) -> Tensor:
     """`F.grid_sample` in pixels. It beats gathers of the four neighbours two- to fivefold on a CPU, both
     ways."""
     height, width = features.shape[2:]
     grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
     # Half precision cannot name a pixel of a large image, and both arguments must have one type.
-    return F.grid_sample(features.float(), grid.float(), padding_mode="border", align_corners=False)
+    return F.grid_sample(features.float(), grid.float(), mode, padding_mode="border", align_corners=False)

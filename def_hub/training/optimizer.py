@@ -13,8 +13,10 @@ from def_hub.config import OptimConfig
 
 def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.Adam:
     """The optimiser of a run file for `parameters`."""
-    kind = Muon if config.optimizer == "muon" else torch.optim.Adam
-    return kind(parameters, lr=config.lr, betas=config.betas)
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=config.lr, betas=config.betas)
+    precision = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    return Muon(parameters, lr=config.lr, betas=config.betas, precision=precision)
 
 
 class Muon(torch.optim.Adam):
@@ -22,11 +24,15 @@ class Muon(torch.optim.Adam):
 
     Every direction that a layer's weights can move in gets an equal step, so the many weak ones are learned as soon as
     the few strong ones. The step has the size that Adam's would have (Moonshot AI 2025: 0.2·√(longest side)). Biases
-    and other vectors are Adam's. `torch.optim.Muon` takes matrices only, and computes in bfloat16, which a CPU without
-    it pays for tenfold.
+    and other vectors are Adam's. `torch.optim.Muon` takes matrices only, and always computes in bfloat16, which a CPU
+    without it pays for tenfold: here `precision` says in what the directions are computed.
     """
 
     momentum = 0.95
+
+    def __init__(self, *arguments: Any, precision: torch.dtype = torch.float32, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.precision = precision
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -47,7 +53,7 @@ class Muon(torch.optim.Adam):
                 alike.setdefault((ahead.shape[0], ahead.shape[1]), []).append((parameter, ahead))
                 parameter.grad = None  # spent: nothing is left for Adam
             for shape, entries in alike.items():
-                directions = orthogonalized(torch.stack([ahead for _, ahead in entries]))
+                directions = orthogonalized(torch.stack([ahead for _, ahead in entries]).to(self.precision)).float()
                 for (parameter, _), direction in zip(entries, directions, strict=True):
                     parameter.sub_(direction.view_as(parameter), alpha=group["lr"] * 0.2 * max(shape) ** 0.5)
         super().step()

@@ -10,9 +10,9 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
 from def_hub.config import RunConfig, load_config
-from def_hub.data import SampleStream, open_source, open_validation
+from def_hub.data import Prepared, SampleStream, open_source, open_validation
 from def_hub.pipeline import EMBEDDED, DEFPipeline
-from def_hub.training.cache import enhanced_images
+from def_hub.training.cache import prepare
 from def_hub.training.tasks import BICUBIC, ExtractorTask, PriorTask, ReferenceTask
 from def_hub.training.trainer import Trainer
 
@@ -51,12 +51,14 @@ def run(
     task = _task(config)
     if config.init is not None:
         task.start_from(_folder(config.init))
-    enhanced = None
-    if config.part == "reference" and config.reference.prior not in (None, BICUBIC):
+    paired = config.part == "reference" and config.reference.prior is not None and config.data.missing < 1
+    prepared: list[Prepared] = []
+    if isinstance(task, ReferenceTask) and paired and config.reference.prior != BICUBIC:
         state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # as Accelerator will ask
-        with state.local_main_process_first():  # the others read what the first has written
-            enhanced = [enhanced_images(source, config.reference, config.data.size) for source in sources]
-    stream = SampleStream(sources, config.data, config.seed, enhanced)
+        precision = torch.autocast(state.device.type, torch.bfloat16, enabled=config.optim.precision == "bf16")
+        with state.local_main_process_first(), precision:  # the others read what the first has written
+            prepared = [prepare(source, task, config.data.size) for source in sources]
+    stream = SampleStream(sources, config.data, config.seed, prepared, paired)
     return Trainer(task, stream, config, processes).fit(resume=resume, max_minutes=max_minutes)
 
 

@@ -17,8 +17,8 @@ from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer
 from def_hub.operators import Downsample
 from def_hub.reference.features import MiniFeatures, VGG19Features
-from def_hub.reference.matching import Views
-from def_hub.reference.network import ReferenceNetwork
+from def_hub.reference.matching import CELL, Correspondence, Views
+from def_hub.reference.network import ReferenceNetwork, ReferenceOutput
 from def_hub.training.losses import Critic, PerceptualLoss, adversarial_loss, critic_loss
 
 OPERATOR = Downsample()
@@ -228,11 +228,11 @@ class ReferenceTask(nn.Module):
         self.perceptual = PerceptualLoss(str(config.perceptual_weights)) if config.perceptual else None
         self.critic = Critic() if config.adversarial else None
         self.validation = _stack(validation) if validation else {}
-        if validation and config.prior not in (None, BICUBIC):
-            enhancer = load_enhancer(str(config.prior))
+        self.enhancer = None if config.prior in (None, BICUBIC) else load_enhancer(str(config.prior))
+        if validation and self.enhancer is not None:
             for name in ("image", "reference"):
                 self.validation[f"enhanced{'_reference' * (name == 'reference')}"] = enhance(
-                    enhancer, self.validation[name], config.enhancer_steps
+                    self.enhancer, self.validation[name], config.enhancer_steps
                 )
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor:
@@ -247,25 +247,51 @@ class ReferenceTask(nn.Module):
             loss = loss + critic_loss(self.critic, restored, truth, generator)
         return loss
 
+    @torch.no_grad()
+    def match(self, batch: dict[str, Tensor]) -> Tensor:
+        """Where the images of a batch are found in its references, `[B, 7, h, w]`: see `def_hub.data.Prepared`."""
+        y = degrade(batch["image"])
+        image, references = self._views(y, batch)
+        found = self.network.match(
+            y, image, references, matching_image=self.config.matching_image, refined=self.config.refined
+        )
+        return torch.cat((found.position, found.frames.flatten(1, 2), found.confidence), dim=1)
+
     def _restore(self, batch: dict[str, Tensor]) -> Tensor:
         """What the pipeline would return, before clipping: the last projection is part of what is trained for."""
         y = degrade(batch["image"])
-        return OPERATOR.project(self._network(y, batch), y)
+        return OPERATOR.project(self._output(y, batch).sr, y)
 
-    def _network(self, y: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        if self.config.prior is None:
-            return self.network(y, Views(OPERATOR.upsample(y), OPERATOR.pinv(y))).sr
-        reference = batch["reference"]
-        bicubic = [OPERATOR.upsample(y), OPERATOR.upsample(degrade(reference))]
-        enhanced = bicubic if self.config.prior == BICUBIC else [batch["enhanced"], batch["enhanced_reference"]]
+    def _output(self, y: Tensor, batch: dict[str, Tensor]) -> ReferenceOutput:
+        if self.config.prior is None or "present" not in batch:
+            return self.network(y, Views(OPERATOR.upsample(y), self._enhanced(y)))
+        image, references = self._views(y, batch)
         return self.network(
             y,
-            Views(bicubic[0], enhanced[0]),
-            [Views(bicubic[1], enhanced[1], sharp=reference)],
+            image,
+            references,
             matching_image=self.config.matching_image,
             refined=self.config.refined,
             strength=batch["present"].view(-1, 1, 1, 1),
-        ).sr
+            found=_correspondence(batch["match"]) if "match" in batch else None,
+        )
+
+    def _views(self, y: Tensor, batch: dict[str, Tensor]) -> tuple[Views, list[Views]]:
+        """Of the images, and of the references."""
+        reference = batch["reference"]
+        bicubic = [OPERATOR.upsample(y), OPERATOR.upsample(degrade(reference))]
+        enhanced = bicubic if self.config.prior == BICUBIC else [batch["enhanced"], batch["enhanced_reference"]]
+        return Views(bicubic[0], enhanced[0]), [Views(bicubic[1], enhanced[1], sharp=reference)]
+
+    def _enhanced(self, y: Tensor) -> Tensor:
+        """Of single images, which have no cache: they are drawn anew every time."""
+        if self.enhancer is None:
+            return OPERATOR.pinv(y)
+        generator = torch.Generator().manual_seed(0)
+        denoiser, side = self.enhancer.denoiser, CELL * max(y.shape[-2:])
+        window = min(self.enhancer.window, -(-side // denoiser.multiple) * denoiser.multiple)  # no more than there is
+        enhancer = DetailEnhancer(denoiser, OPERATOR, window=window)
+        return enhancer(y, num_inference_steps=self.config.enhancer_steps, generator=generator).clamp(0, 1)
 
     def start_from(self, folder: Path) -> None:
         self.network.load_state_dict(ReferenceNetwork.from_pretrained(str(folder / "refsr")).state_dict())
@@ -304,6 +330,14 @@ class ReferenceTask(nn.Module):
         return grid([OPERATOR.upsample(degrade(some["image"])), restored, some["image"], some["reference"]])
 
 
+def _correspondence(match: Tensor) -> Correspondence:
+    """Of a batch of matches in one reference each."""
+    place, frame, confidence = match.split((2, 4, 1), dim=1)
+    return Correspondence(
+        torch.zeros_like(match[:, 0], dtype=torch.long), place, confidence, frame.unflatten(1, (2, 2))
+    )
+
+
 def grid(columns: list[Tensor]) -> Tensor:
     """Columns of pictures, each `[N, 3, H, W]`, → one picture `[3, N·H, columns·W]`."""
     return torch.cat([torch.cat(tuple(column), dim=1) for column in columns], dim=2)
@@ -312,6 +346,7 @@ def grid(columns: list[Tensor]) -> Tensor:
 def load_enhancer(folder: str) -> DetailEnhancer:
     """The enhancer of a folder that holds `unet` and `scheduler`."""
     unet = UNet2DModel.from_pretrained(folder, subfolder="unet", use_safetensors=True)
+    unet.to(memory_format=torch.channels_last)
     scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
     denoiser = Denoiser(unet, scheduler.alphas_cumprod, scheduler.config.prediction_type)
     return DetailEnhancer(denoiser, OPERATOR, window=unet.config.sample_size * denoiser.patch)

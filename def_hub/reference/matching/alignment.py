@@ -27,10 +27,10 @@ def align(
     references: Sequence[Tensor],
     *,
     patch: int = 28,
-    step: int = 4,
+    step: int = 2,
     iterations: int = 2,
     rounds: int = 1,
-    memory: int = 2**26,
+    memory: int = 2**23,
 ) -> Correspondence:
     """Give each match the affine frame, and the fraction of a pixel, that make its surroundings agree best.
 
@@ -47,7 +47,7 @@ def align(
     that the correlation measures the match and not what the enhancer could not restore (examples/matching_table.py).
 
     Not in the paper, which leaves all this to the learned offsets. `memory` bounds the working storage in bytes, beside
-    three planes per reference. Raises ValueError when query or references do not fit the correspondence, without a
+    three planes per reference; as much as a core's cache holds is fastest. Raises ValueError when query or references do not fit the correspondence, without a
     start, or for settings below one.
     """
     starts = [starts] if isinstance(starts, Correspondence) else list(starts)

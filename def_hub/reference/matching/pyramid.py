@@ -31,13 +31,14 @@ def find(
     matching_image: str = "joint",
     *,
     pairs: int = PAIRS,
+    step: int = 2,
 ) -> Correspondence:
     """The aligned match of every cell: `match`, `refine` and `align`, from coarse to fine.
 
     All pictures are halved again and again, down to `SMALLEST`. On every level each cell chooses between the match of
     the next smaller one, carried up, and that of a search, and is aligned: what is small says where to look, what is
     large where exactly. A search costs the product of what is compared; where that is more than `pairs`, a level only
-    aligns. So the cost grows with the pixels.
+    aligns. So the cost grows with the pixels. `step` is that of `align`: the finer, the surer and the slower.
 
     Other arguments, result and errors as `match`.
     """
@@ -45,13 +46,13 @@ def find(
     treated = [k.enhanced for k in keys]
     starts = []
     if min(min(grid) for grid in grids) >= 2 * SMALLEST:
-        coarse = find(_halved(query), [_halved(k) for k in keys], extractor, matching_image, pairs=pairs)
+        coarse = find(_halved(query), [_halved(k) for k in keys], extractor, matching_image, pairs=pairs, step=step)
         starts.append(_doubled(coarse, grids))
     (h, w), *sizes = grids
     if not starts or h * w // EVERY**2 * sum(hr * wr for hr, wr in sizes) <= pairs:
         found = match(query, keys, extractor, matching_image, every=EVERY)  # eq. 10-12
         starts.append(refine(found, query.enhanced, treated))
-    found = align(starts, query.enhanced, treated)
+    found = align(starts, query.enhanced, treated, step=step)
     return replace(found, confidence=found.confidence * _usable(keys, found))
 
 

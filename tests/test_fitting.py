@@ -1,0 +1,67 @@
+"""References that show things larger or smaller than the image does."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from def_hub import DEFPipeline
+from def_hub.images import to_tensor
+from def_hub.operators import Downsample
+from def_hub.reference.fitting import Fitted, fitted
+
+from .test_pipeline import EXAMPLES, generator
+
+
+def scaled(image: Tensor, factor: float) -> Tensor:
+    sides = [round(n * factor / 4) * 4 for n in image.shape[2:]]
+    return F.interpolate(image, sides, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def street() -> Tensor:
+    return to_tensor(EXAMPLES / "street_hr.webp")[..., :320, :400]
+
+
+@pytest.mark.parametrize("factor", (0.4, 0.5, 0.7))
+def test_a_smaller_reference_is_enlarged_as_far_as_it_must_be(pipe: DEFPipeline, street: Tensor, factor: float) -> None:
+    y = Downsample().forward(street)
+    found = fitted(y, scaled(street, factor), None, pipe.refsr.feature_extractor)
+    assert all(abs(s * factor - 1) < 0.15 for s in found.scale)
+
+
+@pytest.mark.parametrize("factor", (1.0, 1.2))
+def test_a_reference_of_about_the_size_stays_as_it_is(pipe: DEFPipeline, street: Tensor, factor: float) -> None:
+    reference = scaled(street, factor)
+    found = fitted(Downsample().forward(street), reference, None, pipe.refsr.feature_extractor)
+    assert found.picture is reference and found.scale == (1.0, 1.0)
+
+
+def test_an_unrelated_reference_stays_as_it_is(pipe: DEFPipeline, street: Tensor) -> None:
+    reference = to_tensor(EXAMPLES / "banana_hr.webp")[..., :320, :400]
+    assert fitted(Downsample().forward(street), reference, None, pipe.refsr.feature_extractor).scale == (1.0, 1.0)
+
+
+def test_places_are_those_of_the_reference_itself(pipe: DEFPipeline, street: Tensor) -> None:
+    """A half-size copy that lies in the corner of something larger: it is cut out, enlarged, masked and found."""
+    copy = scaled(street, 0.5)  # 160×200
+    reference = torch.full((1, 3, 400, 480), 0.5)
+    reference[..., 200:360, 240:440] = copy
+    usable = torch.zeros(1, 1, 100, 120)
+    usable[..., 50:90, 60:110] = 1
+    y = Downsample().forward(street)
+    found = fitted(y, reference, usable, pipe.refsr.feature_extractor)
+    assert found.corner[0] > 100 and found.corner[1] > 80 and found.usable is not None
+    assert found.usable.shape[-1] * 4 == found.picture.shape[-1] and 0 < found.usable.mean() < 1
+    output = pipe(y, reference, generator=generator())
+    _, x, down = output.correspondence[0]
+    sure = output.confidence[0] > 0.5
+    assert sure.float().mean() > 0.5
+    columns, rows = torch.meshgrid(torch.arange(100), torch.arange(80), indexing="xy")
+    assert (x - (240 + (4 * columns + 2) * 0.5 - 0.5))[sure].abs().median() < 0.5
+    assert (down - (200 + (4 * rows + 2) * 0.5 - 0.5))[sure].abs().median() < 0.5
+
+
+def test_original_undoes_cutting_and_scaling() -> None:
+    place = Fitted(torch.zeros(1, 3, 8, 8), scale=(2.0, 1.0), corner=(40, 20)).original(torch.tensor([[0.5], [3.0]]))
+    assert torch.allclose(place, torch.tensor([[40.0], [23.0]]))
