@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
+EMBEDDED = ROOT / "def_hub" / "weights" / "def-mini"
 NAME = "alice/def-x4"
 CARD = b"---\nlicense: apache-2.0\nlibrary_name: diffusers\npipeline_tag: image-to-image\n---\n\n# tiny\n"
 
@@ -135,7 +136,7 @@ def test_without_a_card_one_is_written_that_says_what_is_known(hub: HubServer, f
     card = hub.files(NAME)["README.md"].decode()
     assert "license: cc-by-4.0" in card and "base_model: alice/base" in card and "Nothing was measured" in card
     # what was measured in the meantime is for a new card; that of the repository stays as somebody may have changed it
-    shutil.copytree(ROOT / "def_hub/weights/def-mini/made-by", folder / "made-by")
+    shutil.copytree(EMBEDDED / "made-by", folder / "made-by")
     assert run(*words)[0] == 0 and hub.files(NAME)["README.md"].decode() == card
     assert run("publish", folder, "alice/other")[0] == 0
     card = hub.files("alice/other")["README.md"].decode()
@@ -375,6 +376,10 @@ def test_diffusion_pipeline_says_what_to_do(hub: HubServer, folder: Path, tmp_pa
     hub.put(NAME, contents(folder))
     with pytest.raises(ValueError, match="from def_hub import DEFPipeline; DEFPipeline.from_pretrained"):
         DiffusionPipeline.from_pretrained(NAME, cache_dir=tmp_path)
+    # of a folder it looks up the class and nothing else: the name of it is all that can be said
+    for local in (folder, EMBEDDED):
+        with pytest.raises(AttributeError, match=r"no attribute def_hub\.DEFPipeline"):
+            DiffusionPipeline.from_pretrained(local)
 
 
 def test_what_does_not_exist(hub: HubServer) -> None:
@@ -462,7 +467,7 @@ def test_push_to_hub_is_the_same_path(hub: HubServer, tiny_pipe: DEFPipeline, tm
     assert url == f"{hub.url}/{NAME}/commit/{repository.refs['main']}"
     card = hub.files(NAME)["README.md"].decode()
     assert "base_model: alice/base" in card and "license: unknown" in card and f'from_pretrained("{NAME}")' in card
-    assert json.loads(hub.files(NAME)["model_index.json"])["_class_name"] == "DEFPipeline"
+    assert json.loads(hub.files(NAME)["model_index.json"])["_class_name"] == "def_hub.DEFPipeline"
     assert enlarged(DEFPipeline.from_pretrained(NAME)).tobytes() == enlarged(tiny_pipe).tobytes()
 
     hub.requests.clear()
@@ -500,8 +505,7 @@ def test_assembled_from_parts_of_the_hub(hub: HubServer, folder: Path, tmp_path:
     words = ["assemble", "--config", "def-mini", "--unet", "google/ddpm", "-o", tmp_path / "out"]
     status, _, err = run(*words, "--refsr", NAME)
     assert status == 2 and "has folded=False, which is not def-mini" in err and not (tmp_path / "out").exists()
-    embedded = ROOT / "def_hub" / "weights" / "def-mini"
-    status, out, err = run(*words, "--refsr", embedded, "--dtype", "float16")
+    status, out, err = run(*words, "--refsr", EMBEDDED, "--dtype", "float16")
     assert (status, err) == (0, "") and str(tmp_path / "out") in out
     pipe = DEFPipeline.from_pretrained(tmp_path / "out")
     assert pipe.unet.config.in_channels == 3 and isinstance(pipe.scheduler, DDPMScheduler)
