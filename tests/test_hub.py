@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload, disk_offload
-from diffusers import DDPMScheduler, DiffusionPipeline
+from diffusers import DDPMScheduler, DiffusionPipeline, UNet2DModel
 from diffusers.utils import logging
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from def_hub import DEFPipeline, ReferenceNetwork, cli
 from def_hub.hub import publish
+from def_hub.hub.fetch import WEIGHTS
 
 from .conftest import make_tiny_pipe, make_unet
 from .hub_server import HubServer
@@ -161,7 +163,8 @@ def test_without_a_card_one_is_written_that_says_what_is_known(hub: HubServer, f
         ),
         (lambda f: (f / "unet" / "optimizer.pt").touch(), "a pickle"),
         (lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut"), "does not load"),
-        (lambda f: spoil_weights(f / "unet" / "diffusion_pytorch_model.safetensors"), "not"),
+        (lambda f: spoil_weights(f / "unet" / "diffusion_pytorch_model.safetensors"), "or one that is not"),
+        (lambda f: (add_detail(f), spoil_weights(f / "refsr_detail" / f"{WEIGHTS}.safetensors")), r"picture (detail)"),
     ),
 )
 def test_a_folder_that_cannot_be_used_is_not_published(
@@ -175,9 +178,14 @@ def test_a_folder_that_cannot_be_used_is_not_published(
 
 
 def spoil_weights(path: Path) -> None:
-    from safetensors.torch import save_file
-
     save_file({k: torch.full_like(v, torch.nan) for k, v in load_file(path).items()}, path)
+
+
+def add_detail(folder: Path) -> ReferenceNetwork:
+    """Give a model the optional weights of the preset "detail"."""
+    detail = make_tiny_pipe(seed=9).refsr
+    DEFPipeline.from_pretrained(folder, refsr_detail=detail).save_pretrained(folder)
+    return detail
 
 
 def test_dry_run_shows_and_stops(hub: HubServer, folder: Path, run: Run) -> None:
@@ -252,11 +260,28 @@ def test_a_commit_in_between_is_not_overwritten(hub: HubServer, folder: Path) ->
     assert hub.files(NAME)["README.md"].endswith(b"theirs\n")
 
 
-def test_a_repository_that_was_made_in_between_is_used(hub: HubServer, folder: Path) -> None:
-    prepared = publish.plan(NAME, publish.model_files(folder))
+def test_a_repository_that_was_made_in_between_is_used_if_it_is_empty(hub: HubServer, folder: Path) -> None:
+    prepared, late = (publish.plan(NAME, publish.model_files(folder)) for _ in range(2))
     hub.create("models", NAME, "alice")  # the Hub now answers 409 to the wish to make it
     publish.carry_out(prepared)
     assert ("POST", "/api/repos/create") in hub.requests and hub.files(NAME) == contents(folder)
+    with pytest.raises(OSError, match="somebody else made it meanwhile"):
+        publish.carry_out(late)
+
+
+def test_of_two_who_publish_at_once_one_is_told_to_look_again(hub: HubServer, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "other")
+    make_tiny_pipe(seed=7).save_pretrained(tmp_path / "other")
+    for _ in range(2):  # a new repository, then one that exists
+        plans = [publish.plan(NAME, publish.model_files(f)) for f in (folder, tmp_path / "other")]
+        with ThreadPoolExecutor() as pool:
+            done = [pool.submit(publish.carry_out, plan).exception() for plan in plans]
+        (refused,) = [error for error in done if error is not None]
+        assert isinstance(refused, OSError) and "somebody else" in str(refused)
+        winner = (folder, tmp_path / "other")[done.index(None)]
+        assert hub.files(NAME) == contents(winner)  # nothing of the other's in it
+        for f in (folder, tmp_path / "other"):
+            (f / "README.md").write_bytes(CARD + f"better, says {f.name}\n".encode())
 
 
 def test_wrong_tokens_and_names(hub: HubServer, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,6 +295,16 @@ def test_wrong_tokens_and_names(hub: HubServer, folder: Path, run: Run, monkeypa
     status, _, err = run("publish", folder, NAME)
     assert status == 2 and "hf auth login" in err
     assert not hub.repositories
+
+
+def test_in_somebody_elses_repository_one_may_only_propose(hub: HubServer, folder: Path, run: Run) -> None:
+    hub.put("bob/def-x4", contents(folder))
+    (folder / "README.md").write_bytes(CARD + b"better\n")
+    status, _, err = run("publish", folder, "bob/def-x4")
+    assert status == 2 and "this token may not write there" in err
+    assert hub.files("bob/def-x4")["README.md"] == CARD and not [m for m, _ in hub.requests if m == "PUT"]
+    assert run("publish", folder, "bob/def-x4", "--create-pr")[0] == 0
+    assert hub.files("bob/def-x4", ref="refs/pr/1") == contents(folder)
 
 
 # ------------------------------------------------------------------ pull requests, revisions, private repositories
@@ -347,6 +382,35 @@ def test_subfolder_variant_and_components_of_ones_own(hub: HubServer, tmp_path: 
         DEFPipeline.from_pretrained(NAME, cache_dir=own)
 
 
+def test_a_prior_of_the_hub(hub: HubServer, folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    make_unet(3, 3).save_pretrained(tmp_path / "ddpm")
+    DDPMScheduler().save_pretrained(tmp_path / "ddpm")
+    hub.put("google/ddpm", contents(tmp_path / "ddpm"))
+    hub.put(NAME, contents(folder))
+    unet = UNet2DModel.from_pretrained("google/ddpm")
+    pipe = DEFPipeline.from_pretrained(NAME, unet=unet, scheduler=DDPMScheduler.from_pretrained("google/ddpm"))
+    assert pipe.unet is unet and isinstance(pipe.scheduler, DDPMScheduler) and enlarged(pipe).size == (40, 36)
+
+
+def test_weights_for_the_preset_detail(hub: HubServer, folder: Path, tmp_path: Path, run: Run) -> None:
+    detail = add_detail(folder)
+    (folder / "README.md").unlink()
+    assert run("publish", folder, NAME)[0] == 0
+    assert "| `refsr_detail` | 154,320 |" in hub.files(NAME)["README.md"].decode()
+    pipe = DEFPipeline.from_pretrained(NAME)
+    assert all(torch.equal(v, pipe.refsr_detail.state_dict()[k]) for k, v in detail.state_dict().items())
+    single = ReferenceNetwork.from_pretrained(NAME, subfolder="refsr_detail")
+    assert all(torch.equal(v, single.state_dict()[k]) for k, v in detail.state_dict().items())
+    # who does not want them does not fetch them
+    pipe = DEFPipeline.from_pretrained(NAME, refsr_detail=None, cache_dir=tmp_path / "cache")
+    assert pipe.refsr_detail is None and not list((tmp_path / "cache").rglob("refsr_detail/*"))
+    # and a version without them takes them out of the repository
+    pipe.push_to_hub(NAME)
+    assert "refsr_detail/diffusion_pytorch_model.safetensors" not in hub.files(NAME)
+    assert DEFPipeline.from_pretrained(NAME).refsr_detail is None
+
+
 def test_single_components(hub: HubServer, folder: Path) -> None:
     hub.put(NAME, contents(folder))
     network = ReferenceNetwork.from_pretrained(NAME, subfolder="refsr")
@@ -392,6 +456,19 @@ def test_what_does_not_exist(hub: HubServer) -> None:
             DEFPipeline.from_pretrained(name)
 
 
+def test_faults_of_the_hub_while_loading(hub: HubServer, folder: Path, tmp_path: Path) -> None:
+    hub.put(NAME, contents(folder))
+    with pytest.raises(OSError, match="the token is not valid; log in with `hf auth login`"):
+        DEFPipeline.from_pretrained(NAME, token="hf_wrong", cache_dir=tmp_path)
+    hub.fail("GET", "/api/models/", 403, times=9, code="GatedRepo")
+    with pytest.raises(OSError, match="gated: ask for access"):
+        DEFPipeline.from_pretrained(NAME, cache_dir=tmp_path)
+    hub.faults.clear()
+    hub.fail("GET", "/api/models/", None, times=9)
+    with pytest.raises(OSError, match="the connection failed"):
+        DEFPipeline.from_pretrained(NAME, cache_dir=tmp_path)
+
+
 def test_the_cache_serves_when_the_hub_does_not(hub: HubServer, folder: Path, tmp_path: Path) -> None:
     hub.put(NAME, contents(folder))
     cache = tmp_path / "cache"
@@ -430,6 +507,50 @@ def test_ways_onto_a_device(hub: HubServer, folder: Path, placing: dict[str, Any
     hub.put(NAME, contents(folder))
     placed = DEFPipeline.from_pretrained(NAME, **placing)
     assert enlarged(placed).tobytes() == enlarged(DEFPipeline.from_pretrained(folder)).tobytes()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize("placing", ("", "device_map='cpu'", "dtype=torch.float16", "low_cpu_mem_usage=False"))
+def test_weights_are_never_held_twice(large: Path, placing: str) -> None:
+    """A process of its own, whose memory is watched while it loads: what is not a mapped page of the file itself."""
+    code = f"""
+import threading, time
+import torch
+from def_hub import DEFPipeline
+
+def megabytes():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 1024
+
+def watch():
+    while True:
+        seen.append(megabytes())
+        time.sleep(0.001)
+
+DEFPipeline.from_pretrained()  # what the first load costs anyway
+seen = []
+before = megabytes()
+threading.Thread(target=watch, daemon=True).start()
+pipe = DEFPipeline.from_pretrained({str(large)!r}, {placing})
+parameters = [p for part in (pipe.unet, pipe.refsr) for p in part.parameters()]
+total = float(sum(p.sum(dtype=torch.float32) for p in parameters))  # reads them all
+print(sum(p.nbytes for p in parameters) / 2**20, max(seen) - before)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    weights, peak = map(float, result.stdout.split())
+    assert weights > 25 and peak < 1.3 * weights + 5, (weights, peak)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with weights of about 60 MB, in shards."""
+    folder = tmp_path_factory.mktemp("large")
+    pipe = make_tiny_pipe()
+    unet = UNet2DModel(**{**pipe.unet.config, "block_out_channels": (128, 256), "norm_num_groups": 32})
+    refsr = ReferenceNetwork(extractor="mini", features=(256, 64, 32), blocks=(2, 1, 1, 1))
+    DEFPipeline(unet=unet, scheduler=pipe.scheduler, refsr=refsr).save_pretrained(folder, max_shard_size="10MB")
+    return folder
 
 
 @pytest.mark.parametrize("where", ("cpu", "disk"))
