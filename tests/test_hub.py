@@ -147,6 +147,22 @@ def test_without_a_card_one_is_written_that_says_what_is_known(hub: HubServer, f
     assert status == 2 and "absent.md: no model card there" in err
 
 
+def test_a_card_that_somebody_wrote_is_not_lost(hub: HubServer, folder: Path, run: Run) -> None:
+    assert run("publish", folder, NAME)[0] == 0
+    (folder / "README.md").unlink()
+    make_tiny_pipe(seed=7).save_pretrained(folder)
+    hub.fail("GET", "/resolve/main/README.md", 503, times=99)
+    hub.fail("HEAD", "/resolve/main/README.md", 503, times=99)
+    status, _, err = run("publish", folder, NAME)  # the Hub cannot say whether there is one
+    assert status == 2 and len(err.strip().splitlines()) == 1 and hub.files(NAME)["README.md"] == CARD
+    hub.faults.clear()
+    assert run("publish", folder, NAME, "--revision", "new")[0] == 0
+    assert hub.files(NAME, ref="new")["README.md"] == CARD  # a branch begins with what main has
+    del hub.repositories["models", NAME]
+    assert run("publish", folder, NAME)[0] == 0
+    assert "Nothing was measured" in hub.files(NAME)["README.md"].decode()  # the client still had the old one
+
+
 # ------------------------------------------------------------------ what is refused before anything is sent
 
 

@@ -86,6 +86,11 @@ def check_folder(folder: str | Path, *, variant: str | None = None, without: Col
         raise ValueError(f"{folder}: no component has weights of the variant {variant!r}")
 
 
+def is_variant(name: str) -> bool:
+    """Whether a file of weights is of some variant: its name then stands between two dots."""
+    return fnmatch(name, f"{WEIGHTS}.*.safetensors")
+
+
 def _download(
     name: str, subfolder: str | None, variant: str | None, without: Collection[str], options: dict[str, Any]
 ) -> Path:
@@ -136,7 +141,7 @@ def _weightless(folder: Path, variant: str | None, without: Collection[str]) -> 
 
     def complete(component: str) -> bool:
         names = [path.name for path in (folder / component).glob(f"{WEIGHTS}*.safetensors")]
-        plain = [n for n in names if not fnmatch(n, f"{WEIGHTS}.*.safetensors")]
+        plain = [n for n in names if not is_variant(n)]
         return bool(plain or [n for n in names if variant and n.startswith(f"{WEIGHTS}.{variant}")])
 
     return [component for component in networks if not complete(component)]

@@ -6,15 +6,16 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 
-from def_hub.hub.card import bare_card, check_card, links_of
+from def_hub.hub.card import bare_card, check_card, links_of, parts_of
 from def_hub.hub.errors import plainly
 from def_hub.hub.fetch import PICKLES, check_folder
 
@@ -129,16 +130,10 @@ def prepare(
     if "README.md" not in files:
         text = card_of(name, where.get("revision"), where.get("token"))
         if text is None:
-            text = bare_card(name, sizes_of(pipe), license, base_model, Path(folder) / "made-by")
+            text = bare_card(name, parts_of(folder), license, base_model, Path(folder) / "made-by")
         check_card(text)
         files["README.md"] = text.encode()
     return plan(name, files, **where)
-
-
-def sizes_of(pipe: Any) -> dict[str, int]:
-    """Number of parameters of each component."""
-    parts = {k: v for k, v in pipe.components.items() if isinstance(v, torch.nn.Module)}
-    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
 
 
 def check_runs(pipe: Any, where: str) -> None:
@@ -275,12 +270,16 @@ def check_name(name: str) -> None:
 
 
 def card_of(name: str, revision: str | None = None, token: str | None = None) -> str | None:
-    """The card that the repository has, if there is one."""
-    with plainly(name):
+    """The card that the repository has, if there is one; that of "main" for a branch that is still to be made."""
+    # not the client's cache: it would give an old card where the Hub has none any more, or fails
+    with plainly(name), TemporaryDirectory() as cache:
         try:
-            return Path(hf_hub_download(name, "README.md", revision=revision, token=token)).read_bytes().decode()
-        except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
+            path = hf_hub_download(name, "README.md", revision=revision, token=token, cache_dir=cache)
+            return Path(path).read_bytes().decode()
+        except (RepositoryNotFoundError, RemoteEntryNotFoundError):
             return None
+        except RevisionNotFoundError:
+            return card_of(name, None, token) if revision else None
 
 
 def _same(content: Content, remote: RepoFile) -> bool:
