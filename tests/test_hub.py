@@ -398,11 +398,16 @@ def test_subfolder_variant_and_components_of_ones_own(hub: HubServer, tmp_path: 
         DEFPipeline.from_pretrained(NAME, cache_dir=own)
 
 
-def test_a_prior_of_the_hub(hub: HubServer, folder: Path, tmp_path: Path) -> None:
+def put_ddpm(hub: HubServer, folder: Path) -> None:
+    """As google/ddpm-…: the network at the top, its scheduler beside it."""
     torch.manual_seed(5)
-    make_unet(3, 3).save_pretrained(tmp_path / "ddpm")
-    DDPMScheduler().save_pretrained(tmp_path / "ddpm")
-    hub.put("google/ddpm", contents(tmp_path / "ddpm"))
+    make_unet(3, 3).save_pretrained(folder)
+    DDPMScheduler().save_pretrained(folder)
+    hub.put("google/ddpm", contents(folder))
+
+
+def test_a_prior_of_the_hub(hub: HubServer, folder: Path, tmp_path: Path) -> None:
+    put_ddpm(hub, tmp_path / "ddpm")
     hub.put(NAME, contents(folder))
     unet = UNet2DModel.from_pretrained("google/ddpm")
     pipe = DEFPipeline.from_pretrained(NAME, unet=unet, scheduler=DDPMScheduler.from_pretrained("google/ddpm"))
@@ -633,19 +638,22 @@ def test_what_is_published_names_no_path_of_this_machine(hub: HubServer, folder:
 
 
 def test_assembled_from_parts_of_the_hub(hub: HubServer, folder: Path, tmp_path: Path, run: Run) -> None:
-    """As google/ddpm-…: the network at the top, its scheduler beside it."""
-    torch.manual_seed(5)
-    make_unet(3, 3).save_pretrained(tmp_path / "ddpm")
-    DDPMScheduler().save_pretrained(tmp_path / "ddpm")
-    hub.put("google/ddpm", contents(tmp_path / "ddpm"))
+    put_ddpm(hub, tmp_path / "ddpm")
     hub.put(NAME, contents(folder))
     words = ["assemble", "--config", "def-mini", "--unet", "google/ddpm", "-o", tmp_path / "out"]
     status, _, err = run(*words, "--refsr", NAME)
     assert status == 2 and "has folded=False, which is not def-mini" in err and not (tmp_path / "out").exists()
-    status, out, err = run(*words, "--refsr", EMBEDDED, "--dtype", "float16")
-    assert (status, err) == (0, "") and str(tmp_path / "out") in out
-    pipe = DEFPipeline.from_pretrained(tmp_path / "out")
+    extractor = make_tiny_pipe(seed=4).refsr.feature_extractor.state_dict()
+    save_file(extractor, tmp_path / "extractor.safetensors")
+    hub.put("alice/extractor", {"extractor.safetensors": (tmp_path / "extractor.safetensors").read_bytes()})
+    words += ["--refsr", EMBEDDED, "--refsr-detail", EMBEDDED / "refsr", "--extractor", "alice/extractor"]
+    status, out, err = run(*words, "--dtype", "float16")
+    assert (status, err) == (0, "") and str(tmp_path / "out") in out and "refsr_detail 1.6 M" in out
+    pipe = DEFPipeline.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    found = pipe.refsr.feature_extractor.state_dict()
+    assert all(torch.equal(found[k], v.half().float()) for k, v in extractor.items())
+    assert pipe.refsr_detail is not None
     assert pipe.unet.config.in_channels == 3 and isinstance(pipe.scheduler, DDPMScheduler)
     assert enlarged(pipe).size == (40, 36)
     made = (tmp_path / "out" / "README.md").read_text()
-    assert "google/ddpm" in made
+    assert "google/ddpm" in made and "alice/extractor" in made and "| `refsr_detail` |" in made

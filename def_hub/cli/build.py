@@ -53,7 +53,8 @@ def assemble(options: argparse.Namespace) -> int:
     )
     pipe.save_pretrained(str(folder))
     sizes = parts_of(folder)
-    names = [n for n in (options.unet, options.refsr, options.refsr_detail) if n and not Path(n).exists()]
+    parts = (options.unet, options.extractor, options.refsr, options.refsr_detail)
+    names = [name for name in parts if name and not Path(name).exists()]
     card = bare_card(folder.resolve().name, sizes, base_model=list(dict.fromkeys(names)))
     (folder / "README.md").write_text(card, encoding="utf-8")
     untrained = "" if options.refsr else "; refsr is untrained and returns the enhanced image"

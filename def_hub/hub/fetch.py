@@ -74,6 +74,16 @@ def locate_part(name: str | Path, part: str, **options: Any) -> Path:
     raise ValueError(f"{name}: has no config.json, at its top or in {part}/")
 
 
+def locate_file(name: str | Path, file: str) -> Path:
+    """A single file: `name` itself, or `file` in the folder or the repository `name`. Errors as `locate`."""
+    if Path(name).is_file():
+        return Path(name)
+    found = (Path(name) if Path(name).is_dir() else _snapshot(str(name), [file], [], {})) / file
+    if not found.is_file():
+        raise ValueError(f"{name}: has no {file}")
+    return found
+
+
 def check_folder(folder: str | Path, *, variant: str | None = None, without: Collection[str] = ()) -> None:
     """Whether `folder` holds a whole model in safetensors. Raises ValueError with the reason where it does not."""
     folder = Path(folder)
