@@ -40,8 +40,8 @@ def assemble(
         unet: folder or Hub name with a `UNet2DModel` and its scheduler, at the top or in `unet/` and `scheduler/`.
         refsr, refsr_detail: folder or Hub name of a `ReferenceNetwork`, at the top or in `refsr/` (`refsr_detail/`).
             Without `refsr` a new network is made, which returns the enhanced image until it is trained.
-        extractor: safetensors as `def-hub convert vgg19` or the extractor's training writes them; they take the place
-            of those in `refsr`.
+        extractor: safetensors as `def-hub convert vgg19` or the extractor's training writes them, or a folder or Hub
+            name that has them as `extractor.safetensors`; they take the place of those in `refsr`.
         operator, window: see `DEFPipeline`. dtype: of all weights.
 
     Raises:
@@ -58,7 +58,7 @@ def assemble(
     else:
         network = ReferenceNetwork(**_arguments(config))
     if extractor is not None:
-        network = _with_extractor(network, Path(extractor))
+        network = _with_extractor(network, fetch.locate_file(extractor, "extractor.safetensors"))
     pipe = DEFPipeline(
         unet=prior,
         scheduler=scheduler,
@@ -114,8 +114,6 @@ def _network(name: str | Path, part: str, config: str) -> ReferenceNetwork:
 
 def _with_extractor(network: ReferenceNetwork, path: Path) -> ReferenceNetwork:
     """The network with the extractor of a file, whose metadata may name another kind than the network had."""
-    if not path.is_file():
-        raise ValueError(f"extractor: expected a safetensors file, {path} is none")
     try:
         with safe_open(path, framework="pt") as file:
             kind = (file.metadata() or {}).get("extractor", network.config.extractor)

@@ -32,8 +32,9 @@ EMBEDDED = Path(__file__).parent / "weights" / "def-mini"
 LOAD_WITH = [
     "def_hub: `from def_hub import DEFPipeline; DEFPipeline.from_pretrained(...)`, not DiffusionPipeline; pipeline"
 ]
-"""Written first into model_index.json. `DiffusionPipeline.from_pretrained` does not know our classes, and complains
-about the first entry that it cannot resolve, as `<key>/<module>.py`: so that shall be one which says what to do."""
+"""Written first into model_index.json. `DiffusionPipeline.from_pretrained("user/model")` does not know our classes, and
+complains about the first entry that it cannot resolve, as `<key>/<module>.py`: so that shall be one which says what to
+do. Of a folder it only asks the class; there the class's name says whose it is, see `save_pretrained`."""
 
 Picture = PIL.Image.Image | np.ndarray | Tensor
 
@@ -148,8 +149,11 @@ class DEFPipeline(DiffusionPipeline):
         if push_to_hub:
             raise ValueError("save_pretrained(push_to_hub=True): use push_to_hub(name), which checks what it publishes")
         super().save_pretrained(str(save_directory), **kwargs)
-        for config in (*Path(save_directory).glob("*/config.json"), Path(save_directory) / "model_index.json"):
+        index = Path(save_directory) / "model_index.json"
+        for config in (*Path(save_directory).glob("*/config.json"), index):
             kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
+            if config == index:  # all that `DiffusionPipeline` says about a folder that it cannot load is this name
+                kept["_class_name"] = f"{type(self).__module__.split('.')[0]}.{type(self).__name__}"
             config.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
 
     def push_to_hub(

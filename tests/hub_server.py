@@ -69,14 +69,15 @@ class Repository:
 
 @dataclass
 class Fault:
-    """What happens to the next requests that match: `status` is answered, or, if it is None, the connection is cut
-    after `after` bytes of the body."""
+    """What happens to the next requests that match: `status` is answered (with `code` in X-Error-Code), or, if it is
+    None, the connection is cut after `after` bytes of the body."""
 
     method: str
     path: str
     status: int | None
     times: int
     after: int = 0
+    code: str | None = None
 
 
 class HubError(Exception):
@@ -112,9 +113,9 @@ class HubServer:
         self.requests.clear()
         self.faults.clear()
 
-    def fail(self, method: str, path: str, status: int | None, times: int = 1, after: int = 0) -> None:
+    def fail(self, method: str, path: str, status: int | None, times: int = 1, **how: Any) -> None:
         """The next `times` requests whose path contains a match of `path` fail; see `Fault`."""
-        self.faults.append(Fault(method, path, status, times, after))
+        self.faults.append(Fault(method, path, status, times, **how))
 
     def put(self, name: str, files: dict[str, bytes], kind: str = "models", ref: str = "main", **options: Any) -> None:
         """A repository with these files, as somebody else might have made it."""
@@ -125,7 +126,8 @@ class HubServer:
     def create(self, kind: str, name: str, owner: str, private: bool = False) -> Repository:
         repository = self.repositories[kind, name] = Repository(owner, private)
         rules = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES)
-        repository.commit("main", {".gitattributes": Blob(rules.encode(), False)}, "initial commit")
+        first = {".gitattributes": rules} | ({"README.md": "---\nsdk: gradio\n---\n"} if kind == "spaces" else {})
+        repository.commit("main", {p: Blob(text.encode(), False) for p, text in first.items()}, "initial commit")
         return repository
 
     def files(self, name: str, kind: str = "models", ref: str = "main") -> dict[str, bytes]:
@@ -165,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
         asked = "GET" if self.command == "HEAD" else self.command  # whatever can be got can be asked about
         try:
             if fault is not None:
-                raise HubError(fault.status or 500, "a fault that the test asked for")
+                raise HubError(fault.status or 500, "a fault that the test asked for", fault.code)
             with self.hub.lock:
                 for method, pattern, function in _ROUTES:
                     match = re.fullmatch(pattern, path)

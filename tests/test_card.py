@@ -8,9 +8,9 @@ import pytest
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from def_hub import cli
+from def_hub import DEFPipeline, cli
 from def_hub.evaluation.benchmark import fingerprint
-from def_hub.hub.card import bare_card, check_card, figures, links_of, read_evaluations, render
+from def_hub.hub.card import bare_card, check_card, figures, links_of, parts_of, read_evaluations, render
 from def_hub.hub.publish import model_files
 
 from .conftest import EXAMPLES, ROOT
@@ -67,7 +67,7 @@ def test_the_committed_card_is_what_the_hub_wants(hub: HubServer) -> None:
     found = figures(read_evaluations(MADE_BY / "evaluation"))
     assert len(results) == 2 * len(found)
     for figure in found:
-        result = results[figure.dataset, f"reference: {figure.references}", "psnr"]
+        result = results[figure.dataset, f"preset: {figure.preset}, reference: {figure.references}", "psnr"]
         assert result.metric_value == round(figure.psnr, 2)
         assert "Y (BT.601, 16-235)" in result.metric_name and result.metric_args["commit"]
         assert f"{figure.psnr:.2f}" in card.text
@@ -105,6 +105,66 @@ def test_render_fills_in_and_is_idempotent(made_by: Path) -> None:
     assert ModelCard(text).data.model_name == "small ×4"
 
 
+def test_presets_and_several_references(made_by: Path) -> None:
+    """A table for each preset, the default's first; what was measured later lies in files of its own."""
+    folder = made_by / "evaluation"
+    settings = json.loads((folder / "settings.json").read_text())
+    for name, preset, rows in (
+        (
+            "-detail",
+            "detail",
+            ["bicubic,A,none,1,20,0.5,30,0", "def,A,all,1,19.5,0.5,0.5,9", "def,A,none,1,19,0.5,0.5,5"],
+        ),
+        (
+            "-more",
+            "fast",
+            ["def,A,unrelated,2,23.9,0.8,0.5,3", "def,A,all,1,21.5,0.6,0.25,1", "def,A,all,2,25,0.8,0.5,3"],
+        ),
+        ("-usual", "balanced", ["def,A,first,1,22,0.6,0.25,1"]),
+    ):
+        (folder / f"rows{name}.csv").write_text(COLUMNS + "\n".join(rows) + "\n")
+        call = {"preset": preset} | ({"num_inference_steps": 8} if preset == "detail" else {})
+        (folder / f"settings{name}.json").write_text(json.dumps(settings | {"call": call, "commit": f"of{name}"}))
+    (made_by / "5-detail-train.csv").write_text("step,generator,discriminator,minutes\n600,1.0,0.5,45\n")
+    found = figures(read_evaluations(folder))
+    assert [(f.preset, f.dataset, f.references) for f in found] == [
+        ("balanced", "A", "first"),
+        *(("fast", "A", mode) for mode in ("none", "first", "all", "unrelated")),
+        ("fast", "B", "first"),
+        ("detail", "A", "none"),
+        ("detail", "A", "all"),
+    ]
+    text = render(HEADER + PLACES, made_by)
+    assert (
+        text.index("Preset `balanced`") < text.index("Preset `fast`") < text.index("Preset `detail`: num_inference_st")
+    )
+    assert "commit 1234567, of-detail, of-more, of-usual" in text
+    assert "| A | all | 2 | 21.00 | 23.25 | +2.25 | 0.700 | 0.50 | 2.0 |" in text  # none and all from two files
+    assert "| A | first | 1 of 2 | 20.00 | 22.00 |" in text  # bicubic was measured with another preset
+    for sentence in (
+        "A, reference 'all' against none, 2 pictures: +0.75 dB on average, from +0.50 to +1.00; 0 of them",
+        "A, reference 'all' against first, 2 pictures: +0.22 dB on average, from +0.00 to +0.45.",
+        "A, reference 'unrelated' against none, 1 pictures: -0.10 dB",
+        "A, reference 'all' against none, 1 pictures: +0.50 dB",
+    ):
+        assert sentence in text
+    assert "| 5-detail | 600 | 45 |" in text and "| in all | | 135 |" in text
+    results = {
+        (r.dataset_name, r.dataset_config, r.metric_type): r.metric_value for r in ModelCard(text).data.eval_results
+    }
+    assert len(results) == 2 * len(found) and results["A", "preset: detail, reference: all", "psnr"] == 19.5
+    assert render(text, made_by) == text
+
+
+def test_parts_are_those_of_the_folder(made_by: Path, tmp_path: Path, tiny_pipe: DEFPipeline) -> None:
+    tiny_pipe.register_modules(refsr_detail=tiny_pipe.refsr)
+    tiny_pipe.save_pretrained(tmp_path, max_shard_size="20KB")
+    tiny_pipe.save_pretrained(tmp_path, variant="fp16")  # not counted twice
+    assert parts_of(tmp_path) == {"refsr": 154_320, "refsr_detail": 154_320, "unet": 40_995}
+    text = render(HEADER + PLACES + "<!-- parts -->\n<!-- /parts -->\n", made_by)
+    assert "| `refsr_detail` | 154,320 |" in text and render(text, made_by) == text
+
+
 def test_what_cannot_be_rendered(made_by: Path) -> None:
     with pytest.raises(ValueError, match="expected one <!-- results -->"):
         render(HEADER, made_by)
@@ -114,6 +174,13 @@ def test_what_cannot_be_rendered(made_by: Path) -> None:
         render(HEADER + PLACES, made_by)
     (made_by / "evaluation" / "settings-b.json").write_text(json.dumps(settings | {"weights": "other"}))
     with pytest.raises(ValueError, match="differ in 'weights'"):
+        render(HEADER + PLACES, made_by)
+    (made_by / "evaluation" / "settings-b.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="measured twice with the preset 'fast': A, none, 1"):
+        render(HEADER + PLACES, made_by)
+    call = {"preset": "fast", "eta": 0.5}
+    (made_by / "evaluation" / "settings-b.json").write_text(json.dumps(settings | {"call": call}))
+    with pytest.raises(ValueError, match="of the preset 'fast' differ in 'call'"):
         render(HEADER + PLACES, made_by)
     with pytest.raises(ValueError, match="found none"):
         render(HEADER + PLACES, made_by / "absent")

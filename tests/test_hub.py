@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload, disk_offload
-from diffusers import DDPMScheduler, DiffusionPipeline
+from diffusers import DDPMScheduler, DiffusionPipeline, UNet2DModel
 from diffusers.utils import logging
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from def_hub import DEFPipeline, ReferenceNetwork, cli
 from def_hub.hub import publish
+from def_hub.hub.fetch import WEIGHTS
 
 from .conftest import make_tiny_pipe, make_unet
 from .hub_server import HubServer
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
+EMBEDDED = ROOT / "def_hub" / "weights" / "def-mini"
 NAME = "alice/def-x4"
 CARD = b"---\nlicense: apache-2.0\nlibrary_name: diffusers\npipeline_tag: image-to-image\n---\n\n# tiny\n"
 
@@ -135,13 +138,29 @@ def test_without_a_card_one_is_written_that_says_what_is_known(hub: HubServer, f
     card = hub.files(NAME)["README.md"].decode()
     assert "license: cc-by-4.0" in card and "base_model: alice/base" in card and "Nothing was measured" in card
     # what was measured in the meantime is for a new card; that of the repository stays as somebody may have changed it
-    shutil.copytree(ROOT / "def_hub/weights/def-mini/made-by", folder / "made-by")
+    shutil.copytree(EMBEDDED / "made-by", folder / "made-by")
     assert run(*words)[0] == 0 and hub.files(NAME)["README.md"].decode() == card
     assert run("publish", folder, "alice/other")[0] == 0
     card = hub.files("alice/other")["README.md"].decode()
     assert "model-index:" in card and "| MultiView | first | 27 |" in card
     status, _, err = run("publish", folder, NAME, "--card", folder / "absent.md")
     assert status == 2 and "absent.md: no model card there" in err
+
+
+def test_a_card_that_somebody_wrote_is_not_lost(hub: HubServer, folder: Path, run: Run) -> None:
+    assert run("publish", folder, NAME)[0] == 0
+    (folder / "README.md").unlink()
+    make_tiny_pipe(seed=7).save_pretrained(folder)
+    hub.fail("GET", "/resolve/main/README.md", 503, times=99)
+    hub.fail("HEAD", "/resolve/main/README.md", 503, times=99)
+    status, _, err = run("publish", folder, NAME)  # the Hub cannot say whether there is one
+    assert status == 2 and len(err.strip().splitlines()) == 1 and hub.files(NAME)["README.md"] == CARD
+    hub.faults.clear()
+    assert run("publish", folder, NAME, "--revision", "new")[0] == 0
+    assert hub.files(NAME, ref="new")["README.md"] == CARD  # a branch begins with what main has
+    del hub.repositories["models", NAME]
+    assert run("publish", folder, NAME)[0] == 0
+    assert "Nothing was measured" in hub.files(NAME)["README.md"].decode()  # the client still had the old one
 
 
 # ------------------------------------------------------------------ what is refused before anything is sent
@@ -160,7 +179,8 @@ def test_without_a_card_one_is_written_that_says_what_is_known(hub: HubServer, f
         ),
         (lambda f: (f / "unet" / "optimizer.pt").touch(), "a pickle"),
         (lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut"), "does not load"),
-        (lambda f: spoil_weights(f / "unet" / "diffusion_pytorch_model.safetensors"), "not"),
+        (lambda f: spoil_weights(f / "unet" / "diffusion_pytorch_model.safetensors"), "or one that is not"),
+        (lambda f: (add_detail(f), spoil_weights(f / "refsr_detail" / f"{WEIGHTS}.safetensors")), r"picture (detail)"),
     ),
 )
 def test_a_folder_that_cannot_be_used_is_not_published(
@@ -174,9 +194,14 @@ def test_a_folder_that_cannot_be_used_is_not_published(
 
 
 def spoil_weights(path: Path) -> None:
-    from safetensors.torch import save_file
-
     save_file({k: torch.full_like(v, torch.nan) for k, v in load_file(path).items()}, path)
+
+
+def add_detail(folder: Path) -> ReferenceNetwork:
+    """Give a model the optional weights of the preset "detail"."""
+    detail = make_tiny_pipe(seed=9).refsr
+    DEFPipeline.from_pretrained(folder, refsr_detail=detail).save_pretrained(folder)
+    return detail
 
 
 def test_dry_run_shows_and_stops(hub: HubServer, folder: Path, run: Run) -> None:
@@ -251,11 +276,28 @@ def test_a_commit_in_between_is_not_overwritten(hub: HubServer, folder: Path) ->
     assert hub.files(NAME)["README.md"].endswith(b"theirs\n")
 
 
-def test_a_repository_that_was_made_in_between_is_used(hub: HubServer, folder: Path) -> None:
-    prepared = publish.plan(NAME, publish.model_files(folder))
+def test_a_repository_that_was_made_in_between_is_used_if_it_is_empty(hub: HubServer, folder: Path) -> None:
+    prepared, late = (publish.plan(NAME, publish.model_files(folder)) for _ in range(2))
     hub.create("models", NAME, "alice")  # the Hub now answers 409 to the wish to make it
     publish.carry_out(prepared)
     assert ("POST", "/api/repos/create") in hub.requests and hub.files(NAME) == contents(folder)
+    with pytest.raises(OSError, match="somebody else made it meanwhile"):
+        publish.carry_out(late)
+
+
+def test_of_two_who_publish_at_once_one_is_told_to_look_again(hub: HubServer, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "other")
+    make_tiny_pipe(seed=7).save_pretrained(tmp_path / "other")
+    for _ in range(2):  # a new repository, then one that exists
+        plans = [publish.plan(NAME, publish.model_files(f)) for f in (folder, tmp_path / "other")]
+        with ThreadPoolExecutor() as pool:
+            done = [pool.submit(publish.carry_out, plan).exception() for plan in plans]
+        (refused,) = [error for error in done if error is not None]
+        assert isinstance(refused, OSError) and "somebody else" in str(refused)
+        winner = (folder, tmp_path / "other")[done.index(None)]
+        assert hub.files(NAME) == contents(winner)  # nothing of the other's in it
+        for f in (folder, tmp_path / "other"):
+            (f / "README.md").write_bytes(CARD + f"better, says {f.name}\n".encode())
 
 
 def test_wrong_tokens_and_names(hub: HubServer, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,6 +311,16 @@ def test_wrong_tokens_and_names(hub: HubServer, folder: Path, run: Run, monkeypa
     status, _, err = run("publish", folder, NAME)
     assert status == 2 and "hf auth login" in err
     assert not hub.repositories
+
+
+def test_in_somebody_elses_repository_one_may_only_propose(hub: HubServer, folder: Path, run: Run) -> None:
+    hub.put("bob/def-x4", contents(folder))
+    (folder / "README.md").write_bytes(CARD + b"better\n")
+    status, _, err = run("publish", folder, "bob/def-x4")
+    assert status == 2 and "this token may not write there" in err
+    assert hub.files("bob/def-x4")["README.md"] == CARD and not [m for m, _ in hub.requests if m == "PUT"]
+    assert run("publish", folder, "bob/def-x4", "--create-pr")[0] == 0
+    assert hub.files("bob/def-x4", ref="refs/pr/1") == contents(folder)
 
 
 # ------------------------------------------------------------------ pull requests, revisions, private repositories
@@ -346,6 +398,40 @@ def test_subfolder_variant_and_components_of_ones_own(hub: HubServer, tmp_path: 
         DEFPipeline.from_pretrained(NAME, cache_dir=own)
 
 
+def put_ddpm(hub: HubServer, folder: Path) -> None:
+    """As google/ddpm-…: the network at the top, its scheduler beside it."""
+    torch.manual_seed(5)
+    make_unet(3, 3).save_pretrained(folder)
+    DDPMScheduler().save_pretrained(folder)
+    hub.put("google/ddpm", contents(folder))
+
+
+def test_a_prior_of_the_hub(hub: HubServer, folder: Path, tmp_path: Path) -> None:
+    put_ddpm(hub, tmp_path / "ddpm")
+    hub.put(NAME, contents(folder))
+    unet = UNet2DModel.from_pretrained("google/ddpm")
+    pipe = DEFPipeline.from_pretrained(NAME, unet=unet, scheduler=DDPMScheduler.from_pretrained("google/ddpm"))
+    assert pipe.unet is unet and isinstance(pipe.scheduler, DDPMScheduler) and enlarged(pipe).size == (40, 36)
+
+
+def test_weights_for_the_preset_detail(hub: HubServer, folder: Path, tmp_path: Path, run: Run) -> None:
+    detail = add_detail(folder)
+    (folder / "README.md").unlink()
+    assert run("publish", folder, NAME)[0] == 0
+    assert "| `refsr_detail` | 154,320 |" in hub.files(NAME)["README.md"].decode()
+    pipe = DEFPipeline.from_pretrained(NAME)
+    assert all(torch.equal(v, pipe.refsr_detail.state_dict()[k]) for k, v in detail.state_dict().items())
+    single = ReferenceNetwork.from_pretrained(NAME, subfolder="refsr_detail")
+    assert all(torch.equal(v, single.state_dict()[k]) for k, v in detail.state_dict().items())
+    # who does not want them does not fetch them
+    pipe = DEFPipeline.from_pretrained(NAME, refsr_detail=None, cache_dir=tmp_path / "cache")
+    assert pipe.refsr_detail is None and not list((tmp_path / "cache").rglob("refsr_detail/*"))
+    # and a version without them takes them out of the repository
+    pipe.push_to_hub(NAME)
+    assert "refsr_detail/diffusion_pytorch_model.safetensors" not in hub.files(NAME)
+    assert DEFPipeline.from_pretrained(NAME).refsr_detail is None
+
+
 def test_single_components(hub: HubServer, folder: Path) -> None:
     hub.put(NAME, contents(folder))
     network = ReferenceNetwork.from_pretrained(NAME, subfolder="refsr")
@@ -375,6 +461,10 @@ def test_diffusion_pipeline_says_what_to_do(hub: HubServer, folder: Path, tmp_pa
     hub.put(NAME, contents(folder))
     with pytest.raises(ValueError, match="from def_hub import DEFPipeline; DEFPipeline.from_pretrained"):
         DiffusionPipeline.from_pretrained(NAME, cache_dir=tmp_path)
+    # of a folder it looks up the class and nothing else: the name of it is all that can be said
+    for local in (folder, EMBEDDED):
+        with pytest.raises(AttributeError, match=r"no attribute def_hub\.DEFPipeline"):
+            DiffusionPipeline.from_pretrained(local)
 
 
 def test_what_does_not_exist(hub: HubServer) -> None:
@@ -385,6 +475,19 @@ def test_what_does_not_exist(hub: HubServer) -> None:
     ):
         with pytest.raises(kind, match=message):
             DEFPipeline.from_pretrained(name)
+
+
+def test_faults_of_the_hub_while_loading(hub: HubServer, folder: Path, tmp_path: Path) -> None:
+    hub.put(NAME, contents(folder))
+    with pytest.raises(OSError, match="the token is not valid; log in with `hf auth login`"):
+        DEFPipeline.from_pretrained(NAME, token="hf_wrong", cache_dir=tmp_path)
+    hub.fail("GET", "/api/models/", 403, times=9, code="GatedRepo")
+    with pytest.raises(OSError, match="gated: ask for access"):
+        DEFPipeline.from_pretrained(NAME, cache_dir=tmp_path)
+    hub.faults.clear()
+    hub.fail("GET", "/api/models/", None, times=9)
+    with pytest.raises(OSError, match="the connection failed"):
+        DEFPipeline.from_pretrained(NAME, cache_dir=tmp_path)
 
 
 def test_the_cache_serves_when_the_hub_does_not(hub: HubServer, folder: Path, tmp_path: Path) -> None:
@@ -427,6 +530,50 @@ def test_ways_onto_a_device(hub: HubServer, folder: Path, placing: dict[str, Any
     assert enlarged(placed).tobytes() == enlarged(DEFPipeline.from_pretrained(folder)).tobytes()
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize("placing", ("", "device_map='cpu'", "dtype=torch.float16", "low_cpu_mem_usage=False"))
+def test_weights_are_never_held_twice(large: Path, placing: str) -> None:
+    """A process of its own, whose memory is watched while it loads: what is not a mapped page of the file itself."""
+    code = f"""
+import threading, time
+import torch
+from def_hub import DEFPipeline
+
+def megabytes():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 1024
+
+def watch():
+    while True:
+        seen.append(megabytes())
+        time.sleep(0.001)
+
+DEFPipeline.from_pretrained()  # what the first load costs anyway
+seen = []
+before = megabytes()
+threading.Thread(target=watch, daemon=True).start()
+pipe = DEFPipeline.from_pretrained({str(large)!r}, {placing})
+parameters = [p for part in (pipe.unet, pipe.refsr) for p in part.parameters()]
+total = float(sum(p.sum(dtype=torch.float32) for p in parameters))  # reads them all
+print(sum(p.nbytes for p in parameters) / 2**20, max(seen) - before)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    weights, peak = map(float, result.stdout.split())
+    assert weights > 25 and peak < 1.3 * weights + 5, (weights, peak)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with weights of about 60 MB, in shards."""
+    folder = tmp_path_factory.mktemp("large")
+    pipe = make_tiny_pipe()
+    unet = UNet2DModel(**{**pipe.unet.config, "block_out_channels": (128, 256), "norm_num_groups": 32})
+    refsr = ReferenceNetwork(extractor="mini", features=(256, 64, 32), blocks=(2, 1, 1, 1))
+    DEFPipeline(unet=unet, scheduler=pipe.scheduler, refsr=refsr).save_pretrained(folder, max_shard_size="10MB")
+    return folder
+
+
 @pytest.mark.parametrize("where", ("cpu", "disk"))
 def test_weights_that_are_brought_for_each_layer(folder: Path, tmp_path: Path, where: str) -> None:
     """Accelerate's offloading, the CPU being the device: outside its turn a layer has no weights."""
@@ -462,7 +609,7 @@ def test_push_to_hub_is_the_same_path(hub: HubServer, tiny_pipe: DEFPipeline, tm
     assert url == f"{hub.url}/{NAME}/commit/{repository.refs['main']}"
     card = hub.files(NAME)["README.md"].decode()
     assert "base_model: alice/base" in card and "license: unknown" in card and f'from_pretrained("{NAME}")' in card
-    assert json.loads(hub.files(NAME)["model_index.json"])["_class_name"] == "DEFPipeline"
+    assert json.loads(hub.files(NAME)["model_index.json"])["_class_name"] == "def_hub.DEFPipeline"
     assert enlarged(DEFPipeline.from_pretrained(NAME)).tobytes() == enlarged(tiny_pipe).tobytes()
 
     hub.requests.clear()
@@ -491,20 +638,22 @@ def test_what_is_published_names_no_path_of_this_machine(hub: HubServer, folder:
 
 
 def test_assembled_from_parts_of_the_hub(hub: HubServer, folder: Path, tmp_path: Path, run: Run) -> None:
-    """As google/ddpm-…: the network at the top, its scheduler beside it."""
-    torch.manual_seed(5)
-    make_unet(3, 3).save_pretrained(tmp_path / "ddpm")
-    DDPMScheduler().save_pretrained(tmp_path / "ddpm")
-    hub.put("google/ddpm", contents(tmp_path / "ddpm"))
+    put_ddpm(hub, tmp_path / "ddpm")
     hub.put(NAME, contents(folder))
     words = ["assemble", "--config", "def-mini", "--unet", "google/ddpm", "-o", tmp_path / "out"]
     status, _, err = run(*words, "--refsr", NAME)
     assert status == 2 and "has folded=False, which is not def-mini" in err and not (tmp_path / "out").exists()
-    embedded = ROOT / "def_hub" / "weights" / "def-mini"
-    status, out, err = run(*words, "--refsr", embedded, "--dtype", "float16")
-    assert (status, err) == (0, "") and str(tmp_path / "out") in out
-    pipe = DEFPipeline.from_pretrained(tmp_path / "out")
+    extractor = make_tiny_pipe(seed=4).refsr.feature_extractor.state_dict()
+    save_file(extractor, tmp_path / "extractor.safetensors")
+    hub.put("alice/extractor", {"extractor.safetensors": (tmp_path / "extractor.safetensors").read_bytes()})
+    words += ["--refsr", EMBEDDED, "--refsr-detail", EMBEDDED / "refsr", "--extractor", "alice/extractor"]
+    status, out, err = run(*words, "--dtype", "float16")
+    assert (status, err) == (0, "") and str(tmp_path / "out") in out and "refsr_detail 1.6 M" in out
+    pipe = DEFPipeline.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    found = pipe.refsr.feature_extractor.state_dict()
+    assert all(torch.equal(found[k], v.half().float()) for k, v in extractor.items())
+    assert pipe.refsr_detail is not None
     assert pipe.unet.config.in_channels == 3 and isinstance(pipe.scheduler, DDPMScheduler)
     assert enlarged(pipe).size == (40, 36)
     made = (tmp_path / "out" / "README.md").read_text()
-    assert "google/ddpm" in made
+    assert "google/ddpm" in made and "alice/extractor" in made and "| `refsr_detail` |" in made

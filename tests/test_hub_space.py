@@ -39,9 +39,14 @@ def test_published_beside_the_model_it_starts(
     card = tmp_path / "model" / "README.md"
     card.write_text("---\nlicense: mit\nlibrary_name: diffusers\npipeline_tag: image-to-image\n---\n")
     words = ["publish", str(tmp_path / "model"), NAME, "--space", "--private"]
-    assert cli.main(words) == 0
+    hub.fail("POST", "/api/spaces/.*/commit/", 503, times=9)
+    assert cli.main(words) == 2 and "the same command goes on" in capsys.readouterr().err
+    assert ("spaces", NAME) in hub.repositories and "app.py" not in hub.files(NAME, kind="spaces")
+    hub.faults.clear()
+    assert cli.main(words) == 0  # the model is there already
     out = capsys.readouterr().out
-    assert "space alice/def-x4 (new, private)" in out and f"{hub.url}/spaces/{NAME}/commit/" in out
+    assert f"model {NAME}: nothing to upload" in out
+    assert "space alice/def-x4: " in out and f"{hub.url}/spaces/{NAME}/commit/" in out
     assert hub.repositories["spaces", NAME].private
     hub.requests.clear()
     assert cli.main(words) == 0 and not hub.uploads()

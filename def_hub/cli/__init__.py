@@ -218,7 +218,9 @@ def _add_build_commands(commands: Any) -> None:
     add = command.add_argument
     add("--config", choices=CONFIGS, required=True, help="kind of Ref-SR network; base is TTSR's")
     add("--unet", required=True, metavar="NAME", help="folder or Hub name of a UNet2DModel with its scheduler")
-    add("--extractor", metavar="FILE", help="safetensors of a feature extractor (see convert vgg19)")
+    add(
+        "--extractor", metavar="NAME", help="safetensors, folder or Hub name of a feature extractor (see convert vgg19)"
+    )
     add("--refsr", metavar="NAME", help="folder or Hub name of a Ref-SR network (default: an untrained one)")
     add("--refsr-detail", metavar="NAME", help="the same, for the preset detail")
     add("--operator", choices=OPERATORS, default="bicubic", help="what made the small images (default: bicubic)")

@@ -8,8 +8,7 @@ from safetensors.torch import save_file
 
 from def_hub.assemble import assemble as put_together
 from def_hub.convert import convert_adm, convert_ttsr, convert_vgg19, read_checkpoint
-from def_hub.hub.card import bare_card
-from def_hub.hub.publish import sizes_of
+from def_hub.hub.card import bare_card, parts_of
 
 
 def convert(options: argparse.Namespace) -> int:
@@ -53,8 +52,9 @@ def assemble(options: argparse.Namespace) -> int:
         dtype=getattr(torch, options.dtype),
     )
     pipe.save_pretrained(str(folder))
-    sizes = sizes_of(pipe)
-    names = [n for n in (options.unet, options.refsr, options.refsr_detail) if n and not Path(n).exists()]
+    sizes = parts_of(folder)
+    parts = (options.unet, options.extractor, options.refsr, options.refsr_detail)
+    names = [name for name in parts if name and not Path(name).exists()]
     card = bare_card(folder.resolve().name, sizes, base_model=list(dict.fromkeys(names)))
     (folder / "README.md").write_text(card, encoding="utf-8")
     untrained = "" if options.refsr else "; refsr is untrained and returns the enhanced image"

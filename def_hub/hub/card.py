@@ -5,17 +5,24 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from safetensors import safe_open
 
 from def_hub.evaluation.benchmark import Row, read_rows
+from def_hub.hub.fetch import is_variant
 
 RESULTS = "<!-- results -->\n<!-- /results -->"
+PRESETS = ("balanced", "fast", "detail")  # in this order on the card, the default first
+REFERENCES = ("none", "first", "all", "unrelated")
+WORTH = (("first", "none"), ("all", "none"), ("all", "first"), ("unrelated", "none"))
 WATTS = 30.0
 """Two cores of a server's processor, as the card's energy figures assume: 15 W each. It was not measured."""
 
@@ -30,14 +37,19 @@ class Evaluation:
     settings: dict[str, Any]
     rows: tuple[Row, ...]
 
+    @property
+    def preset(self) -> str:
+        return str(self.settings["call"]["preset"])
+
 
 @dataclass(frozen=True)
 class Figure:
-    """Means over the pictures of one data set in one reference mode; `bicubic` is that of the same pictures.
+    """Means over the pictures of one data set by one preset in one reference mode; `bicubic` is that of the same ones.
 
     PSNR in dB; `consistency` is the largest of all pictures, in 1/255; `total` the pictures that the data set has.
     """
 
+    preset: str
     dataset: str
     references: str
     images: int
@@ -53,7 +65,8 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
     """Every `rows*.csv` of a folder with the `settings*.json` of the same name.
 
     Raises:
-        ValueError: where there are none, settings are missing, or they are of different weights or protocols.
+        ValueError: where there are none, settings are missing, they are of different weights, protocols, seeds or, for
+            one preset, call options, or a picture was measured twice in the same way.
     """
     evaluations = []
     for path in sorted(Path(folder).glob("rows*.csv")):
@@ -63,42 +76,73 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
         evaluations.append(Evaluation(json.loads(settings.read_text()), tuple(read_rows(path))))
     if not evaluations:
         raise ValueError(f"{folder}: expected rows.csv and settings.json of `def-hub evaluate`, found none")
-    for key in ("weights", "protocol", "call"):
+    for key in ("weights", "protocol", "seed"):
         if len({json.dumps(e.settings[key]) for e in evaluations}) > 1:
             raise ValueError(f"{folder}: its evaluations differ in {key!r}; they cannot stand in one table")
+    for preset, same in by_preset(evaluations).items():
+        if len({json.dumps(e.settings["call"], sort_keys=True) for e in same}) > 1:
+            raise ValueError(f"{folder}: its evaluations of the preset {preset!r} differ in 'call'")
+        ours = [(r.dataset, r.references, r.image) for e in same for r in e.rows if r.method != "bicubic"]
+        if twice := [key for key, count in Counter(ours).items() if count > 1]:
+            raise ValueError(f"{folder}: measured twice with the preset {preset!r}: {', '.join(twice[0])}")
     return evaluations
 
 
+def by_preset(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
+    """The evaluations of each preset, the default's first."""
+    names = sorted({e.preset for e in evaluations}, key=lambda name: _place(name, PRESETS))
+    return {name: [e for e in evaluations if e.preset == name] for name in names}
+
+
 def figures(evaluations: Sequence[Evaluation]) -> list[Figure]:
-    """The means to be reported, in the order in which they were measured."""
+    """The means to be reported: by preset, data set (in the order of the files) and what was given as reference."""
     found = []
-    for rows in (e.rows for e in evaluations):
-        for dataset, mode in dict.fromkeys((r.dataset, r.references) for r in rows if r.method != "bicubic"):
-            base = {r.image: r for r in rows if r.dataset == dataset and r.method == "bicubic"}
-            ours = [r for r in rows if (r.dataset, r.references) == (dataset, mode) and r.method != "bicubic"]
-            found.append(
-                Figure(
-                    dataset=dataset,
-                    references=mode,
-                    images=len(ours),
-                    total=len(base),
-                    bicubic=fmean(base[r.image].psnr for r in ours),
-                    psnr=fmean(r.psnr for r in ours),
-                    ssim=fmean(r.ssim for r in ours),
-                    consistency=max(r.consistency for r in ours),
-                    seconds=fmean(r.seconds for r in ours),
+    bicubic = [r for e in evaluations for r in e.rows if r.method == "bicubic"]  # the same for all presets
+    for preset, same in by_preset(evaluations).items():
+        rows = [r for e in same for r in e.rows]
+        for dataset in dict.fromkeys(r.dataset for r in rows):
+            base = {r.image: r for r in bicubic if r.dataset == dataset}
+            measured = [r for r in rows if r.dataset == dataset and r.method != "bicubic"]
+            for mode in sorted({r.references for r in measured}, key=lambda mode: _place(mode, REFERENCES)):
+                ours = [r for r in measured if r.references == mode]
+                found.append(
+                    Figure(
+                        preset=preset,
+                        dataset=dataset,
+                        references=mode,
+                        images=len(ours),
+                        total=len(base),
+                        bicubic=fmean(base[r.image].psnr for r in ours),
+                        psnr=fmean(r.psnr for r in ours),
+                        ssim=fmean(r.ssim for r in ours),
+                        consistency=max(r.consistency for r in ours),
+                        seconds=fmean(r.seconds for r in ours),
+                    )
                 )
-            )
     return found
 
 
+def parts_of(folder: str | Path) -> dict[str, int]:
+    """Number of parameters of each network of a pipeline folder, as the headers of its safetensors say."""
+    parts = {}
+    for part in json.loads((Path(folder) / "model_index.json").read_text()):
+        files = [f for f in sorted((Path(folder) / part).glob("*.safetensors")) if not is_variant(f.name)]
+        count = 0
+        for path in files:
+            with safe_open(path, framework="np") as file:
+                count += sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        if files:
+            parts[part] = count
+    return parts
+
+
 def render(text: str, made_by: str | Path) -> str:
-    """`text` with its `model-index`, its results and its training times as the files of `made_by` have them.
+    """`text` with its `model-index`, its results, its training times and its parts as the files have them.
 
     Args:
-        text: a card. What stands between `<!-- results -->` and `<!-- /results -->`, and, where there is such a place,
-            between `<!-- training -->` and `<!-- /training -->`, is replaced.
-        made_by: folder with `evaluation/` and the training logs `*-train.csv`.
+        text: a card. What stands between `<!-- results -->` and `<!-- /results -->` is replaced, and so is, where there
+            are such places, what stands between `<!-- training -->` … and `<!-- parts -->` ….
+        made_by: folder with `evaluation/` and the training logs `*-train.csv`, inside that of the model.
 
     Raises:
         ValueError: for a card without front matter or without a place for results, or unusable evaluation files.
@@ -110,6 +154,8 @@ def render(text: str, made_by: str | Path) -> str:
     text = _between(text, "results", _results(evaluations, found))
     if "<!-- training -->" in text:
         text = _between(text, "training", _training(made_by))
+    if "<!-- parts -->" in text:
+        text = _between(text, "parts", _parts(parts_of(made_by.resolve().parent)))
     card = ModelCard(text)
     title = re.search(r"^# (.+)$", card.text, re.MULTILINE)
     header = {k: v for k, v in card.data.to_dict().items() if k not in ("model-index", "metrics")}
@@ -143,7 +189,6 @@ def bare_card(
         tags=["super-resolution", "reference-based-super-resolution", "diffusion"],
         base_model=base_model or None,
     )
-    table = "\n".join(f"| `{part}` | {count:,} |" for part, count in parts.items())
     measured = made_by is not None and (made_by / "evaluation").is_dir()
     text = f"""---
 {header.to_yaml()}
@@ -160,9 +205,7 @@ pipe = DEFPipeline.from_pretrained("{name}")
 pipe("small.png", "sharp.jpg").images[0].save("large.png")
 ```
 
-| part | parameters |
-|---|---:|
-{table}
+{_parts(parts)}
 
 ## What is not known
 
@@ -213,45 +256,55 @@ def _between(text: str, name: str, content: str) -> str:
     return f"{before}{start}\n{content}\n{end}{rest.partition(end)[2]}"
 
 
+def _place(name: str, order: Sequence[str]) -> tuple[int, str]:
+    return (order.index(name) if name in order else len(order), name)
+
+
+def _parts(parts: Mapping[str, int]) -> str:
+    lines = [f"| `{part}` | {count:,} |" for part, count in parts.items()]
+    return "\n".join(["| part | parameters |", "|---|---:|", *lines])
+
+
 def _results(evaluations: Sequence[Evaluation], found: Sequence[Figure]) -> str:
     settings = evaluations[0].settings
-    call = ", ".join(f"{key} {value}" for key, value in sorted(settings["call"].items()))
+    commits = ", ".join(sorted({e.settings.get("commit") or "unknown" for e in evaluations}))
     lines = [
-        f"×4, LR = Pillow bicubic, {settings['protocol']}. Weights `{settings['weights']}`, {_commits(evaluations)}; "
-        f"{call}; seed {settings['seed']}.",
-        "",
-        "| data set | reference | pictures | bicubic PSNR | PSNR | gain | SSIM | consistency | s/picture |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        f"×4, LR = Pillow bicubic, {settings['protocol']}. Weights `{settings['weights']}`, measured with the code of "
+        f"commit {commits}; seed {settings['seed']}.",
     ]
-    for f in found:
-        count = str(f.images) if f.images == f.total else f"{f.images} of {f.total}"
-        lines.append(
-            f"| {f.dataset} | {f.references} | {count} | {f.bicubic:.2f} | {f.psnr:.2f} | {f.psnr - f.bicubic:+.2f} "
-            f"| {f.ssim:.3f} | {f.consistency:.2f} | {f.seconds:.1f} |"
-        )
-    worth = [sentence for e in evaluations for sentence in _worth(e.rows)]
-    return "\n".join([*lines, "", *worth])
-
-
-def _commits(evaluations: Sequence[Evaluation]) -> str:
-    names = sorted({e.settings.get("commit") or "unknown" for e in evaluations})
-    return f"measured with the code of commit {', '.join(names)}"
+    for preset, same in by_preset(evaluations).items():
+        call = ", ".join(f"{k} {v}" for k, v in sorted(same[0].settings["call"].items()) if k != "preset")
+        lines += [
+            "",
+            f"Preset `{preset}`: {call}.",
+            "",
+            "| data set | reference | pictures | bicubic PSNR | PSNR | gain | SSIM | consistency | s/picture |",
+            "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        ]
+        for f in (f for f in found if f.preset == preset):
+            count = str(f.images) if f.images == f.total else f"{f.images} of {f.total}"
+            lines.append(
+                f"| {f.dataset} | {f.references} | {count} | {f.bicubic:.2f} | {f.psnr:.2f} "
+                f"| {f.psnr - f.bicubic:+.2f} | {f.ssim:.3f} | {f.consistency:.2f} | {f.seconds:.1f} |"
+            )
+        lines += ["", *_worth([row for e in same for row in e.rows])]
+    return "\n".join(lines).rstrip()
 
 
 def _worth(rows: Sequence[Row]) -> list[str]:
-    """What references were worth against none, picture by picture, where both were measured."""
+    """What references were worth, picture by picture, against none or fewer of them, where both were measured."""
     sentences = []
     for dataset in dict.fromkeys(r.dataset for r in rows):
         psnr = {(r.references, r.image): r.psnr for r in rows if r.dataset == dataset and r.method != "bicubic"}
-        for mode in dict.fromkeys(m for m, _ in psnr if m != "none"):
-            gains = [psnr[m, i] - psnr["none", i] for m, i in psnr if m == mode and ("none", i) in psnr]
+        for mode, other in WORTH:
+            gains = [psnr[m, i] - psnr[other, i] for m, i in psnr if m == mode and (other, i) in psnr]
             if not gains:
                 continue
             sentence = (
-                f"- {dataset}, reference {mode!r} against none, {len(gains)} pictures: {fmean(gains):+.2f} dB on "
+                f"- {dataset}, reference {mode!r} against {other}, {len(gains)} pictures: {fmean(gains):+.2f} dB on "
                 f"average, from {min(gains):+.2f} to {max(gains):+.2f}"
             )
-            if mode != "unrelated":
+            if mode != "unrelated" and other == "none":
                 little = sum(gain < SMALL for gain in gains)
                 sentence += f"; {little} of them are worth less than {SMALL:g} dB"
             sentences.append(sentence + ".")
@@ -291,7 +344,7 @@ def _eval_results(figure: Figure, settings: dict[str, Any]) -> list[EvalResult]:
             task_name="×4 super-resolution",
             dataset_type=re.sub(r"[^\w-]+", "-", figure.dataset).lower(),
             dataset_name=figure.dataset,
-            dataset_config=f"reference: {figure.references}",
+            dataset_config=f"preset: {figure.preset}, reference: {figure.references}",
             dataset_split=f"development, {figure.images} of {figure.total} pictures",
             metric_type=kind,
             metric_name=f"{name}, {settings['protocol']}",

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import HFValidationError, HTTPError, RevisionNotFoundError
 from huggingface_hub.utils import validate_repo_id
+
+from def_hub.hub.errors import plainly
 
 WEIGHTS = "diffusion_pytorch_model"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -39,7 +41,7 @@ def locate(
         TypeError: for an unknown keyword.
         ValueError: for what is neither a folder nor a name, a folder that holds no model, weights that exist only as
             pickles, or a variant that does not exist.
-        OSError: where the repository, the revision or the connection is missing.
+        OSError: where the repository, the revision, the permission or the connection is missing.
     """
     if unknown := set(options) - set(OPTIONS):
         raise TypeError(f"expected keywords among {', '.join(OPTIONS)}, got {', '.join(sorted(unknown))}")
@@ -72,6 +74,16 @@ def locate_part(name: str | Path, part: str, **options: Any) -> Path:
     raise ValueError(f"{name}: has no config.json, at its top or in {part}/")
 
 
+def locate_file(name: str | Path, file: str) -> Path:
+    """A single file: `name` itself, or `file` in the folder or the repository `name`. Errors as `locate`."""
+    if Path(name).is_file():
+        return Path(name)
+    found = (Path(name) if Path(name).is_dir() else _snapshot(str(name), [file], [], {})) / file
+    if not found.is_file():
+        raise ValueError(f"{name}: has no {file}")
+    return found
+
+
 def check_folder(folder: str | Path, *, variant: str | None = None, without: Collection[str] = ()) -> None:
     """Whether `folder` holds a whole model in safetensors. Raises ValueError with the reason where it does not."""
     folder = Path(folder)
@@ -82,6 +94,11 @@ def check_folder(folder: str | Path, *, variant: str | None = None, without: Col
         raise ValueError(_reason(str(folder), component, [f.name for f in (folder / component).glob("*")]))
     if variant is not None and not any(folder.glob(f"*/{WEIGHTS}.{variant}*.safetensors")):
         raise ValueError(f"{folder}: no component has weights of the variant {variant!r}")
+
+
+def is_variant(name: str) -> bool:
+    """Whether a file of weights is of some variant: its name then stands between two dots."""
+    return fnmatch(name, f"{WEIGHTS}.*.safetensors")
 
 
 def _download(
@@ -113,16 +130,13 @@ def _download(
 def _snapshot(name: str, wanted: list[str], unwanted: list[str], options: dict[str, Any]) -> Path:
     try:
         validate_repo_id(name)
-        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted, **options))
     except HFValidationError as error:
         raise ValueError(f"{name}: neither a folder nor a name on the Hub like user/model ({error})") from error
-    except RepositoryNotFoundError as error:
-        raise OSError(
-            f"{name}: no such repository on the Hub, or a private one: log in with `hf auth login`, set HF_TOKEN or "
-            "pass token=..."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise OSError(f"{name}: has no revision {options.get('revision')!r}") from error
+    with plainly(name):
+        try:
+            return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted, **options))
+        except RevisionNotFoundError as error:
+            raise OSError(f"{name}: has no revision {options.get('revision')!r}") from error
 
 
 def _weightless(folder: Path, variant: str | None, without: Collection[str]) -> list[str]:
@@ -137,7 +151,7 @@ def _weightless(folder: Path, variant: str | None, without: Collection[str]) -> 
 
     def complete(component: str) -> bool:
         names = [path.name for path in (folder / component).glob(f"{WEIGHTS}*.safetensors")]
-        plain = [n for n in names if not fnmatch(n, f"{WEIGHTS}.*.safetensors")]
+        plain = [n for n in names if not is_variant(n)]
         return bool(plain or [n for n in names if variant and n.startswith(f"{WEIGHTS}.{variant}")])
 
     return [component for component in networks if not complete(component)]
@@ -147,7 +161,7 @@ def _listed(name: str, folder: str, options: dict[str, Any]) -> list[str]:
     """What the repository has in a folder; empty where it cannot be asked."""
     try:
         names = HfApi().list_repo_files(name, revision=options.get("revision"), token=options.get("token"))
-    except (HfHubHTTPError, ConnectionError):
+    except (HTTPError, ConnectionError):
         return []
     inside = f"{folder}/" if folder else ""
     return [n.removeprefix(inside) for n in names if n.startswith(inside)]

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HTTPError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 
-from def_hub.hub.card import bare_card, check_card, links_of
+from def_hub.hub.card import bare_card, check_card, links_of, parts_of
+from def_hub.hub.errors import plainly
 from def_hub.hub.fetch import PICKLES, check_folder
 
 Content = Path | bytes
@@ -135,29 +130,29 @@ def prepare(
     if "README.md" not in files:
         text = card_of(name, where.get("revision"), where.get("token"))
         if text is None:
-            text = bare_card(name, sizes_of(pipe), license, base_model, Path(folder) / "made-by")
+            text = bare_card(name, parts_of(folder), license, base_model, Path(folder) / "made-by")
         check_card(text)
         files["README.md"] = text.encode()
     return plan(name, files, **where)
 
 
-def sizes_of(pipe: Any) -> dict[str, int]:
-    """Number of parameters of each component."""
-    parts = {k: v for k, v in pipe.components.items() if isinstance(v, torch.nn.Module)}
-    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-
-
 def check_runs(pipe: Any, where: str) -> None:
-    """Whether a pipeline makes a finite 32×32 picture of an 8×8 one and a reference. Raises ValueError if not."""
+    """Whether a pipeline makes a finite 32×32 picture of an 8×8 one and a reference, with all the weights that it has.
+
+    Raises ValueError if not.
+    """
     noise = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     pipe.set_progress_bar_config(disable=True)
-    try:
-        start = torch.Generator().manual_seed(0)
-        result = pipe(noise[:1, :, :8, :8], noise[1:], generator=start, output_type="pt").images[0]
-    except Exception as error:
-        raise ValueError(f"{where}: does not run: {' '.join(str(error).split())}") from error
-    if result.shape != (3, 32, 32) or not torch.isfinite(result).all():
-        raise ValueError(f"{where}: expected a finite 32×32 picture, got {list(result.shape)} or one that is not")
+    for preset in ("balanced", "detail") if pipe.components.get("refsr_detail") is not None else ("balanced",):
+        try:
+            start = torch.Generator().manual_seed(0)
+            result = pipe(noise[:1, :, :8, :8], noise[1:], preset, generator=start, output_type="pt").images[0]
+        except Exception as error:
+            raise ValueError(f"{where}: does not run ({preset}): {' '.join(str(error).split())}") from error
+        if result.shape != (3, 32, 32) or not torch.isfinite(result).all():
+            raise ValueError(
+                f"{where}: expected a finite 32×32 picture ({preset}), got {list(result.shape)} or one that is not"
+            )
 
 
 def plan(
@@ -186,7 +181,7 @@ def plan(
     check_name(name)
     api = HfApi(token=token)
     exists, branch, parent, remote = True, True, None, {}
-    with _plainly(name):
+    with plainly(name):
         try:
             info = api.repo_info(name, repo_type=kind)
             if private and not info.private:
@@ -233,16 +228,14 @@ def carry_out(plan: Plan, *, message: str | None = None, token: str | None = Non
             operations.append(CommitOperationDelete(change.path))
         else:
             operations.append(CommitOperationAdd(change.path, plan.files[change.path]))
-    with _plainly(plan.name):
+    with plainly(plan.name):
         if plan.kind == "model":
             readme = plan.files["README.md"]
             text = readme if isinstance(readme, bytes) else readme.read_bytes()
             ModelCard(text.decode()).validate()
-        if not plan.exists:
-            sdk = "gradio" if plan.kind == "space" else None
-            api.create_repo(plan.name, repo_type=plan.kind, private=plan.private, space_sdk=sdk, exist_ok=True)
+        parent = plan.parent if plan.exists else _new_repository(api, plan)
         if not plan.branch and plan.revision is not None:
-            api.create_branch(plan.name, repo_type=plan.kind, branch=plan.revision, exist_ok=True)
+            api.create_branch(plan.name, repo_type=plan.kind, branch=plan.revision, revision=parent, exist_ok=True)
         done = api.create_commit(
             plan.name,
             operations,
@@ -250,9 +243,23 @@ def carry_out(plan: Plan, *, message: str | None = None, token: str | None = Non
             repo_type=plan.kind,
             revision=plan.revision,
             create_pr=plan.create_pr,
-            parent_commit=plan.parent,
+            parent_commit=parent,
         )
     return done.pr_url or done.commit_url
+
+
+def _new_repository(api: HfApi, plan: Plan) -> str:
+    """Make it; returns its first commit. Raises OSError where somebody else made it meanwhile and has filled it."""
+    sdk = "gradio" if plan.kind == "space" else None
+    api.create_repo(plan.name, repo_type=plan.kind, private=plan.private, space_sdk=sdk, exist_ok=True)
+    first = api.repo_info(plan.name, repo_type=plan.kind).sha
+    there = api.list_repo_files(plan.name, repo_type=plan.kind, revision=first)
+    if set(there) & set(plan.files) - {"README.md"}:  # a Space begins with one
+        raise OSError(
+            f"{plan.name}: somebody else made it meanwhile; run the same command again to see what would change"
+        )
+    assert first is not None
+    return first
 
 
 def check_name(name: str) -> None:
@@ -263,12 +270,16 @@ def check_name(name: str) -> None:
 
 
 def card_of(name: str, revision: str | None = None, token: str | None = None) -> str | None:
-    """The card that the repository has, if there is one."""
-    with _plainly(name):
+    """The card that the repository has, if there is one; that of "main" for a branch that is still to be made."""
+    # not the client's cache: it would give an old card where the Hub has none any more, or fails
+    with plainly(name), TemporaryDirectory() as cache:
         try:
-            return Path(hf_hub_download(name, "README.md", revision=revision, token=token)).read_bytes().decode()
-        except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
+            path = hf_hub_download(name, "README.md", revision=revision, token=token, cache_dir=cache)
+            return Path(path).read_bytes().decode()
+        except (RepositoryNotFoundError, RemoteEntryNotFoundError):
             return None
+        except RevisionNotFoundError:
+            return card_of(name, None, token) if revision else None
 
 
 def _same(content: Content, remote: RepoFile) -> bool:
@@ -277,35 +288,6 @@ def _same(content: Content, remote: RepoFile) -> bool:
     if remote.lfs is not None:
         return hashlib.sha256(data).hexdigest() == remote.lfs.sha256
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == remote.blob_id
-
-
-@contextmanager
-def _plainly(name: str) -> Iterator[None]:
-    """The client's errors, in one sentence that says what to do."""
-    try:
-        yield
-    except (HTTPError, RuntimeError) as error:
-        # what fails in one of the threads that upload arrives as the cause of a RuntimeError
-        cause = error.__cause__ if isinstance(error, RuntimeError) else error
-        if not isinstance(cause, HTTPError):
-            raise
-        raise OSError(f"{name}: {_explained(cause)}") from error
-
-
-def _explained(error: HTTPError) -> str:
-    if isinstance(error, RepositoryNotFoundError):
-        return "no such repository, or no access to it; log in with `hf auth login`"
-    if not isinstance(error, HfHubHTTPError):
-        return f"the connection failed ({type(error).__name__}: {error}); the same command goes on"
-    status = error.response.status_code
-    reasons = {
-        401: "not logged in, or the token is not valid; log in with `hf auth login` or set HF_TOKEN",
-        403: "this token may not write there",
-        409: "the Hub reports a conflict; run the same command again",
-        412: "somebody else committed meanwhile; run the same command again to see what would change now",
-    }
-    reason = reasons.get(status, "the Hub does not answer as it should; the same command goes on later")
-    return f"{reason} (HTTP {status}: {error.server_message or 'no message'})"
 
 
 def _size(size: int) -> str:

@@ -1,5 +1,5 @@
 """Put the parts that the run files trained together: `python examples/def-mini/assemble.py [FOLDER]`, half
-precision.
+precision. Part 5, the weights of the preset "detail", only where it was trained.
 """
 
 import shutil
@@ -12,10 +12,17 @@ from def_hub.assemble import assemble
 
 runs, here = Path("runs"), Path(__file__).resolve().parent
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else here.parents[1] / "def_hub/weights/def-mini")
-pipe = assemble("def-mini", unet=runs / "prior/export", refsr=runs / "reference/export", dtype=torch.float16)
+names = [n for n in ("extractor", "prior", "trunk", "reference", "detail") if n != "detail" or (runs / n).is_dir()]
+pipe = assemble(
+    "def-mini",
+    unet=runs / "prior/export",
+    refsr=runs / "reference/export",
+    refsr_detail=runs / "detail/export" if "detail" in names else None,
+    dtype=torch.float16,
+)
 pipe.save_pretrained(str(folder))  # small files: every clone carries them
 (folder / "made-by").mkdir(exist_ok=True)
-for number, name in enumerate(("extractor", "prior", "trunk", "reference"), start=1):
+for number, name in enumerate(names, start=1):
     shutil.copy(here / f"{number}-{name}.toml", folder / "made-by")
     for log in sorted((runs / name).glob("*.csv")):
         shutil.copy(log, folder / "made-by" / f"{number}-{name}-{log.name}")
