@@ -181,16 +181,18 @@ def test_an_example_needs_one_click(page: Any) -> None:
     assert page.get_by_label("result ◂▸ original").is_checked()
 
 
-@pytest.mark.xfail(reason="the page sometimes shows no live estimate in this test; not understood yet", strict=False)
 def test_cancel_stops_and_keeps_the_last_result(page: Any, tiny: DEFPipeline, tmp_path: Path) -> None:
     give(page, "#photo", corner(tmp_path))
     page.locator("#info", has_text="32×24 in").wait_for()
-    enlarge(page)
+    calls: list[int] = []
+    counter = tiny.unet.register_forward_hook(lambda *_: calls.append(1))
+    enlarge(page)  # one step
+    counter.remove()
     last = page.locator("#compare img.def-after").get_attribute("src")
-    reached, opened, calls = threading.Event(), threading.Event(), itertools.count()
+    reached, opened, number = threading.Event(), threading.Event(), itertools.count(1)
 
     def wait(*_: Any) -> None:
-        if next(calls) == 30:  # a model so small would be done before anyone sees it at work
+        if next(number) > len(calls) and not opened.is_set():  # the first step is done, its estimate is to be seen
             reached.set()
             assert opened.wait(120)
 

@@ -109,6 +109,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         matching_image: str = "joint",
         refined: bool = True,
         strength: float | Tensor = 1.0,
+        on_match: Callable[[Correspondence], object] | None = None,
     ) -> ReferenceOutput:
         """Find, carry over and lay in the detail of the references.
 
@@ -117,6 +118,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             matching_image: see `matching.match`. refined: `matching.find`, or the plain `matching.match` of the paper.
             strength: factor on the confidence, one, `[B, 1, 1, 1]` or `[B, 1, h, w]`. With 0, as without references,
                 they have no influence.
+            on_match: called with what was found, before anything is carried over.
 
         Raises:
             ValueError: as `matching.match`, `refine` and `align` do.
@@ -134,6 +136,8 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         with torch.autocast(y.device.type, enabled=False):  # a place needs more digits than half precision has
             found = (find if refined else match)(seen, keys, extract, matching_image)  # eq. 10-12
         found = replace(found, confidence=found.confidence * strength)
+        if on_match is not None:
+            on_match(found)
         pyramids = [extract(s) for s in sharp]
 
         def lend(window: Window) -> Texture:

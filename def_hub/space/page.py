@@ -261,7 +261,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
         def enlarge(visit: Visit, *values: Any) -> Iterator[dict[Any, Any]]:
             try:
                 wanted = make_settings(*values)
-                yield busy | {status: panels.progress(0, "Starting …")}
+                yield busy | {status: panels.progress(None, "Starting …")}
                 with closing(studio.run(visit, wanted)) as progress:  # type: ignore[type-var]
                     for at in progress:
                         yield advance(visit, at)
@@ -275,15 +275,14 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             if at.outcome is not None:
                 words = panels.summary(at.outcome) if at.drawn else "Drawing what happened …"
                 return {state: visit, status: panels.note(words)} | panel(at.outcome)
-            left = f"about {panels.duration(at.left)} left" if at.left is not None else "taking longer than expected"
-            update: dict[Any, Any] = {}
-            words = left
+            reading, update = at.reading, {}
+            assert reading is not None
+            words = f"about {panels.duration(reading.left)} left"
             if at.step is not None:
                 path = visit.root / "estimate.png"
                 panels.save_estimate(at.step.picture, path)
                 update = {shown.compare: view(path, f"estimate after step {at.step.number} of {at.step.total}")}
-                words = f"step {at.step.number} of {at.step.total} · {left}"
-            return update | {status: panels.progress(at.share, words)}
+            return update | {status: panels.progress(reading, words)}
 
         outputs = [state, info, start, cancel, status, *shown.outputs]
         running = start.click(
