@@ -259,13 +259,19 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
 
         @kept
         def enlarge(visit: Visit, *values: Any) -> Iterator[dict[Any, Any]]:
+            visit.cancelled = False
             try:
                 wanted = make_settings(*values)
                 yield busy | {status: panels.progress(None, "Starting …")}
                 with closing(studio.run(visit, wanted)) as progress:  # type: ignore[type-var]
                     for at in progress:
+                        if visit.cancelled:
+                            break
                         yield advance(visit, at)
                 yield idle | {info: told(visit, *values)}
+                if visit.cancelled:
+                    words = panels.note("Cancelled. Nothing is computing any more.")
+                    yield {status: words} | panel(visit.outcome)
             except Exception as error:
                 words = complaint(error)
                 gr.Warning(words)
@@ -285,7 +291,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             return update | {status: panels.progress(reading, words)}
 
         outputs = [state, info, start, cancel, status, *shown.outputs]
-        running = start.click(
+        start.click(
             enlarge,
             [state, *settings],
             outputs,
@@ -295,7 +301,6 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             concurrency_id="pipeline",
             concurrency_limit=1,
         )
-        example_runs = []
         if shipped:
 
             @kept
@@ -318,16 +323,14 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 )
 
             everything = [photo, files, *left, *outputs[2:]]
-            example_runs.append(
-                strip.select(
-                    show_example,
-                    [state, *settings],
-                    everything,
-                    **private,
-                    show_progress="hidden",
-                    concurrency_id="pipeline",
-                    concurrency_limit=1,
-                )
+            strip.select(
+                show_example,
+                [state, *settings],
+                everything,
+                **private,
+                show_progress="hidden",
+                concurrency_id="pipeline",
+                concurrency_limit=1,
             )
 
             def first(visit: Visit) -> dict[Any, Any]:
@@ -338,10 +341,11 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
 
             demo.load(first, state, everything, **light)
 
-        def stopped(visit: Visit) -> dict[Any, Any]:
-            return idle | {status: panels.note("Cancelled. Nothing is computing any more.")} | panel(visit.outcome)
+        def stop(visit: Visit) -> None:
+            """The run looks, stops, and says so last: after Gradio's own `cancels`, late progress overwrote it."""
+            visit.cancelled = True
 
-        cancel.click(stopped, state, outputs, cancels=[running, *example_runs], **light)
+        cancel.click(stop, state, None, **light)
         panels.wire(shown, state, light)
         add_endpoints(studio)
     return demo

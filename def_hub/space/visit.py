@@ -30,6 +30,7 @@ class Visit:
 
     ranked: best first; empty while there is nothing to rank for. chosen: indices of uploads, best first.
     drawings: PNG over the photograph (key None) and over uploads (key: index): which part.
+    cancelled: whether the run that is under way is no longer wanted.
     folder: thumbnails and previews; deleted with the visit.
     """
 
@@ -39,6 +40,7 @@ class Visit:
     chosen: list[int] = field(default_factory=list)
     drawings: dict[int | None, bytes] = field(default_factory=dict)
     outcome: Outcome | None = None
+    cancelled: bool = False
     folder: TemporaryDirectory | None = None
 
     @property
