@@ -2,7 +2,12 @@
 name), or with the embedded one, which needs no network.
 """
 
+import os
 from contextlib import suppress
+
+# Threads that wait for work shall sleep: those of torch, of the ranking and of the server share few cores, and threads
+# that wait by spinning made a run ten times slower on a crowded machine. It counts when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 with suppress(ImportError):  # ZeroGPU wants to be imported before torch
     import spaces  # noqa: F401

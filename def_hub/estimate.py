@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 
-from def_hub.pipeline import PRESETS
+from def_hub.pipeline import PRESETS, Stage
 from def_hub.reference.matching import CELL, EVERY, PAIRS
 
 MEGAPIXEL = 1e6
@@ -43,10 +43,14 @@ BYTES = Cost(start=60e6, image=250e6, reference=380e6, step=20e6, pairs=13e6)
 
 @dataclass(frozen=True)
 class Estimate:
-    """seconds: how long the call will take. bytes: the most memory it will hold beside the loaded model."""
+    """seconds: how long the call will take. bytes: the most memory it will hold beside the loaded model.
+
+    stages: the seconds as they are spread over the stages of the call, in order.
+    """
 
     seconds: float
     bytes: int
+    stages: dict[Stage, float] = field(default_factory=dict)
 
 
 def estimate(
@@ -63,7 +67,9 @@ def estimate(
         ValueError: for an unknown preset, fewer than one step, or a side below one pixel.
     """
     numbers = load(image_size, reference_sizes, preset, num_inference_steps)
-    return Estimate(SECONDS.of(*numbers) * probe() / PROBE, int(BYTES.of(*numbers)))
+    slower = probe() / PROBE
+    stages = {stage: seconds * slower for stage, seconds in _stages(*numbers).items()}
+    return Estimate(SECONDS.of(*numbers) * slower, int(BYTES.of(*numbers)), stages)
 
 
 def load(
@@ -84,6 +90,16 @@ def load(
     image = CELL**2 * image_size[0] * image_size[1]
     references = sum(height * width for height, width in reference_sizes)
     return image / MEGAPIXEL, references / MEGAPIXEL, steps, _pairs(image, references) / MEGAPIXEL
+
+
+def _stages(image: float, references: float, steps: int, pairs: float) -> dict[Stage, float]:
+    """`SECONDS.of` the same numbers, by stage: every step of the diffusion costs what a later one does, the rest of a
+    reference is matching, and of the rest of an image about a third is laying in."""
+    rest = SECONDS.start + (SECONDS.image - SECONDS.step) * image
+    stages: dict[Stage, float] = {"enhance": SECONDS.step * steps * (image + references)}
+    if references:
+        stages["match"] = (SECONDS.reference - SECONDS.step) * references + SECONDS.pairs * pairs
+    return stages | {"transfer": rest / 3, "restore": rest * 2 / 3}
 
 
 def _pairs(image: float, references: float) -> float:

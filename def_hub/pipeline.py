@@ -37,6 +37,7 @@ complains about the first entry that it cannot resolve, as `<key>/<module>.py`: 
 do. Of a folder it only asks the class; there the class's name says whose it is, see `save_pretrained`."""
 
 Picture = PIL.Image.Image | np.ndarray | Tensor
+Stage = Literal["enhance", "match", "transfer", "restore"]
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,7 @@ class DEFPipeline(DiffusionPipeline):
         output_type: Literal["pil", "np", "pt"] = "pil",
         callback_on_step_end: Callable[[DEFPipeline, int, int, dict[str, Tensor]], dict[str, Tensor] | None]
         | None = None,
+        callback_on_stage: Callable[[DEFPipeline, Stage], object] | None = None,
         return_dict: bool = True,
     ) -> DEFOutput:
         """Enlarge `image` four times with the help of `reference`.
@@ -234,6 +236,8 @@ class DEFPipeline(DiffusionPipeline):
             output_type: Pillow images, arrays `[H, W, 3]` or tensors `[3, H, W]`, the latter two float in [0, 1].
             callback_on_step_end: called as `(pipe, step, timestep, {"x0": [1, 3, H, W] in [0, 1]})` after each step
                 of the diffusion of an image; a returned "x0" replaces the estimate.
+            callback_on_stage: called as `(pipe, stage)` when "enhance", "match" (where there are references),
+                "transfer" and "restore" begin for an image. What either callback raises ends the call.
             return_dict: return a `DEFOutput` instead of a tuple.
 
         Raises:
@@ -254,6 +258,10 @@ class DEFPipeline(DiffusionPipeline):
         refsr = getattr(self, settings.refsr, None) or self.refsr
         diffuse: dict[str, Any] = {"num_inference_steps": steps, "eta": eta, "start": settings.start}
 
+        def begins(stage: Stage) -> None:
+            if callback_on_stage is not None:
+                callback_on_stage(self, stage)
+
         results: dict[str, list[Any]] = {name: [] for name in DEFOutput.__dataclass_fields__}
         with self.progress_bar(total=steps * len(requests)) as bar:
             for request in requests:
@@ -262,6 +270,8 @@ class DEFPipeline(DiffusionPipeline):
                 allowed = 1.0 if request.allowed is None else request.allowed.to(device)  # [1,1,h,w]
 
                 # 1. Detail enhancement (4.2): the diffusion prior, held to the input
+                begins("enhance")
+
                 def on_step(step: int, timestep: int, x_0: Tensor) -> Tensor | None:
                     bar.update()  # noqa: B023  (called before the next turn of the loop)
                     if callback_on_step_end is None:
@@ -274,6 +284,8 @@ class DEFPipeline(DiffusionPipeline):
 
                 # 2. The references, as large as the image shows things, degraded and enhanced in the same way, so that
                 # like is compared with like
+                if references:
+                    begins("match")
                 keys = [
                     fitted(y, r.picture, r.usable, refsr.feature_extractor) if refine else Fitted(r.picture, r.usable)
                     for r in references
@@ -282,6 +294,8 @@ class DEFPipeline(DiffusionPipeline):
                 reference_views = [self._views(enhancer, operator, k, diffuse) for k in keys]
 
                 # 3. Features, matching, transfer, aggregation (4.3, 4.4)
+                if not references:
+                    begins("transfer")
                 with torch.autocast(device.type, refsr.dtype, enabled=refsr.dtype != torch.float32):
                     lent = refsr(
                         y,
@@ -290,6 +304,7 @@ class DEFPipeline(DiffusionPipeline):
                         matching_image=compared,
                         refined=refine,
                         strength=reference_strength * allowed,
+                        on_match=lambda _: begins("transfer"),
                     )
                 result, alone, found = lent.sr.float(), lent.alone.float(), lent.correspondence
 
@@ -299,6 +314,7 @@ class DEFPipeline(DiffusionPipeline):
                 alone = alone + settings.prior_strength * (enhanced - alone)
 
                 # 5. What is known is restored a last time (eq. 9)
+                begins("restore")
                 if consistency:
                     result, error = project_clipped(operator, result, y)
                 else:

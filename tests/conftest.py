@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see app.py: tests, too, are run on crowded machines
 import torch
 
 from .hub_server import HubServer

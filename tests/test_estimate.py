@@ -35,6 +35,14 @@ def test_the_model_is_linear() -> None:
         )
 
 
+def test_the_seconds_are_spread_over_the_stages() -> None:
+    for references, steps in (([], 1), ([(256, 256)], 1), ([(256, 256)], 8)):
+        cost = estimate((64, 64), references, num_inference_steps=steps)
+        assert sum(cost.stages.values()) == pytest.approx(cost.seconds) and min(cost.stages.values()) > 0
+        assert [s for s in cost.stages if s != "match" or references] == list(cost.stages)
+    assert list(cost.stages) == ["enhance", "match", "transfer", "restore"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

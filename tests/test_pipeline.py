@@ -141,6 +141,21 @@ def test_explicit_arguments_win_over_the_preset(tiny_pipe: DEFPipeline) -> None:
     assert len(timesteps(preset="detail", num_inference_steps=2)) == 2
 
 
+def test_stages_are_told_and_what_a_callback_raises_ends_the_call(tiny_pipe: DEFPipeline) -> None:
+    told: list[str] = []
+    tiny_pipe([small(8, 8)] * 2, [[picture(16, 16)], []], callback_on_stage=lambda pipe, stage: told.append(stage))
+    assert told == ["enhance", "match", "transfer", "restore", "enhance", "transfer", "restore"]
+
+    def enough(pipe: DEFPipeline, stage: str) -> None:
+        if stage == "transfer":
+            raise InterruptedError("no longer wanted")
+
+    tiny_pipe.refsr.transfer[0].register_forward_hook(lambda *_: told.append("carried over"))
+    with pytest.raises(InterruptedError):
+        tiny_pipe(small(8, 8), picture(16, 16), callback_on_stage=enough)
+    assert "carried over" not in told
+
+
 def test_tuple_and_callback(tiny_pipe: DEFPipeline) -> None:
     seen: list[tuple[int, int, tuple[int, ...]]] = []
 

@@ -17,8 +17,9 @@ from PIL import Image
 from def_hub import DEFPipeline, images
 from def_hub.reference.selection import RankedReference
 from def_hub.space import outcome as outcomes
+from def_hub.space.clock import Clock
 from def_hub.space.outcome import Outcome, compare_with_truth, look_up
-from def_hub.space.run import Finished, Settings, Step, run
+from def_hub.space.run import LIVE, Begun, Finished, Settings, Step, run, shown_steps
 from def_hub.space.studio import Studio, complaint
 from def_hub.space.uploads import MAX_REFERENCES, check_photo, check_references
 from def_hub.space.visit import Visit
@@ -116,7 +117,9 @@ def test_steps_are_seen_and_the_result_is_the_pipelines(tiny_pipe: DEFPipeline, 
     visit.toggle(1)
     folder, call = visit.call(Settings(num_inference_steps=9, seed=3))
     events = [event for event in run(tiny_pipe, call) if event is not None]
-    assert [e.number for e in events if isinstance(e, Step)] == [2, 4, 6, 8, 9]
+    assert [e.number for e in events if isinstance(e, Step)] == [1, 3, 5, 7, 9]
+    stages = [e.stage for e in events if isinstance(e, Begun)]
+    assert stages == ["enhance", "match", "transfer", "restore"]
     assert isinstance(events[-1], Finished)
     same = tiny_pipe(
         visit.photo.path,
@@ -126,6 +129,35 @@ def test_steps_are_seen_and_the_result_is_the_pipelines(tiny_pipe: DEFPipeline, 
         output_type="pt",
     )
     assert torch.equal(events[-1].output.images[0], same.images[0])
+
+
+def test_progress_follows_the_stages_and_only_grows(tiny_pipe: DEFPipeline, visit: Visit) -> None:
+    readings = [p.reading for p in Studio(tiny_pipe).run(visit, Settings(num_inference_steps=5)) if p.reading]
+    shares = [reading.share for reading in readings]
+    assert list(dict.fromkeys(r.stage for r in readings)) == ["enhance", "match", "transfer", "restore"]
+    assert shares == sorted(shares) and 0 <= shares[0] and shares[-1] < 1 and min(r.left for r in readings) > 0
+
+
+def test_time_left_follows_the_pace_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("def_hub.space.clock.time.perf_counter", lambda: now)
+    clock = Clock({"enhance": 4, "match": 2, "transfer": 1, "restore": 3}, own=0.5)
+    assert clock.read().left == 10
+    clock.begin("enhance")
+    now = 4.0  # a quarter of the stage has taken as long as all of it should have
+    clock.reached(0.5)
+    assert (clock.read().share, clock.read().left) == (0.1, 36)
+    now = 8.0
+    clock.begin("match")  # twice the time that was planned
+    assert (clock.read().share, clock.read().left) == (0.4, 12)
+    now = 99.0  # it hangs
+    assert clock.read().share == pytest.approx(0.59)
+
+
+def test_few_estimates_are_shown_the_first_and_the_last_among_them() -> None:
+    for total in range(1, 51):
+        shown = shown_steps(total)
+        assert {0, total - 1} <= shown and len(shown) <= LIVE and (total > LIVE or len(shown) == total)
 
 
 @pytest.mark.parametrize("stage", ["unet", "refsr.feature_extractor", "refsr.aggregator"])

@@ -110,6 +110,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         refined: bool = True,
         strength: float | Tensor = 1.0,
         found: Correspondence | None = None,
+        on_match: Callable[[Correspondence], object] | None = None,
     ) -> ReferenceOutput:
         """Find, carry over and lay in the detail of the references.
 
@@ -119,6 +120,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             strength: factor on the confidence, one, `[B, 1, 1, 1]` or `[B, 1, h, w]`. With 0, as without references,
                 they have no influence.
             found: the matches, where they are known already (in training, which sees a pair many times).
+            on_match: called with what was found, before anything is carried over.
 
         Raises:
             ValueError: as `matching.match`, `refine` and `align` do.
@@ -133,6 +135,8 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         if found is None:
             found = self._match(seen, references, extract, matching_image, refined)  # eq. 10-12
         found = replace(found, confidence=found.confidence * strength)
+        if on_match is not None:
+            on_match(found)
         pyramids = [extract(s) for s in sharp]
 
         def lend(window: Window) -> Texture:

@@ -8,6 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import FileData, GradioRootModel
+from gradio.processing_utils import save_base64_to_cache, ssrf_protected_download
+from gradio.utils import get_upload_folder
 
 from def_hub.space.outcome import Outcome
 from def_hub.space.run import MAX_STEPS, Settings
@@ -80,7 +83,7 @@ def add_endpoints(studio: Studio) -> None:
         def begin() -> Iterator[Any]:
             visit = Visit()
             visit.set_photo(check_photo(photo))
-            visit.set_uploads(check_references(references, MAX_REFERENCES))
+            visit.set_uploads(check_references(fetched(references), MAX_REFERENCES))
             return studio.run(visit, _settings(preset, *values))
 
         pool = ThreadPoolExecutor(1)  # one thread: closing waits for the step that is being waited for
@@ -107,7 +110,7 @@ def add_endpoints(studio: Studio) -> None:
         """
         try:
             checked = check_photo(photo)
-            candidates = [upload.path for upload in check_references(references)]
+            candidates = [upload.path for upload in check_references(fetched(references))]
             ranked = studio.rank(checked.path, candidates)
         except Exception as error:
             raise gr.Error(complaint(error), print_exception=False) from error
@@ -115,7 +118,7 @@ def add_endpoints(studio: Studio) -> None:
 
     with gr.Column(visible=False):  # what the parameters are; nothing is shown
         photo = photograph(label="photo: the small photograph")
-        references = gr.File(file_count="multiple", label="references: sharp photographs")
+        references = several(label="references: sharp photographs")
         preset = gr.Radio(["fast", "balanced", "detail"], value="balanced", label="preset")
         steps = gr.Number(
             None, precision=0, minimum=1, maximum=MAX_STEPS, label="steps: of the diffusion, or none for the preset's"
@@ -150,6 +153,54 @@ def add_endpoints(studio: Studio) -> None:
     call.click(
         rank_references, [photo, references], ranking, api_name="rank_references", concurrency_id="ranking", **options
     )
+
+
+LINKS = ("data:", "http://", "https://")
+
+
+def fetched(references: list[str] | None) -> list[str]:
+    """Paths, with links fetched as Gradio itself fetches a single one: never from a network that is not public."""
+
+    def local(given: str) -> str:
+        if not given.startswith(LINKS):
+            return given
+        fetch = save_base64_to_cache if given.startswith("data:") else ssrf_protected_download
+        return fetch(given, get_upload_folder())
+
+    return [local(given) for given in references or []]
+
+
+class _Links(GradioRootModel):
+    root: list[FileData | str]
+
+
+def several(**options: Any) -> gr.File:
+    """Several files that MCP clients can give, too.
+
+    Gradio's MCP server leaves the links and data URLs that they send in a list as they are, and describes the files by
+    definitions that are elsewhere in a tool's schema. (A subclass would make Gradio write a stub beside this file.)
+    """
+    component = gr.File(file_count="multiple", **options)
+    schema = dict(component.api_info())
+    definitions = schema.pop("$defs", {})
+
+    def written_out(node: Any) -> Any:
+        if isinstance(node, dict):
+            name = node.get("$ref", "").rpartition("/")[2]
+            return written_out(definitions[name]) if name else {k: written_out(v) for k, v in node.items()}
+        return [written_out(item) for item in node] if isinstance(node, list) else node
+
+    def taken(payload: _Links | None) -> list[str] | None:
+        if payload is None:
+            return None
+        for given in payload.root:
+            if isinstance(given, str) and not given.startswith(LINKS):
+                raise gr.Error("references: expected uploaded files, or their http, https or data URLs")
+        return [given if isinstance(given, str) else given.path for given in payload.root]
+
+    described = written_out(schema)
+    component.data_model, component.preprocess, component.api_info = _Links, taken, lambda: described
+    return component
 
 
 async def _told(function: Callable[[], Any], pool: ThreadPoolExecutor) -> Any:

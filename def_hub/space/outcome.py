@@ -38,7 +38,6 @@ class Outcome:
     folder: TemporaryDirectory
     call: Call
     model: str
-    output: DEFOutput | None
     seconds: float
     files: dict[str, Path] = field(default_factory=dict)
     sources: list[visualization.Source] = field(default_factory=list)
@@ -68,7 +67,7 @@ class Outcome:
 def begin(finished: Finished, folder: TemporaryDirectory, call: Call, pipeline: DEFPipeline) -> Outcome:
     """The outcome with what is wanted first: "result", "bicubic" and "enhanced"."""
     output = finished.output
-    outcome = Outcome(folder, call, model_name(pipeline), output, finished.seconds)
+    outcome = Outcome(folder, call, model_name(pipeline), finished.seconds)
     outcome.save("result", output.images[0])
     outcome.save("bicubic", make_operator().upsample(images.to_tensor(outcome.root / call.photo)))
     outcome.save("enhanced", output.enhanced[0])
@@ -77,14 +76,13 @@ def begin(finished: Finished, folder: TemporaryDirectory, call: Call, pipeline: 
     return outcome
 
 
-def explain(outcome: Outcome, pipeline: DEFPipeline, steps: Sequence[tuple[str, Tensor]]) -> None:
-    """Draw the rest, write what can be taken away, and let the large tensors go."""
-    output = outcome.output
-    assert output is not None
+def explain(outcome: Outcome, output: DEFOutput, pipeline: DEFPipeline, steps: Sequence[tuple[str, Tensor]]) -> None:
+    """Draw the rest and write what can be taken away. output: what the outcome was begun from."""
     photo = images.to_tensor(outcome.root / outcome.call.photo)
     sharp = [images.to_tensor(outcome.root / name, "reference") for name in outcome.call.references]
     if output.transferred[0] is None:
         sharp = []  # a strength of zero: nothing was looked up
+    outcome.sizes = [(reference.shape[3], reference.shape[2]) for reference in sharp]
     for name, picture in visualization.pictures(output, 0, sharp).items():
         if name not in outcome.files:
             outcome.save(name, picture)
@@ -93,7 +91,6 @@ def explain(outcome: Outcome, pipeline: DEFPipeline, steps: Sequence[tuple[str, 
         outcome.save("steps", visualization.steps_strip(steps))
     for number, reference in enumerate(sharp, start=1):
         outcome.save(f"reference-{number}", visualization.thumbnail(reference, PREVIEW))
-    outcome.sizes = [(reference.shape[3], reference.shape[2]) for reference in sharp]
     settings = outcome.call.settings
     outcome.report = {
         "model": "embedded default" if outcome.model == str(EMBEDDED) else outcome.model,
@@ -104,7 +101,6 @@ def explain(outcome: Outcome, pipeline: DEFPipeline, steps: Sequence[tuple[str, 
         **report(photo, sharp, output, outcome.seconds),
     }
     _take_away(outcome, output.images[0])
-    outcome.output = None
 
 
 def _take_away(outcome: Outcome, result: Tensor) -> None:

@@ -259,13 +259,19 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
 
         @kept
         def enlarge(visit: Visit, *values: Any) -> Iterator[dict[Any, Any]]:
+            visit.cancelled = False
             try:
                 wanted = make_settings(*values)
-                yield busy | {status: panels.progress(0, "Starting …")}
+                yield busy | {status: panels.progress(None, "Starting …")}
                 with closing(studio.run(visit, wanted)) as progress:  # type: ignore[type-var]
                     for at in progress:
+                        if visit.cancelled:
+                            break
                         yield advance(visit, at)
                 yield idle | {info: told(visit, *values)}
+                if visit.cancelled:
+                    words = panels.note("Cancelled. Nothing is computing any more.")
+                    yield {status: words} | panel(visit.outcome)
             except Exception as error:
                 words = complaint(error)
                 gr.Warning(words)
@@ -275,18 +281,17 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             if at.outcome is not None:
                 words = panels.summary(at.outcome) if at.drawn else "Drawing what happened …"
                 return {state: visit, status: panels.note(words)} | panel(at.outcome)
-            left = f"about {panels.duration(at.left)} left" if at.left is not None else "taking longer than expected"
-            update: dict[Any, Any] = {}
-            words = left
+            reading, update = at.reading, {}
+            assert reading is not None
+            words = f"about {panels.duration(reading.left)} left"
             if at.step is not None:
                 path = visit.root / "estimate.png"
                 panels.save_estimate(at.step.picture, path)
                 update = {shown.compare: view(path, f"estimate after step {at.step.number} of {at.step.total}")}
-                words = f"step {at.step.number} of {at.step.total} · {left}"
-            return update | {status: panels.progress(at.share, words)}
+            return update | {status: panels.progress(reading, words)}
 
         outputs = [state, info, start, cancel, status, *shown.outputs]
-        running = start.click(
+        start.click(
             enlarge,
             [state, *settings],
             outputs,
@@ -296,7 +301,6 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             concurrency_id="pipeline",
             concurrency_limit=1,
         )
-        example_runs = []
         if shipped:
 
             @kept
@@ -319,16 +323,14 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 )
 
             everything = [photo, files, *left, *outputs[2:]]
-            example_runs.append(
-                strip.select(
-                    show_example,
-                    [state, *settings],
-                    everything,
-                    **private,
-                    show_progress="hidden",
-                    concurrency_id="pipeline",
-                    concurrency_limit=1,
-                )
+            strip.select(
+                show_example,
+                [state, *settings],
+                everything,
+                **private,
+                show_progress="hidden",
+                concurrency_id="pipeline",
+                concurrency_limit=1,
             )
 
             def first(visit: Visit) -> dict[Any, Any]:
@@ -339,10 +341,11 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
 
             demo.load(first, state, everything, **light)
 
-        def stopped(visit: Visit) -> dict[Any, Any]:
-            return idle | {status: panels.note("Cancelled. Nothing is computing any more.")} | panel(visit.outcome)
+        def stop(visit: Visit) -> None:
+            """The run looks, stops, and says so last: after Gradio's own `cancels`, late progress overwrote it."""
+            visit.cancelled = True
 
-        cancel.click(stopped, state, outputs, cancels=[running, *example_runs], **light)
+        cancel.click(stop, state, None, **light)
         panels.wire(shown, state, light)
         add_endpoints(studio)
     return demo

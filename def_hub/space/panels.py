@@ -11,6 +11,7 @@ import gradio as gr
 from torch import Tensor
 
 from def_hub import images
+from def_hub.space.clock import Reading
 from def_hub.space.outcome import PREVIEW, Outcome, compare_with_truth, look_up
 from def_hub.space.studio import complaint
 from def_hub.space.viewer import legend, view, viewer
@@ -28,6 +29,7 @@ NAMES = {
     "enhanced": "enhanced by the diffusion alone",
     "truth": "original",
 }
+STAGES = {"enhance": "Enhancing", "match": "Matching", "transfer": "Laying in", "restore": "Restoring"}
 DOWNLOADS = {"result": "PNG", "png16": "PNG, 16 bit", "zip": "Everything (ZIP)", "report": "Report (JSON)"}
 
 
@@ -213,10 +215,15 @@ def warning(words: str) -> str:
     return f"<div class='def-warn' role='alert'>{escape(words)}</div>"
 
 
-def progress(share: float, words: str) -> str:
+def progress(reading: Reading | None, words: str) -> str:
+    """Which stage is at work, how far all of it is, and words. Without a reading none has begun."""
+    stage, share = (None, 0.0) if reading is None else (reading.stage, reading.share)
+    items = "".join(
+        f"<li{' aria-current=step' if name == stage else ''}>{label}</li>" for name, label in STAGES.items()
+    )
     return (
-        f"<div class='def-progress' role='status'><progress max='1' value='{share:.3f}' aria-label='Progress'>"
-        f"</progress><span>{escape(words)}</span></div>"
+        f"<div class='def-progress' role='status'><ol>{items}</ol><progress max='1' value='{share:.3f}' "
+        f"aria-label='Progress'></progress><span>{escape(words)}</span></div>"
     )
 
 

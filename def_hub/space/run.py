@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from def_hub.pipeline import EMBEDDED, PRESETS, DEFOutput, DEFPipeline
+from def_hub.pipeline import EMBEDDED, PRESETS, DEFOutput, DEFPipeline, Stage
 
 MAX_STEPS = 50
 HEARTBEAT = 0.4  # seconds between two looks at whether the visitor is still there
@@ -120,6 +120,13 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A stage of the pipeline began."""
+
+    stage: Stage
+
+
+@dataclass(frozen=True)
 class Finished:
     """output: with tensors. seconds: what the call took."""
 
@@ -127,26 +134,34 @@ class Finished:
     seconds: float
 
 
-def run(pipeline: DEFPipeline, call: Call) -> Iterator[Step | Finished | None]:
-    """Make the call; yields steps as they happen, None every `HEARTBEAT` seconds in between, and `Finished` at last.
+Event = Begun | Step | Finished
+
+
+def run(pipeline: DEFPipeline, call: Call) -> Iterator[Event | None]:
+    """Make the call; yields what happens, None every `HEARTBEAT` seconds in between, and `Finished` at last.
 
     Closing the iterator stops the computation, inside whatever stage it is, and returns when it has stopped.
 
     Raises:
         Whatever the call raises.
     """
-    events: queue.Queue[Step | Finished | Exception] = queue.Queue()
+    events: queue.Queue[Event | Exception] = queue.Queue()
     total = call.settings.num_inference_steps
-    every = -(-total // LIVE)
+    shown = shown_steps(total)
 
     def on_step(pipe: DEFPipeline, step: int, timestep: int, tensors: dict[str, torch.Tensor]) -> None:
-        if (step + 1) % every == 0 or step + 1 == total:
+        if step in shown:
             events.put(Step(step + 1, total, tensors["x0"][:1].clamp(0, 1).float().cpu()))
 
     def work() -> None:
         started = time.perf_counter()
         try:
-            output = call.make(pipeline, output_type="pt", callback_on_step_end=on_step)
+            output = call.make(
+                pipeline,
+                output_type="pt",
+                callback_on_step_end=on_step,
+                callback_on_stage=lambda pipe, stage: events.put(Begun(stage)),
+            )
             events.put(Finished(output, time.perf_counter() - started))
         except Exception as error:  # raised again where the visitor is
             events.put(error)
@@ -171,6 +186,12 @@ def run(pipeline: DEFPipeline, call: Call) -> Iterator[Step | Finished | None]:
         worker.join()
 
 
+def shown_steps(total: int) -> set[int]:
+    """At most `LIVE` of the steps 0 … total - 1, evenly spread: the first, to be seen at once, and the last."""
+    every = max(-(-(total - 1) // (LIVE - 1)), 1)
+    return {*range(0, total, every), total - 1}
+
+
 def start(work: Callable[[], object], name: str) -> tuple[threading.Thread, threading.Event]:
     """Do work with torch in a thread; the event stops it at its next call of a torch function.
 
@@ -191,6 +212,33 @@ def start(work: Callable[[], object], name: str) -> tuple[threading.Thread, thre
     _WORKERS[worker] = stop
     worker.start()
     return worker, stop
+
+
+def stoppable(work: Callable[[], object], name: str) -> Iterator[None]:
+    """Do work with torch in a thread; yields every `HEARTBEAT` seconds until it is done. Closing stops it.
+
+    Raises:
+        Whatever the work raises.
+    """
+    failed: list[Exception] = []
+
+    def watched() -> None:
+        try:
+            work()
+        except Exception as error:  # raised again where the visitor is
+            failed.append(error)
+
+    worker, stop = start(watched, name)
+    try:
+        while worker.is_alive():
+            worker.join(HEARTBEAT)
+            if worker.is_alive():
+                yield
+    finally:
+        stop.set()
+        worker.join()
+    if failed:
+        raise failed[0]
 
 
 _WORKERS: dict[threading.Thread, threading.Event] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from torch import Tensor
 
 from def_hub.pipeline import DEFPipeline
 from def_hub.reference.selection import RankedReference, rank_references
+from def_hub.space.clock import Clock, Reading
 from def_hub.space.outcome import Outcome, begin, explain
-from def_hub.space.run import Call, Finished, Settings, Step, on_device, run
+from def_hub.space.run import Begun, Call, Event, Finished, Settings, Step, on_device, run, stoppable
 from def_hub.space.visit import Visit
 
 log = logging.getLogger(__name__)
@@ -23,13 +23,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """share: of the expected time, 0 … 1. left: seconds, None where it took longer than expected.
+    """reading: how far the run is; None once the outcome is there.
 
     step: the latest estimate, where there is a new one. outcome: at last; `drawn` once all its pictures are there.
     """
 
-    share: float
-    left: float | None
+    reading: Reading | None = None
     step: Step | None = None
     outcome: Outcome | None = None
     drawn: bool = False
@@ -42,7 +41,7 @@ class Studio:
         self.pipeline = pipeline
         self.pace = 1.0  # how much slower this machine is, just now, than estimated
 
-        def compute(call: Call, seconds: float) -> Iterator[Step | Finished | None]:
+        def compute(call: Call, seconds: float) -> Iterator[Event | None]:
             yield from run(pipeline, call)
 
         def ranked(image: Path, candidates: Sequence[Path]) -> list[RankedReference]:
@@ -61,7 +60,8 @@ class Studio:
         Raises `ValueError` where the inputs do not allow it, and whatever the pipeline raises.
         """
         folder, call = visit.call(settings)
-        yield from self._run(visit, folder, call, self.seconds(visit, settings))
+        plan = {stage: self.pace * seconds for stage, seconds in visit.cost(settings).stages.items()}
+        yield from self._run(visit, folder, call, Clock(plan, visit.own_share(settings)))
 
     def finish(self, visit: Visit, settings: Settings | None = None) -> Outcome:
         """Run without a look at what happens in between."""
@@ -70,28 +70,29 @@ class Studio:
         assert outcome is not None
         return outcome
 
-    def _run(self, visit: Visit, folder: TemporaryDirectory, call: Call, expected: float) -> Iterator[Progress]:
-        started = time.perf_counter()
+    def _run(self, visit: Visit, folder: TemporaryDirectory, call: Call, clock: Clock) -> Iterator[Progress]:
+        expected = sum(clock.plan.values())
         steps: list[tuple[str, Tensor]] = []
         with contextlib.closing(self._compute(call, expected)) as events:
             for event in events:
                 if isinstance(event, Finished):
                     finished = event
                     continue
+                if isinstance(event, Begun):
+                    clock.begin(event.stage)
                 if isinstance(event, Step):
+                    clock.reached(event.number / event.total)
                     steps.append((f"step {event.number} of {event.total}", event.picture))
-                gone = time.perf_counter() - started
-                left = expected - gone if gone < expected else None
-                yield Progress(min(gone / max(expected, 0.1), 0.97), left, event)
+                yield Progress(clock.read(), event if isinstance(event, Step) else None)
         self.pace = 0.5 * self.pace + 0.5 * min(max(finished.seconds / expected * self.pace, 0.05), 50)
         outcome = visit.outcome = begin(finished, folder, call, self.pipeline)
-        yield Progress(1.0, 0.0, outcome=outcome)
+        yield Progress(outcome=outcome)
         try:
-            explain(outcome, self.pipeline, steps)
+            for _ in stoppable(lambda: explain(outcome, finished.output, self.pipeline, steps), "def-draw"):
+                yield Progress(outcome=outcome)
         except Exception:  # the result is there and stays
             log.exception("explaining a result failed")
-            outcome.output = None
-        yield Progress(1.0, 0.0, outcome=outcome, drawn=True)
+        yield Progress(outcome=outcome, drawn=True)
 
 
 def complaint(error: Exception) -> str:

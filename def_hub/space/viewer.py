@@ -201,6 +201,10 @@ CSS = """
 .def-legend li { display: flex; align-items: center; gap: .45rem; margin: 0; font-variant-numeric: tabular-nums; }
 .def-legend i { width: 1rem; height: 1rem; border-radius: 3px; border: 1px solid #8888; }
 .def-progress { display: grid; gap: .3rem; }
+.def-progress ol { display: flex; flex-wrap: wrap; gap: .2rem .9rem; list-style: none; padding: 0 !important;
+  margin: 0 !important; font-size: .85rem; color: var(--body-text-color-subdued); }
+.def-progress li { margin: 0; }
+.def-progress [aria-current] { font-weight: 700; color: var(--body-text-color); }
 .def-progress progress { width: 100%; height: .6rem; accent-color: var(--color-accent); }
 .def-note { border-left: 3px solid var(--color-accent); padding: .15rem .8rem; }
 .def-warn { border-left: 3px solid #d9480f; padding: .15rem .8rem; }

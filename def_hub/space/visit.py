@@ -30,6 +30,7 @@ class Visit:
 
     ranked: best first; empty while there is nothing to rank for. chosen: indices of uploads, best first.
     drawings: PNG over the photograph (key None) and over uploads (key: index): which part.
+    cancelled: whether the run that is under way is no longer wanted.
     folder: thumbnails and previews; deleted with the visit.
     """
 
@@ -39,6 +40,7 @@ class Visit:
     chosen: list[int] = field(default_factory=list)
     drawings: dict[int | None, bytes] = field(default_factory=dict)
     outcome: Outcome | None = None
+    cancelled: bool = False
     folder: TemporaryDirectory | None = None
 
     @property
@@ -127,8 +129,16 @@ class Visit:
     def cost(self, settings: Settings) -> Estimate:
         """Time and memory of a run with these settings."""
         assert self.photo is not None
-        references = [self.uploads[i].size for i in self.chosen] if settings.reference_strength > 0 else []
-        return estimate(self.photo.size, references, settings.preset, settings.num_inference_steps)
+        return estimate(self.photo.size, self._used(settings), settings.preset, settings.num_inference_steps)
+
+    def own_share(self, settings: Settings) -> float:
+        """How many of the pixels that go through the diffusion are the photograph's own."""
+        assert self.photo is not None
+        own = 16 * self.photo.height * self.photo.width
+        return own / (own + sum(height * width for height, width in self._used(settings)))
+
+    def _used(self, settings: Settings) -> list[tuple[int, int]]:
+        return [self.uploads[i].size for i in self.chosen] if settings.reference_strength > 0 else []
 
     def call(self, settings: Settings) -> tuple[TemporaryDirectory, Call]:
         """A folder with the inputs and the call on them. Raises `ValueError` where it cannot be made here."""

@@ -1,0 +1,86 @@
+"""The named API as tools of an MCP client."""
+
+import asyncio
+import base64
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import app
+from tests.conftest import EXAMPLES, make_tiny_pipe
+from tests.test_app import corner, expected
+
+mcp = pytest.importorskip("mcp", reason="no MCP: pip install 'def_hub[mcp]'")
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    demo = app.build_demo(make_tiny_pipe()).queue(max_size=4)
+    _, url, _ = demo.launch(
+        **app.launch_options(), prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", mcp_server=True
+    )
+    yield f"{url}gradio_api/mcp/"
+    demo.close()
+
+
+def talk(url: str, *calls: tuple[str, dict[str, Any]]) -> tuple[list[Any], list[Any]]:
+    """(tools, answers to the calls)."""
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def session() -> tuple[list[Any], list[Any]]:
+        async with streamable_http_client(url) as (reading, writing, _):
+            async with mcp.ClientSession(reading, writing) as session:
+                await session.initialize()
+                tools = (await session.list_tools()).tools
+                return tools, [await session.call_tool(name, arguments) for name, arguments in calls]
+
+    return asyncio.run(asyncio.wait_for(session(), 120))
+
+
+def test_tools_are_described_and_only_the_public_ones(url: str) -> None:
+    tools, _ = talk(url)
+    named = {tool.name.removeprefix("def_hub_"): tool for tool in tools}
+    assert {"upscale", "inspect", "rank_references"} <= set(named), set(named)
+    assert all("photograph" in tool.description for tool in named.values())
+    assert set(named["upscale"].inputSchema["properties"]) >= {"photo", "references", "preset", "steps", "seed"}
+
+
+def test_tools_do_what_the_endpoints_do(url: str, tmp_path: Path) -> None:
+    photo, reference = (as_url(path) for path in corner(tmp_path))
+    given = {"photo": photo, "references": [reference]}
+    quick = {"preset": "fast", "seed": 4, "matching_image": "joint"}
+    _, (large, ranking, refused) = talk(
+        url, ("upscale", given | quick), ("rank_references", given), ("upscale", {"photo": as_url(text(tmp_path))})
+    )
+    assert not large.isError and not ranking.isError
+    picture = next(c for c in large.content if c.type == "text" and "result.png" in c.text).text
+    link = re.search(r"http://[^']*result\.png", picture)
+    assert link is not None
+    result = np.asarray(Image.open(io.BytesIO(httpx.get(link[0]).content)))
+    assert np.array_equal(result, expected(make_tiny_pipe(), *corner(tmp_path)))
+    assert "'verdict'" in ranking.content[0].text
+    assert refused.isError and "not a picture that can be read" in refused.content[0].text
+
+
+def test_tools_read_no_files_of_the_server_or_its_network(url: str, tmp_path: Path) -> None:
+    photo = as_url(corner(tmp_path)[0])
+    there = str(EXAMPLES / "street_ref1.jpg")
+    _, answers = talk(url, *(("upscale", {"photo": photo, "references": [r]}) for r in (there, f"{url}file={there}")))
+    assert all(answer.isError for answer in answers)
+
+
+def text(folder: Path) -> Path:
+    path = folder / "text.png"
+    path.write_text("not a picture")
+    return path
+
+
+def as_url(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
