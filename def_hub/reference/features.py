@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -83,6 +84,18 @@ class MiniFeatures(FeatureExtractor):
         second = F.relu(self.conv2(F.relu(self.conv2_down(first))))
         third = self.conv3(F.relu(self.conv3_down(second)))
         return first, second, third
+
+
+def in_own_precision(extractor: nn.Module) -> Callable[[Tensor], Pyramid]:
+    """The extractor for images of any precision, outside of `torch.autocast`: what is made of the features is not to be
+    rounded as they are."""
+    weight = next(extractor.parameters())
+
+    def extract(image: Tensor) -> Pyramid:
+        with torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype != torch.float32):
+            return extractor(image)
+
+    return extract
 
 
 def make_extractor(name: ExtractorName) -> FeatureExtractor:

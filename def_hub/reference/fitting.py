@@ -6,13 +6,14 @@ half as large, which is common, would find nothing: on development pairs such a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from def_hub.reference.features import in_own_precision
 from def_hub.reference.matching import CELL, Correspondence, Views, find
 
 CELLS = 32
@@ -49,9 +50,7 @@ class Fitted:
 
 
 @torch.no_grad()
-def fitted(
-    image: Tensor, picture: Tensor, usable: Tensor | None, extractor: Callable[[Tensor], Sequence[Tensor]]
-) -> Fitted:
+def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.Module) -> Fitted:
     """The reference, resized so that it shows things as large as the enlarged image does.
 
     Small copies of both are matched, the reference's at several sizes; the size with the most confidence wins. What is
@@ -60,9 +59,10 @@ def fitted(
 
     Args:
         image: LR image `[1, 3, h, w]`. picture: the reference `[1, 3, Hr, Wr]`, sides multiples of 4; usable: see
-            `Views`. extractor: as for `matching.match`.
+            `Views`. extractor: of the network that will match them.
     """
     height, width = picture.shape[2:]
+    extract = in_own_precision(extractor)
     shrunk = min(1.0, CELLS / (image.shape[2] * image.shape[3]) ** 0.5)
     query = _resized(image, CELL * shrunk)
     found: list[Correspondence] = []
@@ -72,7 +72,7 @@ def fitted(
         sides = [max(2, round(n * scale / CELL)) * CELL for n in (height, width)]
         key = _to(key, sides)
         mask = None if usable is None else (F.interpolate(usable, [n // CELL for n in sides], mode="area") == 1).float()
-        found.insert(0, find(Views(query, query), [Views(key, key, usable=mask)], extractor, "bicubic", step=4))
+        found.insert(0, find(Views(query, query), [Views(key, key, usable=mask)], extract, "bicubic", step=4))
     confidence = [float(f.confidence.mean()) for f in found]
     best = max(range(len(found)), key=confidence.__getitem__)
     unchanged = OCTAVES.index(0.0)

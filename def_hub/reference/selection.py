@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub.images import ImageLike, to_tensor
+from def_hub.reference.features import in_own_precision
 from def_hub.reference.matching import CELL, Views, find
 from def_hub.reference.network import ReferenceNetwork
 
@@ -65,16 +66,14 @@ def rank_references(
     Raises:
         ValueError, TypeError, FileNotFoundError: for an image or a candidate that cannot be read, named by its number.
     """
-    extract = _embedded() if extractor is None else extractor
-    weight = next(extract.parameters())
+    extractor = _embedded() if extractor is None else extractor
+    extract, device = in_own_precision(extractor), next(extractor.parameters()).device
     scores = []
-    with torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype != torch.float32):
-        y = to_tensor(image).to(weight.device)
-        query = _resized(y, ENLARGED)
-        for number, candidate in enumerate(candidates):
-            key = _resized(to_tensor(candidate, f"candidates[{number}]").to(weight.device), ENLARGED / CELL)
-            found = find(Views(query, query), [Views(key, key)], extract, "bicubic")
-            scores.append(float((found.confidence >= SERVED).float().mean()))
+    query = _resized(to_tensor(image).to(device), ENLARGED)
+    for number, candidate in enumerate(candidates):
+        key = _resized(to_tensor(candidate, f"candidates[{number}]").to(device), ENLARGED / CELL)
+        found = find(Views(query, query), [Views(key, key)], extract, "bicubic")
+        scores.append(float((found.confidence >= SERVED).float().mean()))
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     return [RankedReference(i, scores[i]) for i in order]
 
