@@ -221,7 +221,7 @@ def test_cancel_stops_and_keeps_the_last_result(page: Any, held: Any) -> None:
     worker.join(60)
     assert not worker.is_alive()
     page.locator(f"#compare img.def-after[src='{first}']").wait_for()
-    assert page.locator("#start").is_enabled()
+    page.locator("#start:enabled").wait_for()
     page.get_by_label("number input for Diffusion steps").fill("1")
     enlarge(page)  # and again
 

@@ -1,6 +1,6 @@
 """The browser interface: `build_demo(pipeline)` gives it, `main()` serves it.
 
-uploads: what visitors may give, checked from the header. run: one call of the pipeline, live and cancellable. outcome:
-what is kept of it. viewer: pictures, sharp at 100 %, and drawing over them. page: widgets and wiring. endpoints: the
-named API. shipped: the examples.
+uploads: what visitors may give, checked from the header. run: one call of the pipeline, live and cancellable. clock:
+how far it is. outcome: what is kept of it. viewer: pictures, sharp at 100 %, and drawing over them. page: widgets and
+wiring. endpoints: the named API. shipped: the examples.
 """

@@ -10,8 +10,10 @@ from def_hub.pipeline import Stage
 
 @dataclass(frozen=True)
 class Reading:
-    """stage: the one at work, None before the first. share: of the whole run, 0 … 1. left: seconds."""
+    """stages: of this run, in order. stage: the one at work, None before the first. share: of the whole run, 0 … 1.
+    left: seconds."""
 
+    stages: tuple[Stage, ...]
     stage: Stage | None
     share: float
     left: float
@@ -40,12 +42,13 @@ class Clock:
         self.pace = (time.perf_counter() - self.since) / (share * self.own * self.plan["enhance"])
 
     def read(self) -> Reading:
+        stages = tuple(self.plan)
         if self.stage is None:
-            return Reading(None, 0.0, sum(self.plan.values()))
+            return Reading(stages, None, 0.0, sum(self.plan.values()))
         planned, total = self.plan[self.stage], sum(self.plan.values())
         inside = min((time.perf_counter() - self.since) / self.pace, 0.95 * planned)
         done = self._before + inside
-        return Reading(self.stage, done / total, self.pace * (total - done))
+        return Reading(stages, self.stage, done / total, self.pace * (total - done))
 
     @property
     def _before(self) -> float:

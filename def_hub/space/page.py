@@ -254,7 +254,10 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
 
         # ------------------------------------------------------------------------------ run and look
 
-        idle = {start: gr.update(interactive=True), cancel: gr.update(interactive=False)}
+        def rest() -> dict[Any, Any]:
+            """After a run, not with its last words: the browser drops a click on what has not quite ended."""
+            return {start: gr.update(interactive=True), cancel: gr.update(interactive=False)}
+
         busy = {start: gr.update(interactive=False), cancel: gr.update(interactive=True)}
 
         @kept
@@ -268,14 +271,14 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                         if visit.cancelled:
                             break
                         yield advance(visit, at)
-                yield idle | {info: told(visit, *values)}
+                yield {info: told(visit, *values)}
                 if visit.cancelled:
                     words = panels.note("Cancelled. Nothing is computing any more.")
                     yield {status: words} | panel(visit.outcome)
             except Exception as error:
                 words = complaint(error)
                 gr.Warning(words)
-                yield idle | {status: panels.warning(words)} | panel(visit.outcome)
+                yield {status: panels.warning(words)} | panel(visit.outcome)
 
         def advance(visit: Visit, at: Progress) -> dict[Any, Any]:
             if at.outcome is not None:
@@ -300,7 +303,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             show_progress_on=status,
             concurrency_id="pipeline",
             concurrency_limit=1,
-        )
+        ).then(rest, None, [start, cancel], **light)
         if shipped:
 
             @kept
@@ -331,7 +334,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 show_progress="hidden",
                 concurrency_id="pipeline",
                 concurrency_limit=1,
-            )
+            ).then(rest, None, [start, cancel], **light)
 
             def first(visit: Visit) -> dict[Any, Any]:
                 prepared_visit = prepared.visit(shipped[0])

@@ -217,9 +217,9 @@ def warning(words: str) -> str:
 
 def progress(reading: Reading | None, words: str) -> str:
     """Which stage is at work, how far all of it is, and words. Without a reading none has begun."""
-    stage, share = (None, 0.0) if reading is None else (reading.stage, reading.share)
+    share, stages = (0.0, ()) if reading is None else (reading.share, reading.stages)
     items = "".join(
-        f"<li{' aria-current=step' if name == stage else ''}>{label}</li>" for name, label in STAGES.items()
+        f"<li{' aria-current=step' if reading and name == reading.stage else ''}>{STAGES[name]}</li>" for name in stages
     )
     return (
         f"<div class='def-progress' role='status'><ol>{items}</ol><progress max='1' value='{share:.3f}' "

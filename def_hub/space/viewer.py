@@ -186,7 +186,14 @@ CSS = """
   box-shadow: 0 0 4px #000a; pointer-events: none; }
 .def-line b { position: absolute; top: 50%; left: 50%; transform: translate(-50%, -50%); background: #fff; color: #223;
   font-size: .8rem; line-height: 1; padding: .45rem .4rem; border-radius: 99px; box-shadow: 0 0 6px #0007; }
-.def-range { width: 100%; margin-top: .5rem; accent-color: var(--color-accent); }
+.def-range, .def-brush { appearance: none; height: .4rem; border-radius: 99px; cursor: pointer;
+  background: var(--border-color-primary); }
+.def-range { width: 100%; margin-top: .9rem; }
+.def-range::-webkit-slider-thumb, .def-brush::-webkit-slider-thumb { appearance: none; width: 1.1rem; height: 1.1rem;
+  border-radius: 99px; background: var(--color-accent); }
+.def-range::-moz-range-thumb, .def-brush::-moz-range-thumb { width: 1.1rem; height: 1.1rem; border: 0;
+  border-radius: 99px; background: var(--color-accent); }
+.def-range:focus-visible, .def-brush:focus-visible { outline: 3px solid var(--color-accent); outline-offset: 4px; }
 .def-mark { position: absolute; aspect-ratio: 1; min-width: 14px; transform: translate(-50%, -50%);
   border: 2px solid #fff; outline: 3px solid #e6007e; border-radius: 4px; pointer-events: none;
   box-shadow: 0 0 0 6px #0006; }
@@ -205,7 +212,11 @@ CSS = """
   margin: 0 !important; font-size: .85rem; color: var(--body-text-color-subdued); }
 .def-progress li { margin: 0; }
 .def-progress [aria-current] { font-weight: 700; color: var(--body-text-color); }
-.def-progress progress { width: 100%; height: .6rem; accent-color: var(--color-accent); }
+.def-progress progress { width: 100%; height: .55rem; appearance: none; border: 0; border-radius: 99px;
+  overflow: hidden; background: var(--border-color-primary); }
+.def-progress ::-webkit-progress-bar { background: var(--border-color-primary); }
+.def-progress ::-webkit-progress-value { background: var(--color-accent); transition: width .4s; }
+.def-progress ::-moz-progress-bar { background: var(--color-accent); }
 .def-note { border-left: 3px solid var(--color-accent); padding: .15rem .8rem; }
 .def-warn { border-left: 3px solid #d9480f; padding: .15rem .8rem; }
 """
