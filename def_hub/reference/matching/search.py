@@ -26,7 +26,6 @@ LIKELY, ROUGH = 4, 0.003
 to be told apart."""
 BLOCK = 24
 """Rows of a reference at a time: with more, what is added up leaves the cache."""
-SHIFTS = tuple((row, column) for row in range(3) for column in range(3))
 
 
 @torch.no_grad()
@@ -135,7 +134,8 @@ class _Patches:
 
     def at(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         """The patches of one sample's `cells` [n] (flat), [n,9C], and their `scale` [n]."""
-        shifts = torch.tensor([row * (self.width + 1) + column for row, column in SHIFTS], device=cells.device)
+        rows, columns = (torch.arange(3, device=cells.device) * step for step in (self.width + 1, 1))
+        shifts = (rows[:, None] + columns).flatten()
         first = _first(cells, self.width)[:, None]
         found = self.features.index_select(0, (first + shifts).flatten())
         return found.view(len(cells), -1), self.scale.flatten()[cells]
@@ -223,15 +223,19 @@ class _Pair:
                 yield torch.add(above, here, out=product).add_(below)
 
     def by_cells(self, parts: Sequence[Tensor], start: int, stop: int) -> Iterator[Tensor]:
-        """The same for `parts` of any cells of the query, so few that all nine products cost less than all neighbours
-        would."""
+        """The same for `parts` of any cells of the query, so few that unfolding their rows and those of the key costs
+        less than comparing all."""
         step = self.key_scale.shape[1]
         size = (stop - start) * step
+        theirs = self.key[start * step :]
+        theirs = torch.cat([theirs[column:][: size + 2 * step] for column in range(3)], dim=1).T
+        columns = torch.arange(3, device=self.key.device)
         for cells in parts:
+            first = _first(cells, self.width)[:, None] + columns
             product = self.key_scale.new_zeros((len(cells), size))
-            for row, column in SHIFTS:
-                ours = self.query[_first(cells, self.width) + row * (self.width + 1) + column]
-                product += (ours @ self.key[(start + row) * step + column :][:size].T).float()
+            for row in range(3):
+                ours = self.query[first + row * (self.width + 1)].flatten(1)
+                product += (ours @ theirs[:, row * step :][:, :size]).float()
             yield product
 
 
@@ -239,7 +243,7 @@ def _rough(pairs: Sequence[_Pair], cells: Tensor, memory: int) -> Tensor:
     """The best sum of cosines of the query's `cells` [n] in every row of the key, [n,hr]."""
     w, (hr, step) = pairs[0].width, pairs[0].key_scale.shape
     whole = len(cells) % w == 0 and bool((cells.diff() == 1).all())  # rows of the query
-    parts = cells.split(w if whole else 512)
+    parts = cells.split(w if whole else 256)
     numbers = memory // (4 * len(parts[0]) * (5 * len(pairs) + 1))
     best = pairs[0].key_scale.new_empty((len(cells), hr))
     first_scale = pairs[0].query_scale.clamp_min(1e-12)  # multiplied last, where least is left
