@@ -22,6 +22,7 @@ from def_hub.hub import fetch
 from def_hub.images import ImageLike, to_pil
 from def_hub.inputs import Masks, Reference, References, requests_of
 from def_hub.operators import Downsample, consistency_error, project_clipped
+from def_hub.precision import Precision, compute_in
 from def_hub.provenance import provenance_shares
 from def_hub.reference.matching import PAIRINGS, Correspondence, Views
 from def_hub.reference.network import ReferenceNetwork
@@ -201,6 +202,7 @@ class DEFPipeline(DiffusionPipeline):
         refine: bool = True,
         consistency: bool = True,
         window_mode: WindowMode = "blend",
+        precision: Precision = "auto",
         output_type: Literal["pil", "np", "pt"] = "pil",
         callback_on_step_end: Callable[[DEFPipeline, int, int, dict[str, Tensor]], dict[str, Tensor] | None]
         | None = None,
@@ -225,6 +227,8 @@ class DEFPipeline(DiffusionPipeline):
             refine: look for matches to HR-pixel precision.
             consistency: project the result onto the images that shrink back to the input.
             window_mode: "blend", or "replace" as in the paper's section 4.2.
+            precision: what the networks compute in: "float32", "bfloat16", or "auto", which is bfloat16 where the
+                processor is made for it. Places, projections and the result itself are float32 always.
             output_type: Pillow images, arrays `[H, W, 3]` or tensors `[3, H, W]`, the latter two float in [0, 1].
             callback_on_step_end: called as `(pipe, step, timestep, {"x0": [1, 3, H, W] in [0, 1]})` after each step
                 of the diffusion of an image; a returned "x0" replaces the estimate.
@@ -246,6 +250,7 @@ class DEFPipeline(DiffusionPipeline):
         enhancer = self._enhancer(operator, window_mode)
         enhancer.check(steps, eta, settings.start)
         refsr = getattr(self, settings.refsr, None) or self.refsr
+        half = compute_in(precision, device, refsr.dtype)
         diffuse: dict[str, Any] = {"num_inference_steps": steps, "eta": eta, "start": settings.start}
 
         results: dict[str, list[Any]] = {name: [] for name in DEFOutput.__dataclass_fields__}
@@ -264,14 +269,14 @@ class DEFPipeline(DiffusionPipeline):
                     changed = callback_on_step_end(self, step, timestep, {"x0": x_0})
                     return (changed or {}).get("x0")
 
-                enhanced = enhancer(y, **diffuse, generator=generator, callback=on_step).clamp(0, 1)  # [1,3,H,W]
-                views = Views(operator.upsample(y), enhanced)
+                with half:
+                    enhanced = enhancer(y, **diffuse, generator=generator, callback=on_step).clamp(0, 1)  # [1,3,H,W]
+                    views = Views(operator.upsample(y), enhanced)
 
-                # 2. The references, degraded and enhanced in the same way, so that like is compared with like
-                reference_views = [self._views(enhancer, operator, r, diffuse) for r in references]
+                    # 2. The references, degraded and enhanced in the same way, so that like is compared with like
+                    reference_views = [self._views(enhancer, operator, r, diffuse) for r in references]
 
-                # 3. Features, matching, transfer, aggregation (4.3, 4.4)
-                with torch.autocast(device.type, refsr.dtype, enabled=refsr.dtype != torch.float32):
+                    # 3. Features, matching, transfer, aggregation (4.3, 4.4)
                     lent = refsr(
                         y,
                         views,
