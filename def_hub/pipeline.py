@@ -95,7 +95,8 @@ class DEFPipeline(DiffusionPipeline):
         refsr: the Ref-SR network. refsr_detail: weights of the same kind trained for sharpness, used by the preset
             "detail".
         operator: the degradation that made the input: "bicubic" (Pillow), "box" or "matlab".
-        window: side in HR pixels of the windows that the prior sees at a time; the size it was trained on by default.
+        window: side in HR pixels of the windows that the prior sees at a time; by default the size it was trained on,
+            and p times that for a prior with p×p pixels folded into channels, which then costs no more.
     """
 
     model_cpu_offload_seq = "unet->refsr->refsr_detail"
@@ -320,8 +321,16 @@ class DEFPipeline(DiffusionPipeline):
                 f"{type(self.scheduler).__name__} has none"
             )
         denoiser = Denoiser(self.unet, schedule, self.scheduler.config.prediction_type)
-        window = self.config.window or self.unet.config.sample_size * denoiser.patch
-        return DetailEnhancer(denoiser, operator, window=window, window_mode=window_mode)
+        trained = self.unet.config.sample_size * denoiser.patch
+        window = self.config.window or trained * denoiser.patch
+        return DetailEnhancer(
+            denoiser,
+            operator,
+            window=window,
+            smallest=min(trained, window),
+            window_batch=max(1, 4 * trained**2 // window**2),
+            window_mode=window_mode,
+        )
 
     @staticmethod
     def _views(enhancer: DetailEnhancer, operator: Downsample, reference: Reference, diffuse: dict[str, Any]) -> Views:
