@@ -21,7 +21,7 @@ PAIRINGS: dict[str, tuple[tuple[str, str], ...]] = {
     "joint": (("enhanced", "sharp"), ("enhanced", "enhanced"), ("bicubic", "bicubic")),
 }
 """matching_image → pairs (view of the query, view of the key) whose cosine similarities are added."""
-LIKELY, ROUGH = 4, 0.003
+LIKELY, ROUGH = 8, 0.003
 """Rows of a reference that are compared exactly for a cell at most, and by how much two cosines in bfloat16 must differ
 to be told apart."""
 BLOCK = 24
@@ -140,12 +140,6 @@ class _Patches:
         found = self.features.index_select(0, (first + shifts).flatten())
         return found.view(len(cells), -1), self.scale.flatten()[cells]
 
-    def sums(self, values: Tensor) -> Tensor:
-        """Over each patch of one sample, of `values`, one for each of its features: [h,w]."""
-        h, w = self.scale.shape
-        padded = values.as_strided((1, h + 2, w + 2), (0, w + 1, 1))
-        return F.avg_pool2d(padded, 3, stride=1, divisor_override=1)[0]
-
 
 def _search(
     queries: Sequence[_Patches], keys: Sequence[_Patches], rows: Tensor, columns: Tensor, memory: int
@@ -173,29 +167,29 @@ def _search(
 class _Pair:
     """A view of the query and one of the key, to be compared roughly.
 
-    Features that are never negative all resemble each other, too much for half precision. So the key's mean μ is taken
-    from both: q·k = (q-μ)·(k-μ) + (q-μ)·μ + k·μ, where the last two terms are one number per patch, in float32.
+    Features that are never negative all resemble each other, too much for half precision. So their parts along the
+    mean of the key, one number per pixel, stay in float32 and are multiplied apart from the rest.
     """
 
     width: int  # of the query
-    query: Tensor  # features less the mean, [(h+2)(w+1)+2,C]
+    query: Tensor  # what is left of the features, [(h+2)(w+1)+2,C]
     key: Tensor  # [(hr+2)(wr+1)+2,C]
-    query_rest: Tensor  # Σ (q-μ)·μ over the patch, [hw]
-    query_scale: Tensor
-    key_rest: Tensor  # Σ k·μ, [hr,wr+1]; scaled, with zeros for patches that straddle two rows of the picture
-    key_scale: Tensor
+    query_along: Tensor  # their parts along the mean, [(h+2)(w+1)+2]
+    key_along: Tensor
+    query_scale: Tensor  # [hw]
+    key_scale: Tensor  # [hr,wr+1], with zeros for patches that straddle two rows of the picture
 
     @classmethod
     def of(cls, query: _Patches, key: _Patches, low: torch.dtype) -> _Pair:
-        mean = key.features.mean(0)
-        ours, theirs = query.features - mean, key.features - mean
+        mean = F.normalize(key.features.mean(0), dim=0)
+        ours, theirs = query.features @ mean, key.features @ mean
         return cls(
             query.width,
-            ours.to(low),
-            theirs.to(low),
-            query.sums(ours @ mean).flatten(),
+            (query.features - torch.outer(ours, mean)).to(low),
+            (key.features - torch.outer(theirs, mean)).to(low),
+            ours,
+            theirs,
             query.scale.flatten(),
-            F.pad(key.sums(key.features @ mean) * key.scale, (0, 1)),
             F.pad(key.scale, (0, 1)),
         )
 
@@ -207,35 +201,39 @@ class _Pair:
         with the two before it.
         """
         w, step = self.width, self.key_scale.shape[1]
-        theirs = self.key[start * step : (stop + 2) * step + 2].T
+        part = slice(start * step, (stop + 2) * step + 2)
+        theirs, along = self.key[part].T, self.key_along[part]
         # Buffers serve all rows: fresh ones would cost more in the allocator than the arithmetic does.
         pointwise = theirs.new_empty((w + 2, theirs.shape[1]))
         full = pointwise.float()
         across = full.new_empty(3, w, theirs.shape[1] - 2)
         product = full.new_empty((w, (stop - start) * step))
         for row in range(first, last + 2):  # the query has one more above and below
-            torch.mm(self.query[row * (w + 1) :][: w + 2], theirs, out=pointwise)
-            full.copy_(pointwise)
+            here = slice(row * (w + 1), row * (w + 1) + w + 2)
+            torch.mm(self.query[here], theirs, out=pointwise)
+            full.copy_(pointwise).addcmul_(self.query_along[here, None], along)
             now = across[row % 3]
             torch.add(full[:-2, :-2], full[1:-1, 1:-1], out=now).add_(full[2:, 2:])
             if row >= first + 2:
-                above, here, below = (across[(row + 1 + i) % 3, :, i * step :][:, : product.shape[1]] for i in range(3))
-                yield torch.add(above, here, out=product).add_(below)
+                above, same, below = (across[(row + 1 + i) % 3, :, i * step :][:, : product.shape[1]] for i in range(3))
+                yield torch.add(above, same, out=product).add_(below)
 
     def by_cells(self, parts: Sequence[Tensor], start: int, stop: int) -> Iterator[Tensor]:
         """The same for `parts` of any cells of the query, so few that unfolding their rows and those of the key costs
         less than comparing all."""
         step = self.key_scale.shape[1]
         size = (stop - start) * step
-        theirs = self.key[start * step :]
-        theirs = torch.cat([theirs[column:][: size + 2 * step] for column in range(3)], dim=1).T
+        beside = [slice(start * step + column, (stop + 2) * step + column) for column in range(3)]
+        theirs = torch.cat([self.key[b] for b in beside], dim=1).T
+        along = torch.stack([self.key_along[b] for b in beside])
         columns = torch.arange(3, device=self.key.device)
         for cells in parts:
             first = _first(cells, self.width)[:, None] + columns
             product = self.key_scale.new_zeros((len(cells), size))
             for row in range(3):
-                ours = self.query[first + row * (self.width + 1)].flatten(1)
-                product += (ours @ theirs[:, row * step :][:, :size]).float()
+                here, there = first + row * (self.width + 1), slice(row * step, row * step + size)
+                product += (self.query[here].flatten(1) @ theirs[:, there]).float()
+                product.addmm_(self.query_along[here], along[:, there])
             yield product
 
 
@@ -254,9 +252,7 @@ def _rough(pairs: Sequence[_Pair], cells: Tensor, memory: int) -> Tensor:
             streams = [p.by_cells(parts, start, stop) for p in pairs]
         for part, into, *products in zip(parts, best.split(len(parts[0])), *streams, strict=True):
             for pair, product in zip(pairs, products, strict=True):
-                product += pair.query_rest[part, None]
-                rest, scale = (t[start:stop].flatten() for t in (pair.key_rest, pair.key_scale))
-                torch.addcmul(rest, product, scale, out=product)
+                product *= pair.key_scale[start:stop].flatten()
             for pair, product in zip(pairs[1:], products[1:], strict=True):
                 products[0].addcmul_(product, (pair.query_scale[part] / first_scale[part])[:, None])
             torch.amax(products[0].view(len(part), -1, step)[..., :-1], -1, out=into[:, start:stop])
@@ -266,8 +262,8 @@ def _rough(pairs: Sequence[_Pair], cells: Tensor, memory: int) -> Tensor:
 def _settle(
     queries: Sequence[_Patches], keys: Sequence[_Patches], cells: Tensor, rough: Tensor, memory: int
 ) -> tuple[Tensor, Tensor]:
-    """The best similarity of `cells` and its flat index, both [n], among the `LIKELY` best rows of the key, if they are
-    close enough in `rough` [n,hr], compared exactly."""
+    """The best similarity of `cells` and its flat index, both [n], compared exactly in the `LIKELY` best rows of the
+    key, as far as `rough` [n,hr] cannot tell them apart."""
     hr, wr = keys[0].scale.shape
     value, likely = rough.topk(min(LIKELY, hr), dim=1)
     likely.masked_fill_(value < value[:, :1] - ROUGH * len(keys), -1)
