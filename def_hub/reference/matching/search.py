@@ -21,9 +21,9 @@ PAIRINGS: dict[str, tuple[tuple[str, str], ...]] = {
     "joint": (("enhanced", "sharp"), ("enhanced", "enhanced"), ("bicubic", "bicubic")),
 }
 """matching_image → pairs (view of the query, view of the key) whose cosine similarities are added."""
-LIKELY, ROUGH = 8, 0.003
-"""Rows of a reference that are compared exactly for a cell at most, and by how much two cosines in bfloat16 must differ
-to be told apart."""
+LIKELY, ROUGH = 8, {torch.bfloat16: 3e-3, torch.float32: 1e-5}
+"""Rows of a reference that are compared exactly for a cell at most, and by how much two cosines must differ to be told
+apart."""
 BLOCK = 24
 """Rows of a reference at a time: with more, what is added up leaves the cache."""
 
@@ -158,7 +158,8 @@ def _search(
     found = []
     for some in rows.split(band):
         cells = (some[:, None] * queries[0].width + columns).flatten().to(device)
-        found.append(_settle(queries, keys, cells, _rough(pairs, cells, memory), memory))
+        rough = _rough(pairs, cells, memory)
+        found.append(_settle(queries, keys, cells, rough, len(pairs) * ROUGH[low], memory))
     best, index = (torch.cat(parts).view(len(rows), -1) for parts in zip(*found, strict=True))
     return best, index
 
@@ -260,13 +261,13 @@ def _rough(pairs: Sequence[_Pair], cells: Tensor, memory: int) -> Tensor:
 
 
 def _settle(
-    queries: Sequence[_Patches], keys: Sequence[_Patches], cells: Tensor, rough: Tensor, memory: int
+    queries: Sequence[_Patches], keys: Sequence[_Patches], cells: Tensor, rough: Tensor, doubt: float, memory: int
 ) -> tuple[Tensor, Tensor]:
     """The best similarity of `cells` and its flat index, both [n], compared exactly in the `LIKELY` best rows of the
-    key, as far as `rough` [n,hr] cannot tell them apart."""
+    key, if they are within `doubt` of the best in `rough` [n,hr]."""
     hr, wr = keys[0].scale.shape
     value, likely = rough.topk(min(LIKELY, hr), dim=1)
-    likely.masked_fill_(value < value[:, :1] - ROUGH * len(keys), -1)
+    likely.masked_fill_(value < value[:, :1] - doubt, -1)
     best = torch.full(cells.shape, -torch.inf, device=cells.device)
     index = torch.zeros_like(cells)
     for row in range(hr):
