@@ -22,6 +22,7 @@ from def_hub.hub import fetch
 from def_hub.images import ImageLike, to_pil
 from def_hub.inputs import Masks, References, requests_of
 from def_hub.operators import Downsample, consistency_error, project_clipped
+from def_hub.precision import Precision, compute_in
 from def_hub.provenance import provenance_shares
 from def_hub.reference.fitting import Fitted, fitted
 from def_hub.reference.matching import PAIRINGS, Correspondence, Views
@@ -97,7 +98,8 @@ class DEFPipeline(DiffusionPipeline):
         refsr: the Ref-SR network. refsr_detail: weights of the same kind trained for sharpness, used by the preset
             "detail".
         operator: the degradation that made the input: "bicubic" (Pillow), "box" or "matlab".
-        window: side in HR pixels of the windows that the prior sees at a time; the size it was trained on by default.
+        window: side in HR pixels of the windows that the prior sees at a time; by default the size it was trained on,
+            and p times that for a prior with p×p pixels folded into channels, which then costs no more.
     """
 
     model_cpu_offload_seq = "unet->refsr->refsr_detail"
@@ -207,6 +209,7 @@ class DEFPipeline(DiffusionPipeline):
         refine: bool = True,
         consistency: bool = True,
         window_mode: WindowMode = "blend",
+        precision: Precision = "auto",
         output_type: Literal["pil", "np", "pt"] = "pil",
         callback_on_step_end: Callable[[DEFPipeline, int, int, dict[str, Tensor]], dict[str, Tensor] | None]
         | None = None,
@@ -233,6 +236,8 @@ class DEFPipeline(DiffusionPipeline):
                 fraction of an HR pixel.
             consistency: project the result onto the images that shrink back to the input.
             window_mode: "blend", or "replace" as in the paper's section 4.2.
+            precision: what the networks compute in: "float32", "bfloat16", or "auto", which is bfloat16 where the
+                processor is made for it. Places, projections and the result itself are float32 always.
             output_type: Pillow images, arrays `[H, W, 3]` or tensors `[3, H, W]`, the latter two float in [0, 1].
             callback_on_step_end: called as `(pipe, step, timestep, {"x0": [1, 3, H, W] in [0, 1]})` after each step
                 of the diffusion of an image; a returned "x0" replaces the estimate.
@@ -256,6 +261,7 @@ class DEFPipeline(DiffusionPipeline):
         enhancer = self._enhancer(operator, window_mode)
         enhancer.check(steps, eta, settings.start)
         refsr = getattr(self, settings.refsr, None) or self.refsr
+        half = compute_in(precision, device, refsr.dtype)
         diffuse: dict[str, Any] = {"num_inference_steps": steps, "eta": eta, "start": settings.start}
 
         def begins(stage: Stage) -> None:
@@ -279,24 +285,26 @@ class DEFPipeline(DiffusionPipeline):
                     changed = callback_on_step_end(self, step, timestep, {"x0": x_0})
                     return (changed or {}).get("x0")
 
-                enhanced = enhancer(y, **diffuse, generator=generator, callback=on_step).clamp(0, 1)  # [1,3,H,W]
-                views = Views(operator.upsample(y), enhanced)
+                with half:
+                    enhanced = enhancer(y, **diffuse, generator=generator, callback=on_step).clamp(0, 1)  # [1,3,H,W]
+                    views = Views(operator.upsample(y), enhanced)
 
-                # 2. The references, as large as the image shows things, degraded and enhanced in the same way, so that
-                # like is compared with like
-                if references:
-                    begins("match")
-                keys = [
-                    fitted(y, r.picture, r.usable, refsr.feature_extractor) if refine else Fitted(r.picture, r.usable)
-                    for r in references
-                ]
-                sharp = [k.picture for k in keys]  # each [1,3,Hr,Wr]
-                reference_views = [self._views(enhancer, operator, k, diffuse) for k in keys]
+                    # 2. The references, as large as the image shows things, degraded and enhanced in the same way, so
+                    # that like is compared with like
+                    if references:
+                        begins("match")
+                    keys = [
+                        fitted(y, r.picture, r.usable, refsr.feature_extractor)
+                        if refine
+                        else Fitted(r.picture, r.usable)
+                        for r in references
+                    ]
+                    sharp = [k.picture for k in keys]  # each [1,3,Hr,Wr]
+                    reference_views = [self._views(enhancer, operator, k, diffuse) for k in keys]
 
-                # 3. Features, matching, transfer, aggregation (4.3, 4.4)
-                if not references:
-                    begins("transfer")
-                with torch.autocast(device.type, refsr.dtype, enabled=refsr.dtype != torch.float32):
+                    # 3. Features, matching, transfer, aggregation (4.3, 4.4)
+                    if not references:
+                        begins("transfer")
                     lent = refsr(
                         y,
                         views,
@@ -342,8 +350,16 @@ class DEFPipeline(DiffusionPipeline):
                 f"{type(self.scheduler).__name__} has none"
             )
         denoiser = Denoiser(self.unet, schedule, self.scheduler.config.prediction_type)
-        window = self.config.window or self.unet.config.sample_size * denoiser.patch
-        return DetailEnhancer(denoiser, operator, window=window, window_mode=window_mode)
+        trained = self.unet.config.sample_size * denoiser.patch
+        window = self.config.window or trained * denoiser.patch
+        return DetailEnhancer(
+            denoiser,
+            operator,
+            window=window,
+            smallest=min(trained, window),
+            window_batch=max(1, 4 * trained**2 // window**2),
+            window_mode=window_mode,
+        )
 
     @staticmethod
     def _views(enhancer: DetailEnhancer, operator: Downsample, reference: Fitted, diffuse: dict[str, Any]) -> Views:

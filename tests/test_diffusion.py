@@ -132,3 +132,20 @@ def test_refused_networks() -> None:
         Denoiser(make_unet(6, 3), SCHEDULE, "flow")
     with pytest.raises(ValueError, match="multiple of 8"):
         DetailEnhancer(Denoiser(make_unet(96, 48), SCHEDULE), OPERATOR, window=36)
+
+
+def test_what_fits_into_a_window_is_seen_whole_and_extended_no_more_than_needed() -> None:
+    sizes: list[tuple[int, ...]] = []
+
+    class Seen(Denoiser):
+        def __call__(self, x_t: Tensor, timestep: int | Tensor, condition: Tensor) -> Tensor:
+            sizes.append(tuple(x_t.shape))
+            return condition
+
+    denoiser = Seen(make_unet(96, 48), SCHEDULE)  # folded 4×4, halved once: multiples of 8 pixels
+    enhancer = DetailEnhancer(denoiser, OPERATOR, window=128, smallest=32, window_batch=1)
+    for height, width in ((12, 20), (100, 124), (132, 60)):
+        enhancer(OPERATOR.forward(picture(height, width)), num_inference_steps=1)
+    assert sizes == [(1, 3, 32, 32), (1, 3, 104, 128), (1, 3, 128, 64), (1, 3, 128, 64)]
+    with pytest.raises(ValueError, match="smallest must not exceed the window's 64, got 128"):
+        DetailEnhancer(denoiser, OPERATOR, window=64, smallest=128)

@@ -81,8 +81,10 @@ def test_every_benchmark_runs() -> None:
     answer = subprocess.run(
         [sys.executable, script, "--size", "16", "--repeat", "1"], check=True, stdout=subprocess.PIPE, text=True
     )
-    rows = [line for line in answer.stdout.splitlines() if line.startswith(("TTSR", "ours"))]
-    assert len(rows) == 6 and all(float(row.split()[-1]) > 0 for row in rows)
+    lines = answer.stdout.splitlines()
+    rows = [line for line in lines if line.startswith(("TTSR", "ours", "a plain"))]
+    assert len(rows) == 8 and all(float(row.split()[-1]) > 0 for row in rows)
+    assert sum(line.endswith(" s") for line in lines) == 4 and lines[-1].startswith("diffusion network: ")
 
 
 def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ LEVELS = (
         "def_hub.evaluation.metrics",
         "def_hub.training.losses",
     ),
-    ("def_hub.images", "def_hub.tiling"),
+    ("def_hub.images", "def_hub.tiling", "def_hub.precision"),
 )
 
 # Each heavy library has its doors.

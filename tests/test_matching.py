@@ -88,6 +88,25 @@ def on_the_border(found, size):
     return ((found.position == 1.5) | (found.position == size - 2.5)).any(1)
 
 
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("fast", [False, True])
+def test_half_precision_only_preselects(monkeypatch, every, fast):
+    """Features that are never negative resemble each other more than half precision can tell apart."""
+
+    def alike(image):
+        return image, image, F.relu(extract(image)[2]) + 1
+
+    monkeypatch.setattr("def_hub.reference.matching.search.fast_bfloat16", lambda device: fast)
+    query, key = views(1, 1, 3, 120, 96), views(2, 1, 3, 88, 104)
+    found = match(query, [key], alike, "enhanced", every=every).confidence[
+        0, 0, every // 2 :: every, every // 2 :: every
+    ]
+    q, k = (F.normalize(F.unfold(alike(v)[2], 3, padding=1)[0].double(), dim=0) for v in (query.enhanced, key.sharp))
+    best = (q.T @ k).amax(1).view(30, 24)[every // 2 :: every, every // 2 :: every]
+    assert best.std() < 0.02  # as much as a few steps of bfloat16
+    assert (best - found < 1e-5).all()
+
+
 def test_every_sample_of_a_batch_is_searched_alone():
     query, key = views(1, 3, 3, 16, 20), views(2, 3, 3, 12, 24)
     together = match(query, [key], extract)

@@ -276,3 +276,18 @@ def test_however_it_is_loaded_the_result_is_the_same(pipe: DEFPipeline, placing:
     placed = DEFPipeline.from_pretrained(**placing)
     wanted, found = (p(lr, lr, generator=generator()).images[0].tobytes() for p in (pipe, placed))
     assert wanted == found
+
+
+def test_precision_is_what_is_asked_for(tiny_pipe: DEFPipeline) -> None:
+    seen: list[torch.dtype] = []
+    for network in (tiny_pipe.unet.conv_in, tiny_pipe.refsr.aggregator.trunk[0].conv1):
+        network.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    run = partial(tiny_pipe, small(12, 10), picture(40, 40), output_type="pt")
+    for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        seen.clear()
+        out = run(generator=generator(), precision=precision)
+        assert set(seen) == {dtype}
+        assert out.images[0].dtype == out.correspondence[0].dtype == torch.float32
+        assert out.consistency_error[0] < 2
+    with pytest.raises(ValueError, match="precision must be one of auto, float32, bfloat16"):
+        run(precision="float16")

@@ -59,7 +59,8 @@ class Denoiser:
             timestep: one for all, or `[B]`.
         """
         x_in = torch.cat((x_t, condition), dim=1) if self.conditioned else x_t
-        x_in = F.pixel_unshuffle(x_in, self.patch).to(self.unet.dtype)
+        # channels last: the fastest layout for convolutions in half precision, and in no case the slowest
+        x_in = F.pixel_unshuffle(x_in, self.patch).to(self.unet.dtype, memory_format=torch.channels_last)
         out = self.unet(x_in, timestep, return_dict=False)[0][:, : self.image_channels]
         out = F.pixel_shuffle(out, self.patch).to(x_t.dtype)
         alpha_bar = self.alpha_bar(timestep).to(x_t)

@@ -32,7 +32,8 @@ class DetailEnhancer:
     Args:
         window, overlap: the denoiser sees square windows of this many HR pixels (overlapping by an eighth by
             default); their estimates of x₀ are blended, then projected and re-noised once for the whole image, so
-            windows cannot disagree about what is known.
+            windows cannot disagree about what is known. What fits into one is seen whole.
+        smallest: smaller images are extended to so many pixels along a side; the window by default.
         window_batch: windows per network call.
         window_mode: "replace" lets later windows overwrite earlier ones, as in the paper.
     """
@@ -43,17 +44,22 @@ class DetailEnhancer:
         operator: Operator,
         *,
         window: int = 256,
+        smallest: int | None = None,
         overlap: int | None = None,
         window_batch: int = 4,
         window_mode: WindowMode = "blend",
     ) -> None:
         if window_mode not in ("blend", "replace"):
             raise ValueError(f"window_mode must be 'blend' or 'replace', got {window_mode!r}")
+        smallest = window if smallest is None else smallest
         if window % denoiser.multiple:
             raise ValueError(f"the window must be a multiple of {denoiser.multiple} pixels, got {window}")
+        if smallest > window:
+            raise ValueError(f"smallest must not exceed the window's {window}, got {smallest}")
         self.denoiser = denoiser
         self.operator = operator
         self.window = window
+        self.smallest = smallest
         self.overlap = window // 8 if overlap is None else overlap
         self.window_batch = window_batch
         self.window_mode = window_mode
@@ -128,7 +134,7 @@ class DetailEnhancer:
 
     def _estimate(self, x_t: Tensor, timestep: int, known: Tensor) -> Tensor:
         height, width = x_t.shape[-2:]
-        rows, columns = (-(-max(self.window, n) // self.denoiser.patch) * self.denoiser.patch for n in (height, width))
+        rows, columns = self._extended(height), self._extended(width)
         x_t, known = (reflect_pad(t, rows, columns) for t in (x_t, known))
 
         def predict(group: list[Window]) -> Tensor:
@@ -146,6 +152,11 @@ class DetailEnhancer:
             replace=self.window_mode == "replace",
         )
         return x_0[..., :height, :width]
+
+    def _extended(self, length: int) -> int:
+        """The next length that the network, or the row of windows, can take."""
+        multiple = self.denoiser.multiple if length <= self.window else self.denoiser.patch
+        return -(-max(self.smallest, length) // multiple) * multiple
 
 
 def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:

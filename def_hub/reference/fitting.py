@@ -72,7 +72,8 @@ def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.
         sides = [max(2, round(n * scale / CELL)) * CELL for n in (height, width)]
         key = _to(key, sides)
         mask = None if usable is None else (F.interpolate(usable, [n // CELL for n in sides], mode="area") == 1).float()
-        found.insert(0, find(Views(query, query), [Views(key, key, usable=mask)], extract, "bicubic", step=4))
+        with torch.autocast(key.device.type, enabled=False):  # a place needs more digits than half precision has
+            found.insert(0, find(Views(query, query), [Views(key, key, usable=mask)], extract, "bicubic", step=4))
     confidence = [float(f.confidence.mean()) for f in found]
     best = max(range(len(found)), key=confidence.__getitem__)
     unchanged = OCTAVES.index(0.0)

@@ -8,12 +8,16 @@ size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from def_hub.reference.matching import CELL, Correspondence
+
+UNFOLDED = 2**20
+"""Numbers, nine features for each pixel, that are gathered at a time: they stay in the cache."""
 
 
 def sample(features: Sequence[Tensor], reference: Tensor, x: Tensor, y: Tensor, mode: str = "bilinear") -> Tensor:
@@ -100,7 +104,8 @@ class DeformableTransfer(nn.Module):
     its centre tap: T starts as the plain hard transfer times the confidence. There is no bias: without
     confidence nothing is transferred.
 
-    Plain torch, one tap at a time, so no ninefold copy of the features exists when gradients are off.
+    Plain torch, as many pixels at a time as fit the cache, so no ninefold copy of the features exists when gradients
+    are off.
     """
 
     def __init__(self, in_channels: int, out_channels: int, guide_channels: int) -> None:
@@ -125,15 +130,65 @@ class DeformableTransfer(nn.Module):
         if guide.shape != expected:
             raise ValueError(f"guide: expected {list(expected)} at stride {stride}, got {list(guide.shape)}")
 
-        warped = sample(features, reference, x, y)
-        dx, dy, mask = self.offsets(torch.cat((warped, guide), dim=1)).float().chunk(3, dim=1)  # [B,9,Hl,Wl] each
-        mask = 2 * mask.sigmoid()
-        transferred = torch.zeros((), device=guide.device)
-        for j in range(9):
-            row, column = divmod(j, 3)
-            tap = sample(features, reference, x + (column - 1) + dx[:, j], y + (row - 1) + dy[:, j])
-            transferred = transferred + F.conv2d(tap * mask[:, j, None], self.weight[:, :, row, column, None, None])
-        return transferred * spread(correspondence.confidence, stride)
+        pixels = _Pixels.of(features, reference)
+        x, y = (t.reshape(-1, 1) for t in (x, y))  # [N,1], for all N pixels of the level
+        warped = pixels.at(slice(None), x, y).view(*reference.shape, -1).movedim(-1, 1)
+        guide = guide.contiguous(memory_format=torch.channels_last)  # as `warped` is
+        moved = self.offsets(torch.cat((warped, guide), dim=1)).float().movedim(1, -1)
+        dx, dy, mask = moved.reshape(-1, 3, 9).unbind(1)  # [N,9] each
+        tap = torch.arange(9, device=x.device)
+        x, y = x + (tap % 3 - 1) + dx, y + (tap // 3 - 1) + dy
+        share = 2 * mask.sigmoid() * spread(correspondence.confidence, stride).reshape(-1, 1)
+        weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)  # [9C,out]
+        count = max(1, UNFOLDED // len(weight))
+        parts = [slice(start, start + count) for start in range(0, len(x), count)]
+        transferred = torch.cat([pixels.at(p, x[p], y[p], share[p]) @ weight for p in parts])
+        return transferred.view(*reference.shape, -1).movedim(-1, 1)
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """The pixels of all references as rows of one table, and for each of the N pixels of a level where its reference
+    lies. Four rows are then gathered, weighted and added in one pass, whatever the reference: several times faster on a
+    CPU than `F.grid_sample` for many channels.
+    """
+
+    table: Tensor  # [ΣB·Hk·Wk + some more,C]
+    first: Tensor  # [N,1]: row of the first pixel
+    size: tuple[Tensor, Tensor]  # [N,1] each: width and height
+    steps: Tensor  # [N,1,4]: from the row of a pixel to itself, its right, lower and lower right neighbours
+
+    @classmethod
+    def of(cls, features: Sequence[Tensor], reference: Tensor) -> _Pixels:
+        device, channels = features[0].device, features[0].shape[1]
+        # A last pixel has no neighbours: what is read in their place must exist, and counts nothing.
+        spare = features[0].new_zeros(max(f.shape[3] for f in features) + 1, channels)
+        table = torch.cat([*(f.movedim(1, -1).reshape(-1, channels) for f in features), spare]).float()
+        counts = torch.tensor([f.shape[0] * f.shape[2] * f.shape[3] for f in features], device=device)
+        width, height = torch.tensor([f.shape[:1:-1] for f in features], device=device)[reference].unbind(-1)
+        sample = torch.arange(len(reference), device=device)[:, None, None]
+        first = (counts.cumsum(0) - counts)[reference] + sample * width * height
+        first, width, height = (t.reshape(-1, 1).int() for t in (first, width, height))
+        steps = torch.stack((0 * width, 0 * width + 1, width, width + 1), dim=-1)
+        return cls(table, first, (width, height), steps)
+
+    def at(self, some: slice, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Bilinear values [n,k·C] at k places (x, y) for each of `some` pixels, clamped to the border, times `weight`;
+        all [n,k]."""
+
+        def parted(place: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+            place = place.clamp_min(0).minimum(length - 1)
+            whole = place.detach().int().minimum((length - 2).clamp_min(0))
+            return whole, place - whole
+
+        width, height = (size[some] for size in self.size)
+        (left, across), (top, down) = parted(x, width), parted(y, height)
+        index = (self.first[some] + top * width + left)[..., None] + self.steps[some]
+        upper, lower = (1 - down, down) if weight is None else ((1 - down) * weight, down * weight)
+        upper_right, lower_right = across * upper, across * lower
+        shares = torch.stack((upper - upper_right, upper_right, lower - lower_right, lower_right), dim=-1)
+        index, shares = index.flatten(0, 1), shares.flatten(0, 1)
+        return F.embedding_bag(index, self.table, mode="sum", per_sample_weights=shares).view(len(x), -1)
 
 
 def _check(features: Sequence[Tensor], correspondence: Correspondence, stride: int) -> None:
@@ -184,8 +239,7 @@ def _places(
 
 
 def _interpolated(features: Tensor, x: Tensor, y: Tensor, mode: str) -> Tensor:
-    """`F.grid_sample` in pixels. It beats gathers of the four neighbours two- to fivefold on a CPU, both
-    ways."""
+    """`F.grid_sample` in pixels. For few channels nothing beats it on a CPU."""
     height, width = features.shape[2:]
     grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
     # Half precision cannot name a pixel of a large image, and both arguments must have one type.

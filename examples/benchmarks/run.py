@@ -1,4 +1,4 @@
-"""Time and memory of the search, of the whole pipeline, and of what they stand beside, in one table.
+"""Time and memory of every stage, of the whole pipeline, and of what they stand beside, in one table.
 
     python examples/benchmarks/run.py [--size 125] [--repeat 5] [--only NAME ...]
 
@@ -6,6 +6,9 @@ Every row is measured in a fresh process: the median of `--repeat` calls after o
 process ever held, less what it held before the first call. The stand-ins for TTSR are written from its paper and do the
 same arithmetic: an unfolded search on relu3_1 features, and its main network, which is def-base's `Aggregator`.
 Weights are random there; they do not change the time.
+
+The last lines are ratios: how long importing and loading take, and how much of what this machine can compute the
+diffusion network reaches.
 """
 
 from __future__ import annotations
@@ -89,6 +92,22 @@ def whole_pipeline(preset: str) -> Callable[[int], Run]:
     return prepare
 
 
+def transfer(size: int) -> Run:
+    """Deformable, 64 channels, on the grid at half the result's resolution, gradients off."""
+    from def_hub.reference.matching import Correspondence
+    from def_hub.reference.transfer import DeformableTransfer
+
+    module, stride = DeformableTransfer(64, 64, 64), 2
+    theirs, guide = (features(4 * size // stride, 64, seed) for seed in range(2))
+    return lambda: module([theirs], guide, Correspondence.identity(1, size, size), stride)
+
+
+def convolution(size: int) -> Run:
+    """What the transfer stands beside: a plain 3×3 convolution of the same shape."""
+    module, x = torch.nn.Conv2d(64, 64, 3, padding=1), features(2 * size, 64)
+    return lambda: module(x)
+
+
 def features(size: int, channels: int = 256, seed: int = 0) -> Tensor:
     """Like relu3_1 of a photograph: smooth, sparse, correlated between channels."""
     generator = torch.Generator().manual_seed(seed)
@@ -102,6 +121,8 @@ CASES: dict[str, Callable[[int], Run]] = {
     "TTSR: main network": main_network,
     "ours: exact search, 256 channels": exact_search,
     "ours: sparse search, 256 channels": sparse_search,
+    "a plain 3x3 convolution": convolution,
+    "ours: deformable transfer": transfer,
     "ours: whole pipeline, fast": whole_pipeline("fast"),
     "ours: whole pipeline, balanced": whole_pipeline("balanced"),
 }
@@ -122,6 +143,57 @@ def measure(name: str, size: int, repeat: int) -> dict[str, float]:
     return {"seconds": statistics.median(seconds), "megabytes": (after - before) / 1024}
 
 
+START = {
+    "import def_hub": "import def_hub",
+    "from diffusers import DiffusionPipeline, UNet2DModel": "from diffusers import DiffusionPipeline, UNet2DModel",
+    "from def_hub import DEFPipeline": "from def_hub import DEFPipeline",
+    "load the embedded default": "DEFPipeline.from_pretrained()",
+}
+
+
+def start(repeat: int) -> None:
+    """Print the seconds of each statement of `START` in fresh processes."""
+    for name, statement in START.items():
+        before = "from def_hub import DEFPipeline" if statement.startswith("DEF") else "pass"
+        code = f"{before}\nimport time; s = time.perf_counter()\n{statement}\nprint(time.perf_counter() - s)"
+        seconds = []
+        for _ in range(repeat):
+            answer = subprocess.run(
+                [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
+            seconds.append(float(answer.stdout.split()[-1]))
+        print(f"{name:54} {statistics.median(seconds):7.3f} s", flush=True)
+
+
+@torch.no_grad()
+def share_of_limit(size: int, repeat: int) -> None:
+    """Print how many operations a second the embedded prior does, and a convolution of its kind that does the most."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from def_hub import DEFPipeline
+    from def_hub.precision import compute_in
+
+    unet = DEFPipeline.from_pretrained().unet
+    x = torch.rand(1, unet.config.in_channels, 4 * (size // 4), 4 * (size // 4))
+    wide, probe = torch.nn.Conv2d(256, 256, 3, padding=1), torch.rand(1, 256, 64, 64)
+    rates = []
+    for network, inputs in ((lambda t: unet(t, 999), x), (wide, probe)):
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with FlopCounterMode(display=False) as counter:
+            network(inputs)
+        with compute_in("auto", x.device):
+            network(inputs)
+            seconds = []
+            for _ in range(repeat):
+                began = time.perf_counter()
+                network(inputs)
+                seconds.append(time.perf_counter() - began)
+        rates.append(counter.get_total_flops() / statistics.median(seconds) / 1e9)
+    print(
+        f"diffusion network: {rates[0]:.0f} GFLOP/s, {rates[0] / rates[1]:.0%} of a wide convolution's {rates[1]:.0f}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=125, help="side of the LR image")
@@ -133,7 +205,7 @@ def main() -> None:
         print(json.dumps({name: measure(name, options.size, options.repeat) for name in options.only}))
         return
 
-    print(f"{options.size}x{options.size} → ×4, median of {options.repeat}, {torch.get_num_threads()} threads, float32")
+    print(f"{options.size}x{options.size} → ×4, median of {options.repeat}, {torch.get_num_threads()} threads")
     print(f"{'':36} seconds      MB  to TTSR's search + network")
     results = {}
     for name in options.only:
@@ -143,7 +215,11 @@ def main() -> None:
         results |= json.loads(answer.stdout.splitlines()[-1])
         peer = sum(r["seconds"] for n, r in results.items() if n.startswith("TTSR"))
         ratio = f"{results[name]['seconds'] / peer:8.3f}" if peer else ""
-        print(f"{name:36} {results[name]['seconds']:7.2f} {results[name]['megabytes']:7.0f} {ratio}", flush=True)
+        print(f"{name:36} {results[name]['seconds']:7.3f} {results[name]['megabytes']:7.0f} {ratio}", flush=True)
+    if len(options.only) == len(CASES):
+        print()
+        start(options.repeat)
+        share_of_limit(options.size, options.repeat)
 
 
 if __name__ == "__main__":

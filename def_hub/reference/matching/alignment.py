@@ -47,8 +47,8 @@ def align(
     that the correlation measures the match and not what the enhancer could not restore (examples/matching_table.py).
 
     Not in the paper, which leaves all this to the learned offsets. `memory` bounds the working storage in bytes, beside
-    three planes per reference; as much as a core's cache holds is fastest. Raises ValueError when query or references do not fit the correspondence, without a
-    start, or for settings below one.
+    three planes per reference; as much as a core's cache holds is fastest. Raises ValueError when query or references
+    do not fit the correspondence, without a start, or for settings below one.
     """
     starts = [starts] if isinstance(starts, Correspondence) else list(starts)
     if not starts:

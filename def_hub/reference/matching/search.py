@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from def_hub.precision import fast_bfloat16
 from def_hub.reference.matching.correspondence import CELL, Correspondence, Views
 
 PAIRINGS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -20,6 +21,11 @@ PAIRINGS: dict[str, tuple[tuple[str, str], ...]] = {
     "joint": (("enhanced", "sharp"), ("enhanced", "enhanced"), ("bicubic", "bicubic")),
 }
 """matching_image → pairs (view of the query, view of the key) whose cosine similarities are added."""
+LIKELY, ROUGH = 8, {torch.bfloat16: 3e-3, torch.float32: 1e-5}
+"""Rows of a reference that are compared exactly for a cell at most, and by how much two cosines must differ to be told
+apart."""
+BLOCK = 24
+"""Rows of a reference at a time: with more, what is added up leaves the cache."""
 
 
 @torch.no_grad()
@@ -30,7 +36,7 @@ def match(
     matching_image: str = "joint",
     *,
     every: int = 1,
-    memory: int = 2**24,
+    memory: int = 2**26,
 ) -> Correspondence:
     """Best match of every cell among all cells of all references (eq. 10-12).
 
@@ -42,8 +48,8 @@ def match(
     it: enough of a start for `align`, whose neighbours teach each other, at a fraction of the cost
     (examples/matching_table.py).
 
-    `memory` bounds the working storage in bytes; only where three rows of cells of the query against three of
-    a reference need more is it exceeded. Raises ValueError for an unknown `matching_image`, no reference, a
+    `memory` bounds the working storage in bytes; only where a row of cells of the query against three of a
+    reference need more is it exceeded. Raises ValueError for an unknown `matching_image`, no reference, a
     missing view, batches that differ, or `every` below one.
     """
     if matching_image not in PAIRINGS:
@@ -78,10 +84,7 @@ def match(
         # Sample by sample: one is work enough for a matrix product, and storage does not grow with the batch.
         for b in range(len(score)):
             ours, theirs = [q.sample(b) for q in queries], [k.sample(b) for k in looked_at]
-            if every == 1:
-                found, where = _search_all(ours, theirs, memory)
-            else:
-                found, where = _search_some(ours, theirs, rows, columns, memory)
+            found, where = _search(ours, theirs, rows, columns, memory)
             better = found > score[b]
             score[b] = torch.where(better, found, score[b])
             index[b] = torch.where(better, where, index[b])
@@ -107,11 +110,10 @@ def match(
 
 @dataclass(frozen=True)
 class _Patches:
-    """All 3×3 patches of a feature map, not unfolded: one column of zeros to the left, one row above and
-    below and one last zero, all flat, so that a neighbour in the picture is a constant step in memory
-    whatever the border."""
+    """All 3×3 patches of a feature map, not unfolded: one column of zeros to the left, one row above and below and two
+    last zeros, all flat, so that a neighbour in the picture is a constant step in memory whatever the border."""
 
-    features: Tensor  # [..., C, (h+2)(w+1)+1]
+    features: Tensor  # [..., (h+2)(w+1)+2, C]
     scale: Tensor  # [..., h, w]: 1 / norm of the patch; 0 where it shall resemble nothing
 
     @classmethod
@@ -119,13 +121,9 @@ class _Patches:
         features = features.float()  # [B,C,h,w]
         energy = features.square().sum(1, keepdim=True)
         norm = F.avg_pool2d(energy, 3, stride=1, padding=1, divisor_override=1).sqrt()
-        flat = F.pad(F.pad(features, (1, 0, 1, 1)).flatten(2), (0, 1))
+        flat = F.pad(F.pad(features, (1, 0, 1, 1)).flatten(2), (0, 2)).mT.contiguous()
         scale = 1 / norm.clamp_min(1e-6)
         return cls(flat, (scale if usable is None else scale * usable)[:, 0])
-
-    @property
-    def height(self) -> int:
-        return self.scale.shape[-2]
 
     @property
     def width(self) -> int:
@@ -134,108 +132,167 @@ class _Patches:
     def sample(self, number: int) -> _Patches:
         return _Patches(self.features[number], self.scale[number])
 
-    def rows(self, start: int, stop: int) -> Tensor:
-        """Features of the rows `start … stop` of the grid and of their neighbours above and below."""
-        step = self.width + 1
-        return self.features[..., start * step : (stop + 2) * step + 1]
-
-    def at(self, index: Tensor) -> Tensor:
-        """The normalised patches of one sample's cells `index` [n] (flat), [9C,n]."""
-        step = self.width + 1
-        # The patch of a cell begins one row and one column before it, which is where the cell would lie unpadded.
-        first = index // self.width * step + index % self.width
-        shifts = torch.tensor([row * step + column for row in range(3) for column in range(3)], device=index.device)
-        found = self.features.index_select(-1, (shifts[:, None] + first).flatten())
-        return found.view(-1, len(index)) * self.scale.flatten()[index]
-
-    def scales(self, start: int, stop: int) -> Tensor:
-        """`scale` of those rows, flat, with zeros for the patches that straddle two rows of the picture."""
-        return F.pad(self.scale[..., start:stop, :], (0, 1)).flatten(-2)[..., :-1]
+    def at(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """The patches of one sample's `cells` [n] (flat), [n,9C], and their `scale` [n]."""
+        rows, columns = (torch.arange(3, device=cells.device) * step for step in (self.width + 1, 1))
+        shifts = (rows[:, None] + columns).flatten()
+        first = _first(cells, self.width)[:, None]
+        found = self.features.index_select(0, (first + shifts).flatten())
+        return found.view(len(cells), -1), self.scale.flatten()[cells]
 
 
-def _search_all(queries: Sequence[_Patches], keys: Sequence[_Patches], memory: int) -> tuple[Tensor, Tensor]:
-    """Largest sum of cosines of each query patch over all key patches, and the flat index of that key: both
-    [h,w].
+def _search(
+    queries: Sequence[_Patches], keys: Sequence[_Patches], rows: Tensor, columns: Tensor, memory: int
+) -> tuple[Tensor, Tensor]:
+    """Largest sum of cosines of the query patches in `rows` and `columns` over all key patches, and the flat index of
+    that key: both [rows,columns].
 
-    The product of two patches is the sum, over nine shifts of both, of pointwise products, and separates into
-    three horizontal and three vertical shifts. So a block costs one matrix product per pair of views instead
-    of nine, and a shift of both query and key is one constant step through the flat product matrix.
+    First roughly, in bfloat16 where that is fast, the best in every row of the key; then exactly, in float32, all in
+    the rows that may hold the best.
     """
-    (h, w), (hr, wr) = queries[0].scale.shape, keys[0].scale.shape
-    query_rows, key_rows = _block(h, w, hr, wr, memory // (3 * 4))
-    size = ((query_rows + 2) * (w + 1) + 1) * ((key_rows + 2) * (wr + 1) + 1)
-    # Three buffers serve all blocks: fresh ones would cost more in the allocator than the arithmetic does.
-    buffers = [queries[0].features.new_empty(size) for _ in range(3)]
-
-    best = torch.full_like(queries[0].scale, -torch.inf)
-    index = torch.zeros_like(best, dtype=torch.long)
-    for top, bottom in _spans(h, query_rows):
-        for start, stop in _spans(hr, key_rows):
-            n, m = (bottom - top + 2) * (w + 1) + 1, (stop - start + 2) * (wr + 1) + 1
-            pairs = (bottom - top) * (w + 1) - 1, m
-            across, down = m + 1, (w + 1) * m + wr + 1  # steps that move query and key by one column, one row
-            total = buffers[2][: pairs[0] * m].view(pairs).zero_()
-            for query, key in zip(queries, keys, strict=True):
-                product = buffers[0][: n * m]
-                torch.mm(query.rows(top, bottom).T, key.rows(start, stop), out=product.view(n, m))
-                horizontal = buffers[1][: n * m - 2 * across]
-                torch.add(product[: -2 * across], product[across:-across], out=horizontal)
-                horizontal += product[2 * across :]
-                # The product is spent; its storage takes the sums, from the first true pair to the last.
-                similarity = buffers[0][: pairs[0] * m].fill_(0)
-                vertical = similarity[: len(horizontal) - 2 * down]
-                torch.add(horizontal[: -2 * down], horizontal[down:-down], out=vertical)
-                vertical += horizontal[2 * down :]
-                key_scale = key.scales(start, stop)
-                key_scale = F.pad(key_scale, (0, m - len(key_scale)))
-                total.addcmul_(similarity.view(pairs).mul_(query.scales(top, bottom)[:, None]), key_scale)
-            blocks = (bottom - top, w, stop - start, wr)
-            value, x = total.as_strided(blocks, ((w + 1) * m, m, wr + 1, 1)).max(-1)
-            value, y = value.max(-1)
-            x = x.gather(-1, y[..., None])[..., 0]
-            better = value > best[top:bottom]
-            best[top:bottom] = torch.where(better, value, best[top:bottom])
-            index[top:bottom] = torch.where(better, (start + y) * wr + x, index[top:bottom])
+    device = queries[0].scale.device
+    low = torch.bfloat16 if fast_bfloat16(device) else torch.float32
+    pairs = [_Pair.of(query, key, low) for query, key in zip(queries, keys, strict=True)]
+    # A band of the query at a time: the best in every row of the key shall fit, too.
+    band = max(1, memory // (4 * len(columns) * keys[0].scale.shape[0]))
+    found = []
+    for some in rows.split(band):
+        cells = (some[:, None] * queries[0].width + columns).flatten().to(device)
+        rough = _rough(pairs, cells, memory)
+        found.append(_settle(queries, keys, cells, rough, len(pairs) * ROUGH[low], memory))
+    best, index = (torch.cat(parts).view(len(rows), -1) for parts in zip(*found, strict=True))
     return best, index
 
 
-def _search_some(
-    queries: Sequence[_Patches], keys: Sequence[_Patches], rows: Tensor, columns: Tensor, memory: int
-) -> tuple[Tensor, Tensor]:
-    """The same for the cells in `rows` and `columns` of the query: both [rows,columns]. So few patches are unfolded,
-    and all views are one matrix product."""
-    device = queries[0].scale.device
-    chosen = (rows[:, None] * queries[0].width + columns).flatten().to(device)
-    all_keys = torch.arange(keys[0].scale.numel(), device=device)
-    length = sum(9 * q.features.shape[0] for q in queries)
-    step = max(64, int((memory / 4 + length**2) ** 0.5) - length)  # of either: two sides of patches and their product
-    best = torch.full(chosen.shape, -torch.inf, device=device)
-    index = torch.zeros_like(chosen)
-    for start, stop in _spans(len(chosen), step):
-        ours = torch.cat([q.at(chosen[start:stop]) for q in queries]).T.contiguous()
-        for first, last in _spans(len(all_keys), step):
-            theirs = torch.cat([k.at(all_keys[first:last]) for k in keys])
-            value, where = (ours @ theirs).max(1)
-            better = value > best[start:stop]
-            best[start:stop] = torch.where(better, value, best[start:stop])
-            index[start:stop] = torch.where(better, first + where, index[start:stop])
-    return best.view(len(rows), -1), index.view(len(rows), -1)
+@dataclass(frozen=True)
+class _Pair:
+    """A view of the query and one of the key, to be compared roughly.
+
+    Features that are never negative all resemble each other, too much for half precision. So their parts along the
+    mean of the key, one number per pixel, stay in float32 and are multiplied apart from the rest.
+    """
+
+    width: int  # of the query
+    query: Tensor  # what is left of the features, [(h+2)(w+1)+2,C]
+    key: Tensor  # [(hr+2)(wr+1)+2,C]
+    query_along: Tensor  # their parts along the mean, [(h+2)(w+1)+2]
+    key_along: Tensor
+    query_scale: Tensor  # [hw]
+    key_scale: Tensor  # [hr,wr+1], with zeros for patches that straddle two rows of the picture
+
+    @classmethod
+    def of(cls, query: _Patches, key: _Patches, low: torch.dtype) -> _Pair:
+        mean = F.normalize(key.features.mean(0), dim=0)
+        ours, theirs = query.features @ mean, key.features @ mean
+        return cls(
+            query.width,
+            (query.features - torch.outer(ours, mean)).to(low),
+            (key.features - torch.outer(theirs, mean)).to(low),
+            ours,
+            theirs,
+            query.scale.flatten(),
+            F.pad(key.scale, (0, 1)),
+        )
+
+    def by_rows(self, first: int, last: int, start: int, stop: int) -> Iterator[Tensor]:
+        """Products [w,(stop-start)(wr+1)] of each row `first … last` of the query with rows `start … stop` of the key.
+
+        The product of two patches is the sum, over nine shifts of both, of pointwise products, and separates into
+        three horizontal and three vertical shifts. So a row costs one matrix product instead of nine, and is added up
+        with the two before it.
+        """
+        w, step = self.width, self.key_scale.shape[1]
+        part = slice(start * step, (stop + 2) * step + 2)
+        theirs, along = self.key[part].T, self.key_along[part]
+        # Buffers serve all rows: fresh ones would cost more in the allocator than the arithmetic does.
+        pointwise = theirs.new_empty((w + 2, theirs.shape[1]))
+        full = pointwise.float()
+        across = full.new_empty(3, w, theirs.shape[1] - 2)
+        product = full.new_empty((w, (stop - start) * step))
+        for row in range(first, last + 2):  # the query has one more above and below
+            here = slice(row * (w + 1), row * (w + 1) + w + 2)
+            torch.mm(self.query[here], theirs, out=pointwise)
+            full.copy_(pointwise).addcmul_(self.query_along[here, None], along)
+            now = across[row % 3]
+            torch.add(full[:-2, :-2], full[1:-1, 1:-1], out=now).add_(full[2:, 2:])
+            if row >= first + 2:
+                above, same, below = (across[(row + 1 + i) % 3, :, i * step :][:, : product.shape[1]] for i in range(3))
+                yield torch.add(above, same, out=product).add_(below)
+
+    def by_cells(self, parts: Sequence[Tensor], start: int, stop: int) -> Iterator[Tensor]:
+        """The same for `parts` of any cells of the query, so few that unfolding their rows and those of the key costs
+        less than comparing all."""
+        step = self.key_scale.shape[1]
+        size = (stop - start) * step
+        beside = [slice(start * step + column, (stop + 2) * step + column) for column in range(3)]
+        theirs = torch.cat([self.key[b] for b in beside], dim=1).T
+        along = torch.stack([self.key_along[b] for b in beside])
+        columns = torch.arange(3, device=self.key.device)
+        for cells in parts:
+            first = _first(cells, self.width)[:, None] + columns
+            product = self.key_scale.new_zeros((len(cells), size))
+            for row in range(3):
+                here, there = first + row * (self.width + 1), slice(row * step, row * step + size)
+                product += (self.query[here].flatten(1) @ theirs[:, there]).float()
+                product.addmm_(self.query_along[here], along[:, there])
+            yield product
 
 
-def _block(h: int, w: int, hr: int, wr: int, numbers: int) -> tuple[int, int]:
-    """Rows of the query and of the key in one block whose product matrix has at most `numbers` entries."""
-
-    def fits(query_rows: int, key_rows: int) -> bool:
-        return ((query_rows + 2) * (w + 1) + 1) * ((key_rows + 2) * (wr + 1) + 1) <= numbers
-
-    # A row on either side is computed twice: split the longer side first, and evenly, to lose least.
-    query_rows, key_rows = h, hr
-    while not fits(query_rows, key_rows) and (query_rows, key_rows) != (1, 1):
-        if query_rows >= key_rows:
-            query_rows = (query_rows + 1) // 2
+def _rough(pairs: Sequence[_Pair], cells: Tensor, memory: int) -> Tensor:
+    """The best sum of cosines of the query's `cells` [n] in every row of the key, [n,hr]."""
+    w, (hr, step) = pairs[0].width, pairs[0].key_scale.shape
+    whole = len(cells) % w == 0 and bool((cells.diff() == 1).all())  # rows of the query
+    parts = cells.split(w if whole else 256)
+    numbers = memory // (4 * len(parts[0]) * (5 * len(pairs) + 1))
+    best = pairs[0].key_scale.new_empty((len(cells), hr))
+    first_scale = pairs[0].query_scale.clamp_min(1e-12)  # multiplied last, where least is left
+    for start, stop in _spans(hr, max(1, min(numbers // step - 2, BLOCK))):
+        if whole:
+            streams = [p.by_rows(int(cells[0]) // w, int(cells[-1]) // w + 1, start, stop) for p in pairs]
         else:
-            key_rows = (key_rows + 1) // 2
-    return query_rows, key_rows
+            streams = [p.by_cells(parts, start, stop) for p in pairs]
+        for part, into, *products in zip(parts, best.split(len(parts[0])), *streams, strict=True):
+            for pair, product in zip(pairs, products, strict=True):
+                product *= pair.key_scale[start:stop].flatten()
+            for pair, product in zip(pairs[1:], products[1:], strict=True):
+                products[0].addcmul_(product, (pair.query_scale[part] / first_scale[part])[:, None])
+            torch.amax(products[0].view(len(part), -1, step)[..., :-1], -1, out=into[:, start:stop])
+    return best.mul_(first_scale[cells, None])
+
+
+def _settle(
+    queries: Sequence[_Patches], keys: Sequence[_Patches], cells: Tensor, rough: Tensor, doubt: float, memory: int
+) -> tuple[Tensor, Tensor]:
+    """The best similarity of `cells` and its flat index, both [n], compared exactly in the `LIKELY` best rows of the
+    key, if they are within `doubt` of the best in `rough` [n,hr]."""
+    hr, wr = keys[0].scale.shape
+    value, likely = rough.topk(min(LIKELY, hr), dim=1)
+    likely.masked_fill_(value < value[:, :1] - doubt, -1)
+    best = torch.full(cells.shape, -torch.inf, device=cells.device)
+    index = torch.zeros_like(cells)
+    for row in range(hr):
+        here = (likely == row).any(1).nonzero()[:, 0]
+        if not len(here):
+            continue
+        theirs = [k.at(torch.arange(row * wr, (row + 1) * wr, device=cells.device)) for k in keys]
+        for some in here.split(max(1, memory // (4 * len(theirs[0][0])))):
+            ours = [q.at(cells[some]) for q in queries]
+            # the scales last: there are fewer products than numbers in the patches
+            products = [
+                (query @ key.T) * scale[:, None] * key_scale
+                for (query, scale), (key, key_scale) in zip(ours, theirs, strict=True)
+            ]
+            exact, column = torch.stack(products).sum(0).max(1)
+            better = exact > best[some]
+            best[some] = torch.where(better, exact, best[some])
+            index[some] = torch.where(better, row * wr + column, index[some])
+    return best, index
+
+
+def _first(cells: Tensor, width: int) -> Tensor:
+    """Where the patches of cells begin in flat features: one row and one column before the cell, which is where the
+    cell would lie unpadded, but for the columns of zeros."""
+    return cells + cells // width
 
 
 def _spans(length: int, step: int) -> Iterator[tuple[int, int]]:
