@@ -193,6 +193,11 @@ class DEFPipeline(DiffusionPipeline):
             plan = prepare(folder, repo_id, load=load, card=card, license=license, base_model=base_model, **where)
             return carry_out(plan, message=commit_message, token=token)
 
+    def parts(self, preset: str = "balanced") -> dict[str, torch.nn.Module]:
+        """The networks that a preset computes with: "unet" and "refsr", which for "detail" has weights of its own where
+        the checkpoint has them. Raises ValueError for an unknown preset."""
+        return {"unet": self.unet, "refsr": getattr(self, _preset(preset).refsr, None) or self.refsr}
+
     @torch.no_grad()
     def __call__(
         self,
@@ -260,7 +265,7 @@ class DEFPipeline(DiffusionPipeline):
         operator = Downsample(self.config.operator)
         enhancer = self._enhancer(operator, window_mode)
         enhancer.check(steps, eta, settings.start)
-        refsr = getattr(self, settings.refsr, None) or self.refsr
+        refsr = self.parts(preset)["refsr"]
         half = compute_in(precision, device, refsr.dtype)
         diffuse: dict[str, Any] = {"num_inference_steps": steps, "eta": eta, "start": settings.start}
 

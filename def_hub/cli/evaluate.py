@@ -24,7 +24,7 @@ def evaluate(options: argparse.Namespace) -> int:
     call = call_options(options)
     settings = {
         "model": str(options.model or "embedded default"),
-        "weights": benchmark.fingerprint(pipe.components),
+        "weights": benchmark.fingerprint(pipe.parts(options.preset)),
         "call": call,
         "seed": options.seed,
         "protocol": str(protocol),

@@ -65,8 +65,8 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
     """Every `rows*.csv` of a folder with the `settings*.json` of the same name.
 
     Raises:
-        ValueError: where there are none, settings are missing, they are of different weights, protocols, seeds or, for
-            one preset, call options, or a picture was measured twice in the same way.
+        ValueError: where there are none, settings are missing, they are of different protocols, seeds or, for one
+            preset, weights or call options, or a picture was measured twice in the same way.
     """
     evaluations = []
     for path in sorted(Path(folder).glob("rows*.csv")):
@@ -76,12 +76,13 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
         evaluations.append(Evaluation(json.loads(settings.read_text()), tuple(read_rows(path))))
     if not evaluations:
         raise ValueError(f"{folder}: expected rows.csv and settings.json of `def-hub evaluate`, found none")
-    for key in ("weights", "protocol", "seed"):
+    for key in ("protocol", "seed"):
         if len({json.dumps(e.settings[key]) for e in evaluations}) > 1:
             raise ValueError(f"{folder}: its evaluations differ in {key!r}; they cannot stand in one table")
     for preset, same in by_preset(evaluations).items():
-        if len({json.dumps(e.settings["call"], sort_keys=True) for e in same}) > 1:
-            raise ValueError(f"{folder}: its evaluations of the preset {preset!r} differ in 'call'")
+        for key in ("call", "weights"):  # presets may have weights of their own
+            if len({json.dumps(e.settings[key], sort_keys=True) for e in same}) > 1:
+                raise ValueError(f"{folder}: its evaluations of the preset {preset!r} differ in {key!r}")
         ours = [(r.dataset, r.references, r.image) for e in same for r in e.rows if r.method != "bicubic"]
         if twice := [key for key, count in Counter(ours).items() if count > 1]:
             raise ValueError(f"{folder}: measured twice with the preset {preset!r}: {', '.join(twice[0])}")
@@ -269,14 +270,14 @@ def _results(evaluations: Sequence[Evaluation], found: Sequence[Figure]) -> str:
     settings = evaluations[0].settings
     commits = ", ".join(sorted({e.settings.get("commit") or "unknown" for e in evaluations}))
     lines = [
-        f"×4, LR = Pillow bicubic, {settings['protocol']}. Weights `{settings['weights']}`, measured with the code of "
-        f"commit {commits}; seed {settings['seed']}.",
+        f"×4, LR = Pillow bicubic, {settings['protocol']}. Measured with the code of commit {commits}; "
+        f"seed {settings['seed']}.",
     ]
     for preset, same in by_preset(evaluations).items():
         call = ", ".join(f"{k} {v}" for k, v in sorted(same[0].settings["call"].items()) if k != "preset")
         lines += [
             "",
-            f"Preset `{preset}`: {call}.",
+            f"Preset `{preset}`, weights `{same[0].settings['weights']}`: {call}.",
             "",
             "| data set | reference | pictures | bicubic PSNR | PSNR | gain | SSIM | consistency | s/picture |",
             "|---|---|---:|---:|---:|---:|---:|---:|---:|",

