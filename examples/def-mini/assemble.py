@@ -24,7 +24,7 @@ pipe = assemble(
     "def-mini",
     unet=runs / "prior/export",
     refsr=runs / "reference/export",
-    refsr_detail=runs / "detail/export" if "detail" in names else None,
+    refsr_detail=runs / "detail/export/refsr" if "detail" in names else None,
     dtype=torch.float16,
 )
 trunk = ReferenceNetwork.from_pretrained(str(runs / "trunk/export/refsr")).state_dict()
