@@ -193,7 +193,7 @@ class DEFPipeline(DiffusionPipeline):
             plan = prepare(folder, repo_id, load=load, card=card, license=license, base_model=base_model, **where)
             return carry_out(plan, message=commit_message, token=token)
 
-    def parts(self, preset: str = "balanced") -> dict[str, torch.nn.Module]:
+    def parts(self, preset: str = "balanced") -> dict[str, Any]:
         """The networks that a preset computes with: "unet" and "refsr", which for "detail" has weights of its own where
         the checkpoint has them. Raises ValueError for an unknown preset."""
         return {"unet": self.unet, "refsr": getattr(self, _preset(preset).refsr, None) or self.refsr}

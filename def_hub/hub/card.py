@@ -151,7 +151,7 @@ def render(text: str, made_by: str | Path) -> str:
     made_by = Path(made_by)
     evaluations = read_evaluations(made_by / "evaluation")
     found = figures(evaluations)
-    settings = evaluations[0].settings
+    of = {e.preset: e.settings for e in evaluations}
     text = _between(text, "results", _results(evaluations, found))
     if "<!-- training -->" in text:
         text = _between(text, "training", _training(made_by))
@@ -163,7 +163,7 @@ def render(text: str, made_by: str | Path) -> str:
     data = ModelCardData(
         **header,
         model_name=title[1] if title else "def_hub",
-        eval_results=[result for figure in found for result in _eval_results(figure, settings)],
+        eval_results=[result for figure in found for result in _eval_results(figure, of[figure.preset])],
         metrics=["psnr", "ssim"],
     )
     return f"---\n{data.to_yaml()}\n---\n{card.text}"
