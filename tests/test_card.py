@@ -136,9 +136,7 @@ def test_presets_and_several_references(made_by: Path) -> None:
         ("detail", "A", "all"),
     ]
     text = render(HEADER + PLACES, made_by)
-    assert (
-        text.index("Preset `balanced`") < text.index("Preset `fast`") < text.index("Preset `detail`, num_inference_st")
-    )
+    assert text.index("Preset `balanced`") < text.index("Preset `fast`") < text.index("Preset `detail`, weights `")
     assert "commit 1234567, of-detail, of-more, of-usual" in text
     assert "| A | all | 2 | 21.00 | 23.25 | +2.25 | 0.700 | 0.50 | 2.0 |" in text  # none and all from two files
     assert "| A | first | 1 of 2 | 20.00 | 22.00 |" in text  # bicubic was measured with another preset
