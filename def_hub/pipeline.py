@@ -63,7 +63,7 @@ class Preset:
 PRESETS = {
     "fast": Preset(steps=1, matching_image="enhanced"),  # one search instead of three
     "balanced": Preset(steps=1),  # the first estimate is the mean of all that may be true: the most faithful one
-    "detail": Preset(steps=8, prior_strength=0.5, refsr="refsr_detail"),
+    "detail": Preset(steps=4, prior_strength=0.2, refsr="refsr_detail"),
 }
 
 

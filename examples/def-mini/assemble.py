@@ -14,12 +14,19 @@ import torch
 from def_hub import ReferenceNetwork
 from def_hub.assemble import assemble
 
+
+def mix(network: torch.nn.Module, other: torch.nn.Module, share: float) -> None:
+    """Average the weights of two networks: `share` of the first's, which is changed."""
+    theirs = other.state_dict()
+    mean = {k: torch.lerp(theirs[k].float(), v.float(), share) for k, v in network.state_dict().items()}
+    network.load_state_dict(mean)
+
+
 runs, here = Path("runs"), Path(__file__).resolve().parent
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else here.parents[1] / "def_hub/weights/def-mini")
 names = [
     n for n in ("extractor", "prior", "trunk", "reference", "detail") if n != "detail" or (runs / n / "export").is_dir()
 ]
-MIX = 0.75  # of part 4
 pipe = assemble(
     "def-mini",
     unet=runs / "prior/export",
@@ -27,10 +34,10 @@ pipe = assemble(
     refsr_detail=runs / "detail/export/refsr" if "detail" in names else None,
     dtype=torch.float16,
 )
-trunk = ReferenceNetwork.from_pretrained(str(runs / "trunk/export/refsr")).state_dict()
-pipe.refsr.load_state_dict(
-    {k: torch.lerp(trunk[k].float(), v.float(), MIX) for k, v in pipe.refsr.state_dict().items()}
-)
+trunk = ReferenceNetwork.from_pretrained(str(runs / "trunk/export/refsr"))
+mix(pipe.refsr, trunk, 0.75)
+if pipe.refsr_detail is not None:
+    mix(pipe.refsr_detail, pipe.refsr, 0.5)
 pipe.save_pretrained(str(folder))  # small files: every clone carries them
 (folder / "made-by").mkdir(exist_ok=True)
 for number, name in enumerate(names, start=1):
