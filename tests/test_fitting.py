@@ -37,6 +37,12 @@ def test_a_reference_of_about_the_size_stays_as_it_is(pipe: DEFPipeline, street:
     assert found.picture is reference and found.scale == (1.0, 1.0)
 
 
+def test_a_reference_without_detail_is_not_enlarged(pipe: DEFPipeline, street: Tensor) -> None:
+    """The image itself, as in the protocol of Urban100: it would match everywhere and lend nothing."""
+    y = Downsample().forward(street)
+    assert fitted(y, y, None, pipe.refsr.feature_extractor).scale == (1.0, 1.0)
+
+
 def test_an_unrelated_reference_stays_as_it_is(pipe: DEFPipeline, street: Tensor) -> None:
     reference = to_tensor(EXAMPLES / "banana_hr.webp")[..., :320, :400]
     assert fitted(Downsample().forward(street), reference, None, pipe.refsr.feature_extractor).scale == (1.0, 1.0)

@@ -24,6 +24,8 @@ SERVED = 0.3
 """Confidence from which a cell counts as served."""
 BETTER, LEAST = 1.08, 0.22
 """A factor other than one must have so much more confidence, and so much at all: unrelated pictures reach 0.18."""
+NOTHING = 1.25
+"""Logarithm from which a reference has no detail that the image lacks, as the image itself has at 2: left as it is."""
 SHRUNK, ENLARGED = -0.4, 0.1
 """Logarithms between which a reference stays as it is: pixels that are made smaller are lost."""
 MARGIN = 0.15
@@ -80,7 +82,7 @@ def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.
     if confidence[best] < max(LEAST, BETTER * confidence[unchanged]):
         best = unchanged
     octave = OCTAVES[best] + _peak(confidence, best) * (OCTAVES[1] - OCTAVES[0])
-    if confidence[best] < LEAST or SHRUNK < octave < ENLARGED:
+    if confidence[best] < LEAST or SHRUNK < octave < ENLARGED or octave > NOTHING:
         return Fitted(picture, usable)
 
     left, top, right, bottom = 0, 0, width, height
