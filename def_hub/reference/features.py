@@ -92,7 +92,7 @@ def in_own_precision(extractor: nn.Module) -> Callable[[Tensor], Pyramid]:
     weight = next(extractor.parameters())
 
     def extract(image: Tensor) -> Pyramid:
-        with torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype != torch.float32):
+        with torch.autocast(image.device.type, weight.dtype, enabled=weight.dtype != torch.float32):
             return extractor(image)
 
     return extract

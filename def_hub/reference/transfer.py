@@ -178,7 +178,7 @@ class _Pixels:
 
         def parted(place: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
             place = place.clamp_min(0).minimum(length - 1)
-            whole = place.detach().int().minimum((length - 2).clamp_min(0))
+            whole = place.detach().nan_to_num(0).int().minimum((length - 2).clamp_min(0))
             return whole, place - whole
 
         width, height = (size[some] for size in self.size)
