@@ -59,7 +59,9 @@ def test_adm_and_ttsr_become_a_pipeline(tmp_path: Path) -> None:
     assert pipe.refsr.config.ttsr and enlarged(pipe).size == (40, 36)
     # the pipeline does what TTSR does, up to the projection
     y, sharp = torch.rand(1, 3, 9, 10), picture(40, 32)
-    output = pipe(y, sharp, matching_image="bicubic", refine=False, precision="float32", consistency=False, output_type="pt")
+    output = pipe(
+        y, sharp, matching_image="bicubic", refine=False, precision="float32", consistency=False, output_type="pt"
+    )
     operator = pipe.refsr._operator
     views = operator.upsample(y), sharp, operator.upsample(operator.forward(sharp).clamp(0, 1))
     expected = foreign.ttsr(foreign.ttsr_state(), y, *views)
