@@ -296,8 +296,7 @@ class DEFPipeline(DiffusionPipeline):
 
                     # 2. The references, as large as the image shows things, degraded and enhanced in the same way, so
                     # that like is compared with like
-                    if references:
-                        begins("match")
+                    begins("match" if references else "transfer")
                     keys = [
                         fitted(y, r.picture, r.usable, refsr.feature_extractor)
                         if refine
@@ -308,8 +307,6 @@ class DEFPipeline(DiffusionPipeline):
                     reference_views = [self._views(enhancer, operator, k, diffuse) for k in keys]
 
                     # 3. Features, matching, transfer, aggregation (4.3, 4.4)
-                    if not references:
-                        begins("transfer")
                     lent = refsr(
                         y,
                         views,

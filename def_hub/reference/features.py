@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from def_hub.precision import compute_in
+
 Pyramid = tuple[Tensor, Tensor, Tensor]
 ExtractorName = Literal["vgg19", "vgg19_imagenet", "mini"]
 
@@ -92,7 +94,7 @@ def in_own_precision(extractor: nn.Module) -> Callable[[Tensor], Pyramid]:
     weight = next(extractor.parameters())
 
     def extract(image: Tensor) -> Pyramid:
-        with torch.autocast(image.device.type, weight.dtype, enabled=weight.dtype != torch.float32):
+        with compute_in("float32", image.device, weight.dtype):
             return extractor(image)
 
     return extract

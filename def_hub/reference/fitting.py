@@ -63,17 +63,15 @@ def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.
         image: LR image `[1, 3, h, w]`. picture: the reference `[1, 3, Hr, Wr]`, sides multiples of 4; usable: see
             `Views`. extractor: of the network that will match them.
     """
-    height, width = picture.shape[2:]
     extract = in_own_precision(extractor)
     shrunk = min(1.0, CELLS / (image.shape[2] * image.shape[3]) ** 0.5)
-    query = _resized(image, CELL * shrunk)
+    query = resized(image, CELL * shrunk)
     found: list[Correspondence] = []
     key = picture
     for octave in reversed(OCTAVES):  # from large to small: each is made from the last
         scale = shrunk * 2**octave
-        sides = [max(2, round(n * scale / CELL)) * CELL for n in (height, width)]
-        key = _to(key, sides)
-        mask = None if usable is None else (F.interpolate(usable, [n // CELL for n in sides], mode="area") == 1).float()
+        key = _to(key, _sides(picture, scale))
+        mask = None if usable is None else _mask_of(usable, key)
         with torch.autocast(key.device.type, enabled=False):  # a place needs more digits than half precision has
             found.insert(0, find(Views(query, query), [Views(key, key, usable=mask)], extract, "bicubic", step=4))
     confidence = [float(f.confidence.mean()) for f in found]
@@ -85,18 +83,17 @@ def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.
     if confidence[best] < LEAST or SHRUNK < octave < ENLARGED or octave > NOTHING:
         return Fitted(picture, usable)
 
+    height, width = picture.shape[2:]
     left, top, right, bottom = 0, 0, width, height
     if octave > 0:
         left, top, right, bottom = _part(found[best], shrunk * 2 ** OCTAVES[best], height, width)
         picture = picture[..., top:bottom, left:right]
         cells = (slice(top // CELL, bottom // CELL), slice(left // CELL, right // CELL))
         usable = None if usable is None else usable[..., cells[0], cells[1]]
-    sides = [max(2, round(n * 2**octave / CELL)) * CELL for n in picture.shape[2:]]
-    if usable is not None:
-        usable = (F.interpolate(usable, [n // CELL for n in sides], mode="area") == 1).float()
-    return Fitted(
-        _to(picture, sides), usable, (sides[1] / (right - left), sides[0] / (bottom - top)), corner=(left, top)
-    )
+    picture = resized(picture, 2**octave)
+    usable = None if usable is None else _mask_of(usable, picture)
+    scale_x, scale_y = picture.shape[3] / (right - left), picture.shape[2] / (bottom - top)
+    return Fitted(picture, usable, (scale_x, scale_y), (left, top))
 
 
 def _part(found: Correspondence, scale: float, height: int, width: int) -> tuple[int, int, int, int]:
@@ -124,9 +121,18 @@ def _peak(values: Sequence[float], best: int) -> float:
     return 0.5 * (before - after) / curvature if curvature < 0 else 0.0
 
 
-def _resized(picture: Tensor, scale: float) -> Tensor:
-    """Sides are whole cells."""
-    return _to(picture, [max(2, round(n * scale / CELL)) * CELL for n in picture.shape[2:]])
+def resized(picture: Tensor, scale: float) -> Tensor:
+    """`[1, 3, H, W]` → about `scale` times as large, sides whole cells, two at least."""
+    return _to(picture, _sides(picture, scale))
+
+
+def _sides(picture: Tensor, scale: float) -> list[int]:
+    return [max(2, round(n * scale / CELL)) * CELL for n in picture.shape[2:]]
+
+
+def _mask_of(usable: Tensor, picture: Tensor) -> Tensor:
+    """The mask for a picture of another size: a cell that may not be used wholly may not be used."""
+    return (F.interpolate(usable, [n // CELL for n in picture.shape[2:]], mode="area") == 1).float()
 
 
 def _to(picture: Tensor, sides: list[int]) -> Tensor:

@@ -126,7 +126,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             ValueError: as `matching.match`, `refine` and `align` do.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not references):
-            alone = self._base(y, image.enhanced) + self._residual(y, image.enhanced)
+            alone = self._alone(y, image.enhanced)
         if not references:
             return ReferenceOutput(alone, alone)
         sharp = [r.sharp for r in references if r.sharp is not None]
@@ -159,7 +159,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         refined: bool = True,
     ) -> Correspondence:
         """The first half alone: where `forward` would look. Arguments and errors as there."""
-        seen = self._seen(image, self._base(y, image.enhanced) + self._residual(y, image.enhanced))
+        seen = self._seen(image, self._alone(y, image.enhanced))
         extract = _Memo(self.feature_extractor, y.device.type)
         return self._match(seen, references, extract, matching_image, refined)
 
@@ -171,10 +171,13 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         self, seen: Views, references: Sequence[Views], extract: _Memo, matching_image: str, refined: bool
     ) -> Correspondence:
         keys = [self._estimated(r) for r in references] if self.config.match_estimate else references
-        with torch.autocast(
-            seen.enhanced.device.type, enabled=False
-        ):  # a place needs more digits than half precision has
+        # a place needs more digits than half precision has
+        with torch.autocast(seen.enhanced.device.type, enabled=False):
             return (find if refined else match)(seen, keys, extract, matching_image)
+
+    def _alone(self, y: Tensor, enhanced: Tensor) -> Tensor:
+        """What is made of a picture without references."""
+        return self._base(y, enhanced) + self._residual(y, enhanced)
 
     def _residual(self, y: Tensor, enhanced: Tensor, lend: Callable[[Window], Texture] | None = None) -> Tensor:
         """What the aggregator adds, tile by tile where the picture is larger than one. `lend` gives the texture of a
@@ -200,8 +203,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         """The reference as the network itself would restore it: what the image's own estimate is compared with."""
         assert reference.sharp is not None
         small = self._operator.forward(reference.sharp).clamp(0, 1)
-        estimate = self._base(small, reference.enhanced) + self._residual(small, reference.enhanced)
-        return replace(reference, enhanced=estimate.clamp(0, 1))
+        return replace(reference, enhanced=self._alone(small, reference.enhanced).clamp(0, 1))
 
     def _transfer(
         self, guides: Pyramid, pyramids: Sequence[Pyramid], references: Sequence[Tensor], found: Correspondence

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub.images import ImageLike, to_tensor
 from def_hub.reference.features import in_own_precision
+from def_hub.reference.fitting import SERVED, resized
 from def_hub.reference.matching import CELL, Views, find
 from def_hub.reference.network import ReferenceNetwork
 
@@ -22,8 +22,6 @@ CELLS = 64
 ENLARGED = 2.0
 """The image is seen twice as large as it is, as far as `CELLS` allow; and a candidate half as large, which is as if the
 image showed as much."""
-SERVED = 0.3
-"""Confidence from which a cell counts as served."""
 LIKELY, UNLIKELY = 0.20, 0.16
 """Scores from and below which a reference is called likely and unlikely to help; see `rank_references`."""
 
@@ -69,10 +67,10 @@ def rank_references(
     extractor = _embedded() if extractor is None else extractor
     extract, device = in_own_precision(extractor), next(extractor.parameters()).device
     scores = []
-    query = _resized(to_tensor(image).to(device), ENLARGED)
+    query = _small(to_tensor(image).to(device), ENLARGED)
     for number, candidate in enumerate(candidates):
-        key = _resized(to_tensor(candidate, f"candidates[{number}]").to(device), ENLARGED / CELL)
-        found = find(Views(query, query), [Views(key, key)], extract, "bicubic")
+        key = _small(to_tensor(candidate, f"candidates[{number}]").to(device), ENLARGED / CELL)
+        found = find(Views(query, query), [Views(key, key)], extract, "bicubic", step=4)
         scores.append(float((found.confidence >= SERVED).float().mean()))
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     return [RankedReference(i, scores[i]) for i in order]
@@ -85,9 +83,6 @@ def _embedded() -> nn.Module:
     return ReferenceNetwork.from_pretrained(str(folder)).feature_extractor
 
 
-def _resized(picture: Tensor, scale: float) -> Tensor:
-    """Of at most `CELLS`² cells, sides multiples of a cell."""
-    height, width = picture.shape[2:]
-    scale = min(scale, CELLS * CELL / (height * width) ** 0.5)
-    size = [max(2, round(n * scale / CELL)) * CELL for n in (height, width)]
-    return F.interpolate(picture, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+def _small(picture: Tensor, scale: float) -> Tensor:
+    """`scale` times as large, but of at most `CELLS`² cells."""
+    return resized(picture, min(scale, CELLS * CELL / (picture.shape[2] * picture.shape[3]) ** 0.5))
