@@ -14,7 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from def_hub.config import SourceConfig, load_config
-from def_hub.data import PairFolder, PhotoFolder, SampleStream, _turn, open_source, turned_match
+from def_hub.data import PairFolder, PhotoFolder, SampleStream, open_source, turned_match
+from def_hub.data.stream import _turn
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.transfer import warp
 from def_hub.training import run

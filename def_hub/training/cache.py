@@ -1,7 +1,8 @@
 """What is computed once of a training set, and kept on disk: enhanced images, and matches.
 
-The name of a file is a digest of everything that decides its content: the weights and settings of what computed it, the
-code that matches, and every picture. Whatever changes, another file is made; a stale one cannot be taken.
+The name of a file is a digest of everything that decides its content: the weights, settings and precision of what
+computed it, the code that matches, and every picture. Whatever changes, another file is made; a stale one cannot be
+taken.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from def_hub import reference
 from def_hub.config import ReferenceConfig
 from def_hub.data import SPARE, Prepared, Source, unrelated
-from def_hub.reference import matching
 from def_hub.reference.matching import CELL
-from def_hub.training.tasks import ReferenceTask, enhance, load_enhancer
+from def_hub.training.tasks import ReferenceTask, enhance
 
 BATCH = 8
 
 
 def prepare(source: Source, task: ReferenceTask, size: int) -> Prepared:
     """Enhanced images of all pairs of a source, and their matches where the run file says so, memory-mapped."""
-    config = task.config
+    config, enhancer = task.config, task.enhancer
+    assert enhancer is not None  # a task with a prior has one
     pictures = _pictures(source, config)
-    enhancer = load_enhancer(str(config.prior))
 
     def enhanced(first: int, last: int) -> np.ndarray:
         images = torch.stack([x for i in range(first, last) for x in (source[i].image, source[i].reference)])
@@ -89,19 +90,24 @@ def _stored(
 def _pictures(source: Source, config: ReferenceConfig) -> str:
     prior = Path(str(config.prior))
     return _digest(
-        f"{config.enhancer_steps}".encode(),
+        f"{config.enhancer_steps} {_precision()}".encode(),
         *(path.read_bytes() for path in sorted((*prior.glob("unet/*"), *prior.glob("scheduler/*")))),
         *_bytes(x for i in range(len(source)) for x in (source[i].image, source[i].reference)),
     )
 
 
 def _matching(pictures: str, task: ReferenceTask) -> str:
-    code = sorted(Path(str(matching.__file__)).parent.glob("*.py"))
+    code = sorted(Path(str(reference.__file__)).parent.rglob("*.py"))
     return _digest(
         f"{pictures} {task.config.matching_image} {task.config.refined}".encode(),
         *(path.read_bytes() for path in code),
         *_bytes(task.network.state_dict().values()),
     )
+
+
+def _precision() -> torch.dtype:
+    """What networks compute in here."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
 
 
 def _bytes(tensors: Iterable[Tensor]) -> Iterator[bytes]:

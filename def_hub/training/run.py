@@ -12,6 +12,7 @@ from accelerate.utils import parse_flag_from_env
 from def_hub.config import RunConfig, load_config
 from def_hub.data import Prepared, SampleStream, open_source, open_validation
 from def_hub.pipeline import EMBEDDED, DEFPipeline
+from def_hub.precision import compute_in
 from def_hub.training.cache import prepare
 from def_hub.training.tasks import BICUBIC, ExtractorTask, PriorTask, ReferenceTask
 from def_hub.training.trainer import Trainer
@@ -55,7 +56,7 @@ def run(
     prepared: list[Prepared] = []
     if isinstance(task, ReferenceTask) and paired and config.reference.prior != BICUBIC:
         state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # as Accelerator will ask
-        precision = torch.autocast(state.device.type, torch.bfloat16, enabled=config.optim.precision == "bf16")
+        precision = compute_in("bfloat16" if config.optim.precision == "bf16" else "float32", state.device)
         with state.local_main_process_first(), precision:  # the others read what the first has written
             prepared = [prepare(source, task, config.data.size) for source in sources]
     stream = SampleStream(sources, config.data, config.seed, prepared, paired)

@@ -17,7 +17,7 @@ from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer
 from def_hub.operators import Downsample
 from def_hub.reference.features import MiniFeatures, VGG19Features
-from def_hub.reference.matching import CELL, Correspondence, Views
+from def_hub.reference.matching import Correspondence, Views
 from def_hub.reference.network import ReferenceNetwork, ReferenceOutput
 from def_hub.training.losses import Critic, PerceptualLoss, adversarial_loss, critic_loss
 
@@ -288,9 +288,9 @@ class ReferenceTask(nn.Module):
         if self.enhancer is None:
             return OPERATOR.pinv(y)
         generator = torch.Generator().manual_seed(0)
-        denoiser, side = self.enhancer.denoiser, CELL * max(y.shape[-2:])
-        window = min(self.enhancer.window, -(-side // denoiser.multiple) * denoiser.multiple)  # no more than there is
-        enhancer = DetailEnhancer(denoiser, OPERATOR, window=window)
+        denoiser, window = self.enhancer.denoiser, self.enhancer.window
+        # a crop is not extended to a window: what would be added costs more than the crop itself
+        enhancer = DetailEnhancer(denoiser, OPERATOR, window=window, smallest=denoiser.multiple)
         return enhancer(y, num_inference_steps=self.config.enhancer_steps, generator=generator).clamp(0, 1)
 
     def start_from(self, folder: Path) -> None:

@@ -1,14 +1,12 @@
 """Training pairs in the field's folder layouts.
 
-A source is a finite list of fixed pairs, so that what is computed from a pair (its enhanced image, say) can be
-cached. A `SampleStream` draws from several sources without end. Sample `i` depends on the seed and on `i` alone: a
-resumed run, or two processes sharing the work, see exactly what one uninterrupted process would have seen.
+A source is a finite list of fixed pairs, so that what is computed from a pair (its enhanced image, its matches) can be
+cached.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +15,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from def_hub.config import DataConfig, SourceConfig
 
@@ -154,10 +151,11 @@ class SceneFolder:
     """Folders with several views each: pair `i` shows about the same part of two views, as far as the whole views do:
     crops of a large share of each picture, around one relative place. How much they overlap varies, and is meant to."""
 
-    def __init__(self, path: Path, size: int, crops: int) -> None:
+    def __init__(self, path: Path, size: int, crops: int, softened: float = 0.0) -> None:
         self.name = path.name
         self.size = size
         self.crops = crops
+        self.softened = softened
         self.census = Census()
         folders = sorted(p for p in path.iterdir() if p.is_dir())
         scenes = [[p for p in _pictures(f) if self.census.accepts(p, size)] for f in folders]
@@ -178,7 +176,7 @@ class SceneFolder:
             _part(_open(view), share * stretch, place + shift, self.size)
             for view, stretch, shift in zip(views, (1.0, 1.1), (np.zeros(2), rng.uniform(-0.1, 0.1, 2)), strict=True)
         )
-        return Pair(_tensor(image), _tensor(reference))
+        return Pair(_tensor(image), _tensor(_softened(reference, self.softened, rng)))
 
     def picture(self, index: int, rng: np.random.Generator) -> Tensor:
         return self[index].image
@@ -270,120 +268,8 @@ def open_source(config: SourceConfig, size: int, holdout: tuple[str, ...] = ()) 
     if config.kind == "pairs":
         return PairFolder(path, size, holdout, crops=config.crops, softened=config.softened)
     if config.kind == "scenes":
-        return SceneFolder(path, size, config.crops)
+        return SceneFolder(path, size, config.crops, config.softened)
     return PhotoFolder(path, size, config.crops, config.softened)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What is computed once of every pair of a source.
-
-    enhanced: uint8 `[N, 2, 3, size, size]`, the enhanced image and the enhanced reference. matches: float32 `[N, 7,
-    size/4, size/4]`, where the image's cells were found in its own reference: place (x, y), frame row by row,
-    confidence; None where they are looked for anew every time. mismatches: the same in the reference of `unrelated`,
-    for every `SPARE`-th pair.
-    """
-
-    enhanced: np.ndarray
-    matches: np.ndarray | None = None
-    mismatches: np.ndarray | None = None
-
-
-SPARE = 4
-"""One pair in so many is also matched with an unrelated reference: fewer samples need it."""
-
-
-def unrelated(index: int, count: int) -> int:
-    """The pair of a source whose reference stands for one that shows something else: half the list away."""
-    return (index + count // 2) % count
-
-
-class SampleStream(Dataset[dict[str, Tensor]]):
-    """An endless, seeded stream of augmented samples.
-
-    Sample: `image` float `[3, size, size]` in [0, 1]. With `paired` also `reference`, of the same kind, and `present` 0
-    or 1, whether the reference may be used. With `prepared` (per source, see `Prepared`) also `enhanced`,
-    `enhanced_reference` and, where pairs have been matched, `match`.
-    """
-
-    def __init__(
-        self,
-        sources: list[Source],
-        config: DataConfig,
-        seed: int,
-        prepared: Sequence[Prepared] = (),
-        paired: bool = True,
-    ) -> None:
-        self.sources = sources
-        self.config = config
-        self.seed = seed
-        self.prepared = prepared
-        self.paired = paired
-        share = np.array([s.weight for s in config.sources], dtype=np.float64)
-        self.share = share / share.sum()
-        self.weights = [s.weights / s.weights.sum() for s in sources]
-
-    def __len__(self) -> int:
-        return 2**62
-
-    def describe(self, i: int) -> str:
-        """Where sample `i` comes from."""
-        source, index = self._draw(np.random.default_rng((self.seed, i)))
-        return self.sources[source].describe(index)
-
-    def __getitem__(self, i: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((self.seed, i))
-        source, index = self._draw(rng)
-        if self.paired:
-            sample, present = self._pair(source, index, rng)
-        else:
-            sample, present = {"image": self.sources[source].picture(index, rng)}, None
-        turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-        match = sample.pop("match", None)
-        sample = {name: _turn(x, turns, flip).float() / 255 for name, x in sample.items()}
-        if match is not None:
-            sample["match"] = turned_match(match, self.config.size, turns, flip)
-        if present is not None:
-            sample["present"] = torch.tensor(float(present))
-        return sample
-
-    def _pair(self, source: int, index: int, rng: np.random.Generator) -> tuple[dict[str, Tensor], bool]:
-        """The pictures of a pair, and whether the reference may be used."""
-        chance = rng.random()
-        wrong = chance < self.config.unrelated
-        pairs = self.sources[source]
-        index = index - index % SPARE if wrong else index
-        lender = unrelated(index, len(pairs)) if wrong else index
-        sample = {"image": pairs[index].image, "reference": pairs[lender].reference}
-        if self.prepared:
-            prepared = self.prepared[source]
-            sample["enhanced"] = torch.from_numpy(prepared.enhanced[index, 0])
-            sample["enhanced_reference"] = torch.from_numpy(prepared.enhanced[lender, 1])
-            if prepared.matches is not None and prepared.mismatches is not None:
-                match = prepared.mismatches[index // SPARE] if wrong else prepared.matches[index]
-                sample["match"] = torch.from_numpy(match)
-        return sample, chance < 1 - self.config.missing
-
-    def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
-        source = int(rng.choice(len(self.sources), p=self.share))
-        return source, int(rng.choice(len(self.sources[source]), p=self.weights[source]))
-
-
-def _turn(x: Tensor, turns: int, flip: bool) -> Tensor:
-    x = x.rot90(turns, (-2, -1))
-    return x.flip(-1) if flip else x
-
-
-def turned_match(match: Tensor, size: int, turns: int, flip: bool) -> Tensor:
-    """A match `[7, h, w]` (see `Prepared`) of an image and a reference that are both turned as `_turn` does."""
-    match = _turn(match, turns, flip)
-    (x, y), (a, b, c, d), confidence = match[:2], match[2:6], match[6]
-    for _ in range(turns % 4):  # a quarter turn takes (x, y) to (y, size - 1 - x)
-        x, y = y, size - 1 - x
-        a, b, c, d = d, -c, -b, a
-    if flip:
-        x, b, c = size - 1 - x, -b, -c
-    return torch.stack((x, y, a, b, c, d, confidence))
 
 
 def _pictures(folder: Path) -> list[Path]:
