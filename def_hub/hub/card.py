@@ -314,7 +314,7 @@ def _worth(rows: Sequence[Row]) -> list[str]:
 
 def _training(made_by: Path) -> str:
     lines, total = ["| part | steps | minutes |", "|---|---:|---:|"], 0.0
-    logs = sorted(made_by.glob("*-train.csv"))
+    logs = sorted(made_by.rglob("*-train.csv"))  # those of weights that these began from stand in folders
     if not logs:
         raise ValueError(f"{made_by}: expected the training logs *-train.csv, found none")
     for log in logs:
@@ -324,7 +324,8 @@ def _training(made_by: Path) -> str:
         # the clock starts anew where a run was continued
         minutes = at[-1] + sum(a for a, b in zip(at, at[1:], strict=False) if b < a)
         total += minutes
-        lines.append(f"| {log.name.removesuffix('-train.csv')} | {int(rows[-1]['step']):,} | {minutes:.0f} |")
+        name = str(log.relative_to(made_by)).removesuffix("-train.csv")
+        lines.append(f"| {name} | {int(rows[-1]['step']):,} | {minutes:.0f} |")
     lines.append(f"| in all | | {total:.0f} |")
     energy = WATTS * total / 60 / 1000
     return "\n".join(
