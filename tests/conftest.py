@@ -132,3 +132,25 @@ def shared_data() -> Path:
     if not (folder / "eval-dev").is_dir():
         pytest.skip(f"no development sets at {folder}; set DEF_SHARED to the folder that holds eval-dev/")
     return folder
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with six tiny pairs and two photographs, and the working directory of the test."""
+    import numpy as np
+    from PIL import Image
+
+    from .test_operators import picture
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("pairs/input", "pairs/ref", "photos"):
+        (tmp_path / name).mkdir(parents=True)
+    for i in range(6):
+        scene = (picture(48 + i, 56)[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+        Image.fromarray(scene[:32, :32]).save(tmp_path / f"pairs/input/{i}.png")
+        Image.fromarray(scene[6:38, 4:36]).save(tmp_path / f"pairs/ref/{i}.png")
+        if i < 2:
+            Image.fromarray(scene).save(tmp_path / f"photos/{i}.png")
+    groups = "name\tgroup\n" + "".join(f"{i}\t{'castle' if i < 4 else 'garden'}\n" for i in range(6))
+    (tmp_path / "pairs/pairs.tsv").write_text(groups)
+    return tmp_path

@@ -1,0 +1,101 @@
+"""Sources of training pairs, and the stream of samples drawn from them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from def_hub.config import SourceConfig, load_config
+from def_hub.data import PairFolder, PhotoFolder, SampleStream, open_source, turned_match
+from def_hub.data.stream import _turn
+from def_hub.reference.transfer import warp
+from def_hub.training import run
+from def_hub.training.tasks import _correspondence
+
+from .test_operators import picture
+from .test_training import PRIOR, write
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("flip", (False, True))
+def test_a_match_turns_with_its_pictures(turns: int, flip: bool) -> None:
+    """What the turned match brings from the turned reference is what the match brings, turned."""
+    size, generator = 32, torch.Generator().manual_seed(turns)
+    reference = picture(size, size)
+    match = torch.empty(7, 8, 8)
+    match[:2] = 6 + 20 * torch.rand(2, 8, 8, generator=generator)
+    match[2:6] = torch.tensor([1.0, 0, 0, 1])[:, None, None] + 0.3 * torch.randn(4, 8, 8, generator=generator)
+    match[6] = torch.rand(8, 8, generator=generator)
+    brought = warp([reference], _correspondence(match[None]), 1)
+    turned = _correspondence(turned_match(match, size, turns, flip)[None])
+    again = warp([_turn(reference, turns, flip)], turned, 1)
+    assert torch.allclose(again, _turn(brought, turns, flip), atol=1e-4)
+    assert torch.equal(turned.confidence[0, 0], _turn(match[6], turns, flip))
+
+
+def test_samples_depend_on_seed_and_number_alone(workplace: Path) -> None:
+    config = load_config(write("run", "prior", PRIOR, 1))
+    sources = [open_source(s, 32, config.data.holdout) for s in config.data.sources]
+    first, second, other = (SampleStream(sources, config.data, seed) for seed in (1, 1, 2))
+    _ = first[7]
+    assert torch.equal(first[3]["image"], second[3]["image"])
+    assert any(not torch.equal(first[i]["image"], other[i]["image"]) for i in range(8))
+
+
+def test_sources(workplace: Path) -> None:
+    pairs = PairFolder(workplace / "pairs", 32, holdout=("garden",))
+    held = PairFolder(workplace / "pairs", 32, holdout=("garden",), held_out=True)
+    assert (len(pairs), len(held)) == (4, 2)
+    photos = PhotoFolder(workplace / "photos", 32, crops=3)
+    assert len(photos) == 6 and photos[4].image.shape == photos[4].reference.shape == (3, 32, 32)
+    assert torch.equal(photos[4].reference, PhotoFolder(workplace / "photos", 32, crops=3)[4].reference)
+    with pytest.raises(ValueError, match="no photographs of at least 500x500"):
+        PhotoFolder(workplace / "photos", 500, crops=1)
+
+
+def test_scenes_give_two_views_of_one_place(workplace: Path) -> None:
+    for scene, colour in (("red", (200, 40, 40)), ("green", (40, 200, 40)), ("lonely", (0, 0, 0))):
+        (workplace / "scenes" / scene).mkdir(parents=True)
+        for view in range(1 if scene == "lonely" else 3):
+            image = Image.new("RGB", (90 + 10 * view, 70), colour)
+            image.putpixel((0, 0), (view, view, view))
+            image.save(workplace / "scenes" / scene / f"{view}.png")
+    (workplace / "scenes/red/broken.jpg").write_bytes(b"no picture")
+    source = open_source(SourceConfig("scenes", "scenes", crops=4), 32)
+    assert len(source) == 8 and len(source.weights) == 8
+    for i in range(8):
+        pair = source[i]
+        assert pair.image.shape == pair.reference.shape == (3, 32, 32)
+        assert (pair.image.float().mean((1, 2)) - pair.reference.float().mean((1, 2))).abs().max() < 5
+        assert source.describe(i).startswith("scenes/" + ("green" if i < 4 else "red"))
+        assert torch.equal(source[i].image, pair.image)
+    assert "2 scenes, 8 pairs; 7 pictures of 90x70 … 110x70 pixels" in source.report()
+    assert "left out: scenes/red/broken.jpg: cannot identify" in source.report()
+
+
+def test_what_cannot_be_read_is_reported_and_left_out(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = (workplace / "pairs/ref/1.png").read_bytes()
+    (workplace / "pairs/ref/1.png").write_bytes(whole[: len(whole) // 2])  # cut off: its header is in order
+    Image.new("RGB", (31, 40)).save(workplace / "photos/small.png")
+    run(write("reported", "prior", PRIOR, 1))
+    printed = capsys.readouterr().out
+    assert "pairs: 3 pairs" in printed and "left out: pairs/ref/1.png:" in printed
+    assert "left out: photos/small.png: 31x40 is smaller than 32x32" in printed
+
+
+def test_large_pairs_are_cut_at_the_same_relative_places(workplace: Path) -> None:
+    y, x = np.mgrid[:64, :96]
+    ramp = np.stack((x * 2, y * 3, 0 * x), axis=-1).astype(np.uint8)  # colours say where a pixel was
+    for folder in ("input", "ref"):
+        Image.fromarray(ramp).save(workplace / "pairs" / folder / "large.png")
+    source = open_source(SourceConfig("pairs", "pairs", crops=3), 32)
+    assert len(source) == 6 + 3 and source.weights[6:].sum() == 1  # one group, one weight
+    places = set()
+    for i in range(6, 9):
+        pair = source[i]
+        assert torch.equal(pair.image, pair.reference)
+        places.add((int(pair.image[0, 0, 0]) // 2, int(pair.image[1, 0, 0]) // 3))
+        assert source.describe(i) == "pairs/large.png"
+    assert len(places) == 3 and (32, 16) in places
