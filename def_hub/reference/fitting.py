@@ -1,7 +1,8 @@
 """How large, and which part of it, a reference must be seen to show what the image does as large as the image does.
 
 Matching compares windows of one size in both pictures, and features know one scale. A reference that shows the place
-half as large, which is common, would find nothing: on one development pair (022 of MultiView) it went from no gain to 0.6 dB.
+half as large, which is common, would find nothing: on one development pair (022 of MultiView) it went from no gain to
+0.6 dB.
 """
 
 from __future__ import annotations
