@@ -24,7 +24,7 @@ from def_hub.inputs import Masks, References, requests_of
 from def_hub.operators import Downsample, consistency_error, project_clipped
 from def_hub.precision import Precision, compute_in
 from def_hub.provenance import provenance_shares
-from def_hub.reference.fitting import Fitted, fitted
+from def_hub.reference.fitting import Fitted
 from def_hub.reference.matching import PAIRINGS, Correspondence, Views
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.transfer import overlapped, spread
@@ -298,9 +298,7 @@ class DEFPipeline(DiffusionPipeline):
                     # that like is compared with like
                     begins("match" if references else "transfer")
                     keys = [
-                        fitted(y, r.picture, r.usable, refsr.feature_extractor)
-                        if refine
-                        else Fitted(r.picture, r.usable)
+                        refsr.fitted(y, r.picture, r.usable) if refine else Fitted(r.picture, r.usable)
                         for r in references
                     ]
                     sharp = [k.picture for k in keys]  # each [1,3,Hr,Wr]

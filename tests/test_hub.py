@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload, disk_offload
+from accelerate.hooks import CpuOffload
 from diffusers import DDPMScheduler, DiffusionPipeline, UNet2DModel
 from diffusers.utils import logging
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
+from torch import nn
 
 from def_hub import DEFPipeline, ReferenceNetwork, cli
 from def_hub.hub import publish
@@ -45,10 +47,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def enlarged(pipe: DEFPipeline) -> "Image.Image":
+def enlarged(pipe: DEFPipeline, **options: Any) -> "Image.Image":
     pipe.set_progress_bar_config(disable=True)
     noise = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(1))
-    return pipe(noise[:1, :, :9, :10], noise[1:], generator=torch.Generator().manual_seed(2)).images[0]
+    return pipe(noise[:1, :, :9, :10], noise[1:], generator=torch.Generator().manual_seed(2), **options).images[0]
 
 
 Run = Callable[..., tuple[int, str, str]]
@@ -439,6 +441,18 @@ def test_single_components(hub: HubServer, folder: Path) -> None:
     assert all(torch.equal(value, stored[name]) for name, value in network.state_dict().items())
     hub.put("alice/part", {p.name: p.read_bytes() for p in (folder / "refsr").iterdir()})
     assert ReferenceNetwork.from_pretrained("alice/part").config.extractor == "mini"
+    for path, weights, message in (
+        ("unet", None, "lacks "),  # another network's
+        ("refsr", {"extra": torch.zeros(1)}, "has no place for extra"),
+        ("refsr", {"aggregator.head.bias": None}, "lacks aggregator.head.bias"),
+    ):
+        changed = {k: v for k, v in (stored | (weights or {})).items() if v is not None}
+        hub.put("alice/odd", contents(folder))
+        if weights is not None:
+            hub.put("alice/odd", {f"{path}/{WEIGHTS}.safetensors": save(changed)})
+        for options in ({}, {"low_cpu_mem_usage": False}):
+            with pytest.raises(ValueError, match=f"alice/odd: {message}"):
+                ReferenceNetwork.from_pretrained("alice/odd", subfolder=path, **options)
     with pytest.raises(ValueError, match="safetensors only"):
         ReferenceNetwork.from_pretrained(NAME, subfolder="refsr", use_safetensors=False)
 
@@ -585,6 +599,54 @@ def test_weights_that_are_brought_for_each_layer(folder: Path, tmp_path: Path, w
             disk_offload(getattr(pipe, name), tmp_path / name, execution_device=torch.device("cpu"))
     assert {p.device.type for p in (*pipe.unet.parameters(), *pipe.refsr.parameters())} == {"meta"}
     assert enlarged(pipe).tobytes() == enlarged(DEFPipeline.from_pretrained(folder)).tobytes()
+
+
+@pytest.mark.parametrize("detail", (False, True))
+def test_with_cpu_offload_every_layer_finds_its_weights_on_the_device(
+    tiny_pipe: DEFPipeline, monkeypatch: pytest.MonkeyPatch, detail: bool
+) -> None:
+    """Without a GPU: what Accelerate's hooks bring to the device, and send back, is written down instead of moved."""
+    there: set[nn.Module] = set()
+    bring, send_back = CpuOffload.pre_forward, CpuOffload.init_hook
+
+    def pre_forward(hook: CpuOffload, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if hook.prev_module_hook is not None:
+            there.discard(hook.prev_module_hook.model)
+        there.add(module)
+        return bring(hook, module, *args, **kwargs)
+
+    def init_hook(hook: CpuOffload, module: nn.Module) -> nn.Module:
+        there.discard(module)
+        return send_back(hook, module)
+
+    monkeypatch.setattr(CpuOffload, "pre_forward", pre_forward)
+    monkeypatch.setattr(CpuOffload, "init_hook", init_hook)
+    tiny_pipe.register_modules(refsr_detail=make_tiny_pipe(seed=9).refsr)
+    parts = {name: part for name, part in tiny_pipe.components.items() if isinstance(part, nn.Module)}
+    assert tiny_pipe.model_cpu_offload_seq.split("->") == list(parts)  # each of them, in the order of the steps
+    seen = set()
+    for name, part in parts.items():
+
+        def check(layer: nn.Module, _: Any, part: nn.Module = part, name: str = name) -> None:
+            assert part in there, f"{type(layer).__name__} of {name} would compute with weights left on the CPU"
+            seen.add(name)
+
+        for layer in part.modules():
+            if not list(layer.children()):
+                layer.register_forward_pre_hook(check)
+    tiny_pipe.enable_model_cpu_offload(device="cpu")
+    picture = enlarged(tiny_pipe, preset="detail" if detail else "balanced")
+    assert seen == {"unet", "refsr_detail" if detail else "refsr"} and not there  # all of them were sent back
+    assert picture.size == (40, 36)
+
+
+def test_cpu_offload_wants_an_accelerator(tiny_pipe: DEFPipeline) -> None:
+    if torch.accelerator.is_available():
+        pytest.skip("there is one")
+    for offload in (tiny_pipe.enable_model_cpu_offload, tiny_pipe.enable_sequential_cpu_offload):
+        with pytest.raises(RuntimeError, match="requires accelerator, but not found"):
+            offload()
+    assert enlarged(tiny_pipe).size == (40, 36)  # as usable as before
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="offloading moves weights between a GPU and the CPU")
