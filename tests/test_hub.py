@@ -1,6 +1,8 @@
 """Loading and publishing: the real client against a Hub on loopback (`hub_server.py`)."""
 
+import inspect
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +23,8 @@ from torch import nn
 
 from def_hub import DEFPipeline, ReferenceNetwork, cli
 from def_hub.hub import publish
-from def_hub.hub.fetch import WEIGHTS
+from def_hub.hub.fetch import OPTIONS, WEIGHTS
+from def_hub.pipeline import COMPONENTS, LOADING
 
 from .conftest import make_tiny_pipe, make_unet
 from .hub_server import HubServer
@@ -414,6 +417,38 @@ def test_a_prior_of_the_hub(hub: HubServer, folder: Path, tmp_path: Path) -> Non
     unet = UNet2DModel.from_pretrained("google/ddpm")
     pipe = DEFPipeline.from_pretrained(NAME, unet=unet, scheduler=DDPMScheduler.from_pretrained("google/ddpm"))
     assert pipe.unet is unet and isinstance(pipe.scheduler, DDPMScheduler) and enlarged(pipe).size == (40, 36)
+
+
+def test_what_from_pretrained_does_not_take(folder: Path) -> None:
+    for options, message in (
+        ({"revison": "v2"}, "no keyword revison; there are subfolder, revision, "),
+        ({"dtpye": None, "a": 1}, "no keyword a, dtpye"),
+        ({"unet": "google/ddpm"}, "unet: expected a UNet2DModel, as its from_pretrained loads it, got 'google/ddpm'"),
+        ({"refsr": make_unet(3, 3)}, "refsr: expected a ReferenceNetwork, .*, got UNet2DModel"),
+        ({"scheduler": None}, "scheduler: expected a SchedulerMixin, .*, got None"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            DEFPipeline.from_pretrained(folder, **options)
+    with pytest.raises(ValueError, match="safetensors only"):
+        DEFPipeline.from_pretrained(folder, use_flashpack=True)
+    assert DEFPipeline.from_pretrained(folder, operator="box", window=64).config.window == 64
+
+
+def test_keywords_are_those_of_the_base_class() -> None:
+    theirs = re.findall(r'kwargs\.pop\(\s*"(\w+)"', inspect.getsource(DiffusionPipeline.from_pretrained))
+    ours = {*LOADING, *OPTIONS, "use_safetensors", "use_flashpack"} - {"subfolder"}
+    assert ours == set(theirs) and "dtype" in theirs
+    assert tuple(COMPONENTS) == tuple(make_tiny_pipe().components)
+
+
+def test_weights_that_lack_a_tensor(hub: HubServer, folder: Path, run: Run) -> None:
+    path = folder / "unet" / f"{WEIGHTS}.safetensors"
+    save_file({k: v for k, v in load_file(path).items() if k != "conv_out.bias"}, path)
+    with pytest.raises(ValueError, match="unet lacks conv_out.bias"):
+        DEFPipeline.from_pretrained(folder)
+    status, _, err = run("publish", folder, NAME)
+    assert status == 2 and "does not load: " in err and "unet lacks conv_out.bias" in err and not hub.uploads()
+    assert DEFPipeline.from_pretrained(folder, unet=make_unet(6, 3)) is not None
 
 
 def test_weights_for_the_preset_detail(hub: HubServer, folder: Path, tmp_path: Path, run: Run) -> None:
