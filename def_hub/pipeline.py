@@ -19,6 +19,7 @@ from torch import Tensor
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer, WindowMode
 from def_hub.hub import fetch
+from def_hub.hub.tidy import components_of, tidy
 from def_hub.images import ImageLike, to_pil
 from def_hub.inputs import Masks, References, requests_of
 from def_hub.operators import Downsample, consistency_error, project_clipped
@@ -167,13 +168,16 @@ class DEFPipeline(DiffusionPipeline):
         return str(fetch.locate(pretrained_model_name, **kwargs))
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write a folder that `from_pretrained` loads, without the path that the parts came from.
+        """Write a folder that `from_pretrained` loads, without the path that the parts came from, and without what a
+        pipeline that was saved there before had and this one has not.
 
         Takes the keywords of `DiffusionPipeline.save_pretrained`, but for publishing, which is `push_to_hub`'s.
         """
         if push_to_hub:
             raise ValueError("save_pretrained(push_to_hub=True): use push_to_hub(name), which checks what it publishes")
+        former = components_of(save_directory)
         super().save_pretrained(str(save_directory), **kwargs)
+        tidy(save_directory, former, kwargs.get("variant"))
         index = Path(save_directory) / "model_index.json"
         for config in (*Path(save_directory).glob("*/config.json"), index):
             kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}

@@ -93,6 +93,44 @@ def test_push_and_pull_give_the_same_bytes_and_the_same_picture(
     assert all(contents(folder)[name] == data for name, data in fetched.items())
 
 
+def test_a_folder_that_is_saved_again_holds_nothing_of_before(folder: Path) -> None:
+    pipe = DEFPipeline.from_pretrained(folder)
+    plain = contents(folder)
+    pipe.save_pretrained(folder, max_shard_size="20KB")
+    pipe.save_pretrained(folder, variant="fp16")
+    pipe.save_pretrained(folder, variant="fp16", max_shard_size="20KB")
+    assert len(list(folder.rglob("*.index.json"))) == len(list(folder.rglob("*.index.fp16.json"))) == 2
+    for variant in (None, "fp16"):  # both in shards: their indices are of the same kind
+        again = DEFPipeline.from_pretrained(folder, variant=variant)
+        assert enlarged(again).tobytes() == enlarged(pipe).tobytes()
+    for path in folder.rglob("*fp16*"):
+        path.unlink()
+    pipe.save_pretrained(folder)
+    assert contents(folder) == plain
+    # a component that the pipeline has no more; what somebody else laid beside it is his
+    add_detail(folder)
+    (folder / "refsr_detail" / "notes.txt").write_text("mine")
+    (folder / "other").mkdir()
+    (folder / "other" / "config.json").write_text("{}")
+    pipe.save_pretrained(folder)
+    kept = {"refsr_detail/notes.txt", "other/config.json"}
+    assert set(contents(folder)) == {*plain, *kept} and DEFPipeline.from_pretrained(folder).refsr_detail is None
+    # of a pipeline that is not ours nothing is known
+    index = folder / "model_index.json"
+    add_detail(folder)
+    index.write_text(index.read_text().replace("def_hub.DEFPipeline", "OtherPipeline"))
+    pipe.save_pretrained(folder)
+    assert (folder / "refsr_detail" / "config.json").is_file()
+    index.write_text("{")  # cut off
+    pipe.save_pretrained(folder)
+    # nor is a path one of the components
+    recorded = json.loads(index.read_text())
+    index.write_text(json.dumps(recorded | {"../elsewhere": ["diffusers", "UNet2DModel"]}))
+    shutil.copytree(folder / "unet", folder.parent / "elsewhere")
+    pipe.save_pretrained(folder)
+    assert contents(folder.parent / "elsewhere") == contents(folder / "unet")
+
+
 def test_a_second_run_uploads_nothing(hub: HubServer, folder: Path, run: Run) -> None:
     assert run("publish", folder, NAME)[0] == 0
     commits = list(hub.repositories["models", NAME].commits)
@@ -107,10 +145,7 @@ def test_only_what_changed_is_uploaded_and_stale_shards_go(hub: HubServer, folde
     pipe = DEFPipeline.from_pretrained(folder)
     pipe.save_pretrained(str(folder), max_shard_size="20KB")
     shards = {name for name in contents(folder) if "-of-" in name}
-    assert len(shards) > 2
-    for whole in folder.rglob("diffusion_pytorch_model.safetensors"):
-        if (whole.parent / "diffusion_pytorch_model.safetensors.index.json").exists():
-            whole.unlink()
+    assert len(shards) > 2 and not list(folder.rglob(f"{WEIGHTS}.safetensors"))  # the whole ones have gone
     assert run("publish", folder, NAME)[0] == 0
     assert enlarged(DEFPipeline.from_pretrained(NAME)).tobytes() == enlarged(pipe).tobytes()  # sharded
     hub.requests.clear()
@@ -388,6 +423,7 @@ def test_subfolder_variant_and_components_of_ones_own(hub: HubServer, tmp_path: 
     plain, variant, own = (tmp_path / name for name in ("plain", "variant", "own"))
     a = DEFPipeline.from_pretrained(NAME, subfolder="x4/v1.0", cache_dir=plain)
     assert enlarged(a).tobytes() == enlarged(pipe).tobytes()
+    assert DEFPipeline.from_pretrained(NAME, subfolder="/x4/v1.0/", cache_dir=plain) is not None
     assert fetched(plain) == {"diffusion_pytorch_model.safetensors"}
     # one component has the variant, the others are taken as they are
     b = DEFPipeline.from_pretrained(NAME, subfolder="x4/v1.0", variant="fp16", dtype=torch.float32, cache_dir=variant)
@@ -524,6 +560,8 @@ def test_what_does_not_exist(hub: HubServer) -> None:
     ):
         with pytest.raises(kind, match=message):
             DEFPipeline.from_pretrained(name)
+    with pytest.raises(ValueError, match="absent: no such folder"):
+        DEFPipeline.from_pretrained(EMBEDDED, subfolder="absent")
 
 
 def test_faults_of_the_hub_while_loading(hub: HubServer, folder: Path, tmp_path: Path) -> None:

@@ -45,8 +45,9 @@ def locate(
     """
     if unknown := set(options) - set(OPTIONS):
         raise TypeError(f"expected keywords among {', '.join(OPTIONS)}, got {', '.join(sorted(unknown))}")
+    subfolder = (subfolder or "").strip("/")
     if Path(name).is_dir():
-        folder = Path(name) / (subfolder or "")
+        folder = Path(name) / subfolder
         check_folder(folder, variant=variant, without=without)
         return folder
     return _download(str(name), subfolder, variant, without, {k: v for k, v in options.items() if v is not None})
@@ -87,6 +88,8 @@ def locate_file(name: str | Path, file: str) -> Path:
 def check_folder(folder: str | Path, *, variant: str | None = None, without: Collection[str] = ()) -> None:
     """Whether `folder` holds a whole model in safetensors. Raises ValueError with the reason where it does not."""
     folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
     if not (folder / "model_index.json").is_file():
         found = "a single component" if (folder / "config.json").is_file() else "other files"
         raise ValueError(f"{folder}: expected the folder of a pipeline, with model_index.json, found {found}")
@@ -102,7 +105,7 @@ def is_variant(name: str) -> bool:
 
 
 def _download(
-    name: str, subfolder: str | None, variant: str | None, without: Collection[str], options: dict[str, Any]
+    name: str, subfolder: str, variant: str | None, without: Collection[str], options: dict[str, Any]
 ) -> Path:
     inside = f"{subfolder}/" if subfolder else ""
     ignored = [f"{inside}{component}/*" for component in without]
