@@ -157,7 +157,7 @@ class DEFPipeline(DiffusionPipeline):
         folder = fetch.locate(name, variant=kwargs.get("variant"), without=brought, **where)
         pipe = super().from_pretrained(str(folder), use_safetensors=True, **kwargs)
         for part in set(COMPONENTS) - set(brought) if kwargs.get("device_map") is None else ():
-            weights = getattr(getattr(pipe, part), "state_dict", dict)()
+            weights: dict[str, Tensor] = getattr(getattr(pipe, part), "state_dict", dict)()
             if lost := [key for key, value in weights.items() if value.is_meta]:  # the base class goes on without them
                 raise ValueError(f"{name}: {part} lacks {lost[0]}")
         return pipe

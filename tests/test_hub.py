@@ -316,6 +316,17 @@ def test_a_commit_in_between_is_not_overwritten(hub: HubServer, folder: Path) ->
     assert hub.files(NAME)["README.md"].endswith(b"theirs\n")
 
 
+def test_what_is_there_by_then_makes_no_commit(hub: HubServer, folder: Path) -> None:
+    hub.put(NAME, {"README.md": CARD})
+    same = [publish.plan(NAME, publish.model_files(folder)) for _ in range(2)]
+    publish.carry_out(same[0])
+    commits = list(hub.repositories["models", NAME].commits)
+    hub.requests.clear()
+    publish.carry_out(same[1])  # the client learns from the Hub that nothing of it is new
+    assert ("POST", f"/api/models/{NAME}/preupload/main") in hub.requests and not hub.uploads()
+    assert list(hub.repositories["models", NAME].commits) == commits
+
+
 def test_a_repository_that_was_made_in_between_is_used_if_it_is_empty(hub: HubServer, folder: Path) -> None:
     prepared, late = (publish.plan(NAME, publish.model_files(folder)) for _ in range(2))
     hub.create("models", NAME, "alice")  # the Hub now answers 409 to the wish to make it
@@ -375,6 +386,33 @@ def test_pull_request(hub: HubServer, folder: Path, run: Run) -> None:
     assert hub.files(NAME) == before and hub.files(NAME, ref="refs/pr/1") == contents(folder)
     status, _, err = run("publish", folder, "alice/absent", "--create-pr")
     assert status == 2 and "no such repository" in err
+    status, _, err = run("publish", folder, NAME, "--create-pr", "--space")
+    assert status == 2 and f"space {NAME}: no such repository" in err
+
+
+def test_what_is_proposed_is_not_proposed_again(
+    hub: HubServer, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.put(NAME, contents(folder))
+    repository = hub.repositories["models", NAME]
+    repository.refs["v2"] = repository.refs["main"]
+    for number, text in enumerate((b"one\n", b"two\n", b"three\n"), 1):  # the server gives two on a page
+        (folder / "README.md").write_bytes(CARD + text)
+        assert run("publish", folder, NAME, "--create-pr")[0] == 0 and len(repository.proposals) == number
+    hub.requests.clear()
+    status, out, _ = run("publish", folder, NAME, "--create-pr")
+    assert status == 0 and "nothing to upload, all 7 files are in pull request 3, which is open" in out
+    assert f"{hub.url}/{NAME}/discussions/3" in out and not hub.uploads()
+    # for another branch, with other files, or as somebody else it is another proposal
+    assert run("publish", folder, NAME, "--create-pr", "--revision", "v2")[0] == 0 and len(repository.proposals) == 4
+    (folder / "README.md").write_bytes(CARD + b"four\n")
+    assert run("publish", folder, NAME, "--create-pr")[0] == 0 and len(repository.proposals) == 5
+    monkeypatch.setenv("HF_TOKEN", "hf_bob")
+    assert run("publish", folder, NAME, "--create-pr")[0] == 0 and len(repository.proposals) == 6
+    monkeypatch.setenv("HF_TOKEN", "hf_alice")
+    (folder / "README.md").write_bytes(CARD + b"five\n")
+    assert run("publish", folder, NAME, "--revision", "refs/pr/5")[0] == 0  # a proposal may be changed
+    assert hub.files(NAME, ref="refs/pr/5") == contents(folder) and len(repository.proposals) == 6
 
 
 def test_revisions(hub: HubServer, folder: Path, run: Run, tmp_path: Path) -> None:
@@ -389,6 +427,8 @@ def test_revisions(hub: HubServer, folder: Path, run: Run, tmp_path: Path) -> No
     assert enlarged(DEFPipeline.from_pretrained(NAME)).tobytes() != enlarged(other).tobytes()
     with pytest.raises(OSError, match="has no revision 'v3'"):
         DEFPipeline.from_pretrained(NAME, revision="v3")
+    status, _, err = run("publish", folder, NAME, "--revision", sha)
+    assert status == 2 and f"expected a branch, got {sha}, a commit" in err
 
 
 def test_private_repositories(hub: HubServer, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
