@@ -479,6 +479,26 @@ def test_subfolder_variant_and_components_of_ones_own(hub: HubServer, tmp_path: 
         DEFPipeline.from_pretrained(NAME, cache_dir=own)
 
 
+def test_variants_in_shards(hub: HubServer, tmp_path: Path) -> None:
+    half = make_tiny_pipe()
+    half.to(dtype=torch.float16)
+    half.save_pretrained(tmp_path, variant="fp16", max_shard_size="20KB")
+    hub.put(NAME, contents(tmp_path))
+    for name in (NAME, tmp_path):
+        pipe = DEFPipeline.from_pretrained(name, variant="fp16")
+        for part in ("unet", "refsr"):
+            found, wanted = (getattr(p, part).state_dict() for p in (pipe, half))
+            assert all(torch.equal(found[k], v) for k, v in wanted.items())
+        with pytest.raises(ValueError, match="refsr has no diffusion_pytorch_model.safetensors"):
+            DEFPipeline.from_pretrained(name)
+    single = ReferenceNetwork.from_pretrained(NAME, subfolder="refsr", variant="fp16")
+    assert torch.equal(single.aggregator.head.weight, half.refsr.aggregator.head.weight)
+    # one that is missing
+    next(tmp_path.glob("unet/*-00002-of-*")).unlink()
+    with pytest.raises(OSError, match="-00002-of-"):
+        DEFPipeline.from_pretrained(tmp_path, variant="fp16")
+
+
 def put_ddpm(hub: HubServer, folder: Path) -> None:
     """As google/ddpm-…: the network at the top, its scheduler beside it."""
     torch.manual_seed(5)
@@ -578,8 +598,11 @@ def test_pickles_are_refused_with_the_reason(hub: HubServer, folder: Path) -> No
             DEFPipeline.from_pretrained(name)
         with pytest.raises(ValueError, match="safetensors only"):
             DEFPipeline.from_pretrained(name, use_safetensors=False)
-        with pytest.raises(OSError, match="safetensors"):
+        with pytest.raises(OSError, match=r"safetensors.* A pickle \(\.bin\) is not read: it can run any code"):
             ReferenceNetwork.from_pretrained(str(name), subfolder="refsr")
+    with pytest.raises(OSError) as raised:
+        ReferenceNetwork.from_pretrained("alice/absent")
+    assert "pickle" not in str(raised.value)
 
 
 def test_diffusion_pipeline_says_what_to_do(hub: HubServer, folder: Path, tmp_path: Path) -> None:
@@ -638,16 +661,19 @@ def test_offline(hub: HubServer, folder: Path, tmp_path: Path, monkeypatch: pyte
     hub.requests.clear()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     code = f"""
-from def_hub import DEFPipeline
+from def_hub import DEFPipeline, ReferenceNetwork
 print(DEFPipeline.from_pretrained({NAME!r}).unet.config.sample_size)
-try:
-    DEFPipeline.from_pretrained("alice/never-seen")
-except OSError as error:
-    print("refused:", error)
+print(ReferenceNetwork.from_pretrained({NAME!r}, subfolder="refsr").config.extractor)
+for name, revision in (("alice/never-seen", None), ({NAME!r}, "v2")):
+    try:
+        DEFPipeline.from_pretrained(name, revision=revision)
+    except OSError as error:
+        print("refused:", name)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[0] == "32" and "refused: " in result.stdout and hub.requests == []
+    assert result.stdout.splitlines() == ["32", "mini", "refused: alice/never-seen", f"refused: {NAME}"]
+    assert hub.requests == []
 
 
 @pytest.mark.parametrize("placing", ({"device_map": "cpu"}, {"low_cpu_mem_usage": False}, {"low_cpu_mem_usage": True}))

@@ -105,7 +105,12 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             raise ValueError(
                 "use_safetensors=False: weights are read from safetensors only, unpickling can run any code"
             )
-        network, info = super().from_pretrained(name, use_safetensors=True, output_loading_info=True, **options)
+        try:
+            network, info = super().from_pretrained(name, use_safetensors=True, output_loading_info=True, **options)
+        except OSError as error:
+            if "safetensors" not in str(error):
+                raise
+            raise OSError(f"{error} A pickle (.bin) is not read: it can run any code when it is") from error
         # the base class warns, and goes on with random weights
         for what, key in (("lacks", "missing_keys"), ("has no place for", "unexpected_keys")):
             if info[key]:
