@@ -16,9 +16,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .conftest import ROOT, make_tiny_pipe
+from .conftest import ROOT, contents, make_tiny_pipe
 from .hub_server import HubServer
-from .test_hub import contents
 
 NAME = "alice/def-x4"
 
