@@ -156,4 +156,5 @@ def test_assembled_from_parts_of_the_hub(hub: HubServer, folder: Path, tmp_path:
     assert pipe.unet.config.in_channels == 3 and isinstance(pipe.scheduler, DDPMScheduler)
     assert enlarged(pipe).size == (40, 36)
     made = (tmp_path / "out" / "README.md").read_text()
+    assert 'from_pretrained("out")  # its folder; on the Hub, the name of this repository' in made
     assert "google/ddpm" in made and "alice/extractor" in made and "| `refsr_detail` |" in made

@@ -22,6 +22,8 @@ NAME = "alice/def-x4"
 def test_push_and_pull_give_the_same_bytes_and_the_same_picture(
     hub: HubServer, folder: Path, tmp_path: Path, run: Run
 ) -> None:
+    (folder / "made-by").mkdir()
+    (folder / "made-by" / "settings.json").write_text("{}")
     status, out, err = run("publish", folder, NAME)
     assert (status, err) == (0, "")
     assert "model alice/def-x4 (new)" in out and "add" in out and "unet/diffusion_pytorch_model.safetensors" in out
@@ -32,7 +34,7 @@ def test_push_and_pull_give_the_same_bytes_and_the_same_picture(
     # what was fetched is what is needed to load, byte for byte
     (snapshot,) = (tmp_path / "cache").glob("models--*/snapshots/*")
     fetched = contents(snapshot)
-    assert set(fetched) == set(contents(folder)) - {"README.md"}
+    assert set(fetched) == set(contents(folder)) - {"README.md", "made-by/settings.json"}
     assert all(contents(folder)[name] == data for name, data in fetched.items())
 
 

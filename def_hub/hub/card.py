@@ -187,7 +187,7 @@ def bare_card(
     """A card that says only what is known: for weights whose maker wrote none.
 
     Args:
-        name: of the repository. parts: number of parameters by component.
+        name: of the repository, or the folder. parts: number of parameters by component.
         license: an identifier of the Hub. base_model: the repositories that the weights come from.
         made_by: folder that may have an `evaluation/`, whose figures are then filled in, see `render`.
     """
@@ -199,6 +199,7 @@ def bare_card(
         base_model=base_model or None,
     )
     measured = made_by is not None and (made_by / "evaluation").is_dir()
+    where = "" if "/" in name else "  # its folder; on the Hub, the name of this repository"
     text = f"""---
 {header.to_yaml()}
 ---
@@ -210,7 +211,7 @@ Reference-based ×4 super-resolution, to be loaded with `def_hub`.
 ```python
 from def_hub import DEFPipeline
 
-pipe = DEFPipeline.from_pretrained("{name}")
+pipe = DEFPipeline.from_pretrained("{name}"){where}
 pipe("small.png", "sharp.jpg").images[0].save("large.png")
 ```
 

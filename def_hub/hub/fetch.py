@@ -16,6 +16,8 @@ from def_hub.hub.errors import plainly
 
 WEIGHTS = "diffusion_pytorch_model"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+CONFIGS = ("model_index.json", "*config.json", f"*{WEIGHTS}*.index*.json")
+"""What is fetched beside the weights; the logs of their training are not."""
 OPTIONS = ("subfolder", "revision", "token", "cache_dir", "local_files_only", "force_download")
 """Keywords of `locate` that say where a model lies, not how it is loaded."""
 
@@ -116,9 +118,9 @@ def _download(
     # a variant's file has its name between two dots, also where it is one of several shards
     plain, variants = f"*{WEIGHTS}*.safetensors", f"*{WEIGHTS}.*.safetensors"
     if variant is None:
-        folder = fetch(["*.json", plain], [variants])
+        folder = fetch([*CONFIGS, plain], [variants])
     else:
-        folder = fetch(["*.json", f"*{WEIGHTS}.{variant}*.safetensors"], [])
+        folder = fetch([*CONFIGS, f"*{WEIGHTS}.{variant}*.safetensors"], [])
         if rest := _weightless(folder / inside, variant, without):
             folder = fetch([f"{component}/{plain}" for component in rest], [variants])
     folder = folder / inside
