@@ -128,7 +128,11 @@ def test_private_repositories(hub: HubServer, folder: Path, run: Run, monkeypatc
     cache = folder.parent / "cache of bob"
     with pytest.raises(OSError, match="no such repository on the Hub, or a private one"):
         DEFPipeline.from_pretrained(NAME, cache_dir=cache)
-    assert DEFPipeline.from_pretrained(NAME, cache_dir=cache, token="hf_alice") is not None
+    with pytest.raises(OSError, match="private repository"):
+        ReferenceNetwork.from_pretrained(NAME, subfolder="refsr", cache_dir=cache)
+    single = ReferenceNetwork.from_pretrained(NAME, subfolder="refsr", cache_dir=cache, token="hf_alice")
+    pipe = DEFPipeline.from_pretrained(NAME, cache_dir=cache, token="hf_alice")
+    assert torch.equal(pipe.refsr.aggregator.head.weight, single.aggregator.head.weight)
     monkeypatch.setenv("HF_TOKEN", "hf_alice")
     hub.put("alice/public", {"README.md": CARD})
     status, _, err = run("publish", folder, "alice/public", "--private")
