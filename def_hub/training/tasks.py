@@ -312,7 +312,7 @@ class ReferenceTask(nn.Module):
         shift = count // 2  # neighbours may show one scene
         unrelated = {k: v.roll(shift, 0) if "reference" in k else v for k, v in every.items()}
         none = every | {"present": torch.zeros_like(every["present"])}
-        scores = {}
+        scores: dict[str, float] = {}
         for name, batch in {"true": every, "none": none, "unrelated": unrelated}.items():
             if (name != "none" and self.config.prior is None) or (name == "unrelated" and count == 1):
                 continue
