@@ -4,41 +4,54 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from def_hub.pipeline import PRESETS, Stage
-from def_hub.reference.matching import CELL, EVERY, PAIRS
+from def_hub.precision import Precision, compute_in
+from def_hub.reference.matching import CELL, EVERY, PAIRINGS, PAIRS
 
-MEGAPIXEL = 1e6
-
-
-@dataclass(frozen=True)
-class Cost:
-    """A linear model: `start` for any call; then for every million HR pixels of the result (`image`), of the
-    references (`reference`), of both in every step of the diffusion beyond the first (`step`); and for every million
-    comparisons of a search (`pairs`)."""
-
-    start: float
-    image: float
-    reference: float
-    step: float
-    pairs: float
-
-    def of(self, image: float, references: float, steps: int, pairs: float) -> float:
-        """Pixels and pairs in millions."""
-        pixels = self.image * image + self.reference * references + self.step * (steps - 1) * (image + references)
-        return self.start + pixels + self.pairs * pairs
+MEGA = 1e6
+LAID_IN = 1 / 3
+"""Of the time that an image takes whatever its references, the share before the last projection."""
 
 
-# Near what `examples/benchmarks/growth.py --fit` printed, moved so that small and large calls are off alike.
-PROBE = 0.0107
-SECONDS = Cost(start=0.0, image=2.7, reference=3.8, step=0.44, pairs=0.03)
-BYTES = Cost(start=60e6, image=250e6, reference=380e6, step=20e6, pairs=13e6)
+class Amounts(NamedTuple):
+    """What there is to do in a call, or what each costs. All but `calls` in millions.
+
+    calls: one. image: HR pixels of the result. turned: the same, for each further orientation it is restored in.
+    matched: the same, where there is a reference. reference: pixels of the references. step: of all of these, for each
+    step of the diffusion. pairs: comparisons of the search.
+    """
+
+    calls: float = 0.0
+    image: float = 0.0
+    turned: float = 0.0
+    matched: float = 0.0
+    reference: float = 0.0
+    step: float = 0.0
+    pairs: float = 0.0
+
+    def of(self, other: Amounts) -> float:
+        """Costs of what there is to do."""
+        return sum(a * b for a, b in zip(self, other, strict=True))
+
+    def only(self, *names: str) -> Amounts:
+        """Nothing but these."""
+        return Amounts(**{name: getattr(self, name) for name in names})
+
+
+# As `examples/benchmarks/growth.py --fit` printed: seconds for a machine on which `probe` says `PROBE`, one part in the
+# precision of the networks and one in float32, and bytes.
+PROBE = (0.0107, 0.0107)
+NETWORKS = Amounts(image=1.0, turned=0.1, reference=1.8, step=0.44, pairs=0.03)
+REST = Amounts(image=1.3, matched=0.5, reference=1.6)
+BYTES = Amounts(calls=60e6, image=250e6, reference=380e6, step=20e6, pairs=13e6)
 
 
 @dataclass(frozen=True)
@@ -66,10 +79,10 @@ def estimate(
     Raises:
         ValueError: for an unknown preset, fewer than one step, or a side below one pixel.
     """
-    numbers = load(image_size, reference_sizes, preset, num_inference_steps)
-    slower = probe() / PROBE
-    stages = {stage: seconds * slower for stage, seconds in _stages(*numbers).items()}
-    return Estimate(SECONDS.of(*numbers) * slower, int(BYTES.of(*numbers)), stages)
+    work = load(image_size, reference_sizes, preset, num_inference_steps)
+    networks, rest = (now / then for now, then in zip(probe(), PROBE, strict=True))
+    stages = {stage: networks * NETWORKS.of(part) + rest * REST.of(part) for stage, part in _stages(work).items()}
+    return Estimate(sum(stages.values()), int(BYTES.of(work)), stages)
 
 
 def load(
@@ -77,29 +90,41 @@ def load(
     reference_sizes: Sequence[tuple[int, int]] = (),
     preset: str = "balanced",
     num_inference_steps: int | None = None,
-) -> tuple[float, float, int, float]:
-    """What `Cost.of` takes for a call. Arguments and errors as `estimate`."""
+) -> Amounts:
+    """What there is to do in a call. Arguments and errors as `estimate`."""
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
-    steps = PRESETS[preset].steps if num_inference_steps is None else num_inference_steps
+    settings = PRESETS[preset]
+    steps = settings.steps if num_inference_steps is None else num_inference_steps
     if steps < 1:
         raise ValueError(f"num_inference_steps must be at least 1, got {steps}")
     for side in (*image_size, *(side for size in reference_sizes for side in size)):
         if side < 1:
             raise ValueError(f"expected sizes of at least 1x1 pixels, got {image_size} and {list(reference_sizes)}")
-    image = CELL**2 * image_size[0] * image_size[1]
-    references = sum(height * width for height, width in reference_sizes)
-    return image / MEGAPIXEL, references / MEGAPIXEL, steps, _pairs(image, references) / MEGAPIXEL
+    image = CELL**2 * image_size[0] * image_size[1] / MEGA
+    reference = sum(height * width for height, width in reference_sizes) / MEGA
+    return Amounts(
+        calls=1,
+        image=image,
+        turned=(settings.turns - 1) * image,
+        matched=image if reference else 0,
+        reference=reference,
+        step=steps * (image + reference),
+        pairs=len(PAIRINGS[settings.matching_image]) * _pairs(image * MEGA, reference * MEGA) / MEGA,
+    )
 
 
-def _stages(image: float, references: float, steps: int, pairs: float) -> dict[Stage, float]:
-    """`SECONDS.of` the same numbers, by stage: every step of the diffusion costs what a later one does, the rest of a
-    reference is matching, and of the rest of an image about a third is laying in."""
-    rest = SECONDS.start + (SECONDS.image - SECONDS.step) * image
-    stages: dict[Stage, float] = {"enhance": SECONDS.step * steps * (image + references)}
-    if references:
-        stages["match"] = (SECONDS.reference - SECONDS.step) * references + SECONDS.pairs * pairs
-    return stages | {"transfer": rest / 3, "restore": rest * 2 / 3}
+def _stages(work: Amounts) -> dict[Stage, Amounts]:
+    """What is to do in each stage, in order."""
+    own = Amounts(*((LAID_IN * a) for a in work.only("calls", "image")))
+    rest = Amounts(*((1 - LAID_IN) * a for a in work.only("calls", "image")))
+    found = work.only("turned", "matched", "reference", "pairs")
+    if not work.reference:
+        own, found = own._replace(turned=work.turned), Amounts()
+    stages: dict[Stage, Amounts] = {"enhance": work.only("step")}
+    if work.reference:
+        stages["match"] = found
+    return stages | {"transfer": own, "restore": rest}
 
 
 def _pairs(image: float, references: float) -> float:
@@ -111,16 +136,27 @@ def _pairs(image: float, references: float) -> float:
     return total
 
 
-@lru_cache(maxsize=1)
-def probe() -> float:
-    """Seconds that a convolution of the network's kind takes here: the best of a few, the others were disturbed."""
+@lru_cache
+def probe(precision: Precision = "auto") -> tuple[float, float]:
+    """Seconds that a convolution of the networks' kind takes here in that precision, and that it takes to look at many
+    places of a picture in float32: the best of a few, the others were disturbed."""
     x, weight = torch.rand(1, 64, 192, 192), torch.rand(64, 64, 3, 3)
+    x = x.contiguous(memory_format=torch.channels_last)
+    plane, places = torch.rand(1, 3, 256, 256), torch.rand(1, 512, 512, 2)
+
+    def look() -> object:
+        return F.grid_sample(plane, places, align_corners=False).square().sum(1)
+
+    with torch.no_grad(), compute_in(precision, x.device):
+        return _best(lambda: F.conv2d(x, weight, padding=1)), _best(look)
+
+
+def _best(work: Callable[[], object]) -> float:
     seconds = []
-    with torch.no_grad():
-        for _ in range(5):
-            started = time.perf_counter()
-            F.conv2d(x, weight, padding=1)
-            seconds.append(time.perf_counter() - started)
+    for _ in range(7):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
     return min(seconds)
 
 

@@ -63,6 +63,7 @@ class Preset:
     prior_strength: how much of the enhanced image's own detail is laid over the result where no reference is
         trusted, 0 … 1.
     matching_image: what is compared with the references, see `matching.match`.
+    turns: orientations that the image is restored in, see `ReferenceNetwork.forward`.
     refsr: component with the Ref-SR weights; where a checkpoint has no such component, "refsr".
     """
 
@@ -71,12 +72,15 @@ class Preset:
     start: float = 1.0
     prior_strength: float = 0.0
     matching_image: str = "joint"
+    turns: Literal[1, 2, 4] = 1
     refsr: str = "refsr"
 
 
 PRESETS = {
     "fast": Preset(steps=1, matching_image="enhanced"),  # one search instead of three
-    "balanced": Preset(steps=1),  # the first estimate is the mean of all that may be true: the most faithful one
+    "balanced": Preset(
+        steps=1, turns=4
+    ),  # the first estimate is the mean of all that may be true: the most faithful one
     "detail": Preset(steps=4, prior_strength=0.2, refsr="refsr_detail"),
 }
 
@@ -338,6 +342,7 @@ class DEFPipeline(DiffusionPipeline):
                         matching_image=compared,
                         refined=refine,
                         strength=reference_strength * allowed,
+                        turns=settings.turns,
                         on_match=lambda _: begins("transfer"),
                     )
                 result, alone, found = lent.sr.float(), lent.alone.float(), lent.correspondence

@@ -142,7 +142,7 @@ def measure(
     score("  only small sizes searched", find(image, [key], extract, "joint", pairs=2**22))
     score("  enhanced × reference instead of joint", find(image, [key], extract, "enhanced"))
     oracle = Views(bicubic, truth), [Views(key.bicubic, reference, reference)]
-    score("  truth instead of the enhanced image (oracle)", find(*oracle, extract, "joint"))
+    score("  truth and reference as they are (oracle)", find(*oracle, extract, "joint"))
 
 
 class Row:

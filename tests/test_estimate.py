@@ -2,7 +2,7 @@
 
 import pytest
 
-from def_hub.estimate import BYTES, SECONDS, estimate, load
+from def_hub.estimate import BYTES, NETWORKS, REST, estimate, load, probe
 
 
 def test_more_pixels_more_references_more_steps_cost_more() -> None:
@@ -25,14 +25,21 @@ def test_large_pictures_cost_in_proportion_to_their_pixels() -> None:
     assert 3.0 < large.bytes / small.bytes < 4.2
 
 
-def test_the_model_is_linear() -> None:
-    image, references, steps, pairs = load((100, 50), [(400, 200), (80, 80)])
-    assert (image, references, steps) == (0.08, 0.0864, 1)
-    assert 1.6 < pairs < 1.9  # 312 searched cells against 5,400, and a little on the smaller levels
-    for cost in (SECONDS, BYTES):
-        assert cost.of(image, references, 2, pairs) - cost.of(image, references, 1, pairs) == pytest.approx(
-            cost.step * (image + references)
+def test_what_there_is_to_do() -> None:
+    work = load((100, 50), [(400, 200), (80, 80)])
+    assert (work.image, work.matched, work.reference, work.step) == (0.08, 0.08, 0.0864, 0.1664)
+    assert 3 * 1.6 < work.pairs < 3 * 1.9  # 312 searched cells against 5,400, a little on smaller levels; three ways
+    assert work.turned == pytest.approx(3 * work.image) and load((100, 50), preset="fast").turned == 0
+    assert load((100, 50)).matched == 0 and load((100, 50), num_inference_steps=5).step == pytest.approx(0.4)
+    assert work.only("image", "step") == (0, 0.08, 0, 0, 0, 0.1664, 0)
+    for cost in (NETWORKS, REST, BYTES):
+        assert min(cost) >= 0 and cost.of(work._replace(step=1.0)) - cost.of(work._replace(step=0.0)) == pytest.approx(
+            cost.step
         )
+
+
+def test_machines_are_told_apart() -> None:
+    assert all(seconds > 0 for precision in ("float32", "bfloat16") for seconds in probe(precision))
 
 
 def test_the_seconds_are_spread_over_the_stages() -> None:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from def_hub.reference.matching import PAIRINGS, Correspondence, Views, align, find, match, refine
+from def_hub.reference.matching import PAIRINGS, Correspondence, Views, align, find, match, refine, supported
 
 
 def texture(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -250,6 +250,18 @@ def test_what_lies_alone_is_not_trusted():
     whole = align(home, scene, [scene], rounds=0)
     assert whole.confidence.min() > 0.99  # at the border, too: neighbours that do not exist cannot disagree
     assert found.confidence[0, 0, 4, 9] == 0 and found.confidence[0, 0, 12, 12] > 0.99
+
+
+def test_what_has_no_trusted_surroundings_is_not_trusted() -> None:
+    """A region that matches keeps its confidence, what unrelated pictures have by chance loses it; none gains any."""
+    chance = torch.rand(1, 1, 60, 80, generator=torch.Generator().manual_seed(0)) * 0.3
+    assert supported(chance).mean() < 0.02
+    region = chance.clone()
+    region[..., :40, :40] = 0.8
+    kept = supported(region)
+    assert torch.equal(kept[..., 5:30, 5:30], region[..., 5:30, 5:30])
+    assert kept[..., 50:, 60:].mean() < 0.02 and (kept <= region).all()
+    assert torch.equal(supported(region[..., :3, :5]), region[..., :3, :5])  # smaller than the surroundings
 
 
 def test_refine_uses_the_reference_and_the_sample_that_are_named():

@@ -11,6 +11,7 @@ from def_hub.reference.aggregation import Aggregator, FoldedAggregator, Resample
 from def_hub.reference.features import MiniFeatures, VGG19Features, make_extractor
 from def_hub.reference.matching import Views
 from def_hub.reference.network import ReferenceNetwork
+from def_hub.reference.transfer import spread
 
 from .test_operators import picture
 
@@ -104,6 +105,26 @@ def test_strength_zero_is_no_reference(folded: bool) -> None:
     assert torch.equal(loud.alone, alone.sr)
     assert (loud.sr - alone.sr).abs().max() > 1e-4
     assert loud.correspondence is not None and loud.correspondence.reference.max() <= 1
+
+
+@pytest.mark.parametrize("folded", (False, True))
+@torch.no_grad()
+def test_what_no_reference_serves_is_the_mean_of_the_orientations(folded: bool) -> None:
+    network, image = make_network(folded), picture(48, 64)
+    y, reference = OPERATOR.forward(image), [views(picture(40, 72), sharp=True)]
+    seen = views(image)
+    each = []
+    for k in range(4):
+        turned = Views(*(x.rot90(k, (-2, -1)) for x in (seen.bicubic, seen.enhanced)))
+        each.append(network(y.rot90(k, (-2, -1)), turned).sr.rot90(-k, (-2, -1)))
+    assert (each[0] - each[1]).abs().max() > 1e-3
+    assert torch.allclose(network(y, seen, turns=4).sr, sum(each) / 4, atol=1e-5)
+    assert torch.allclose(network(y, seen, turns=2).sr, (each[0] + each[2]) / 2, atol=1e-5)
+    once, lent = network(y, seen, reference), network(y, seen, reference, turns=4)
+    silent = network(y, seen, reference, strength=0.0, turns=4)
+    assert torch.allclose(silent.sr, lent.alone, atol=1e-5)
+    trust = spread(once.correspondence.confidence, 1)
+    assert torch.allclose(lent.sr, once.sr + (1 - trust) * (lent.alone - once.alone), atol=1e-5)
 
 
 @pytest.mark.parametrize("folded", (False, True))

@@ -201,6 +201,8 @@ def test_the_other_losses_join_after_the_reconstruction(workplace: Path) -> None
     assert not all(torch.equal(joined[k], longer[k]) for k in joined)
     losses = [float(line.split(",")[1]) for line in Path("joined/train.csv").read_text().splitlines()[1:]]
     assert min(losses[2:]) > max(losses[:2])  # the critic's penalty is far from its optimum
+    decides = [Path(run, "validation.csv").read_text().split(",")[1] for run in ("joined", "longer")]
+    assert decides == ["nearness_none", "psnr_none"]  # of the best weights: what is trained for
 
 
 def test_what_is_frozen_stays(workplace: Path) -> None:

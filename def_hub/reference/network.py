@@ -17,7 +17,7 @@ from def_hub.operators import Downsample
 from def_hub.reference.aggregation import STRIDES, Aggregator, FoldedAggregator, Texture
 from def_hub.reference.features import ExtractorName, Pyramid, make_extractor
 from def_hub.reference.fitting import Fitted, fitted
-from def_hub.reference.matching import CELL, Correspondence, Views, find, match
+from def_hub.reference.matching import CELL, Correspondence, Views, find, match, supported
 from def_hub.reference.transfer import DeformableTransfer, HardTransfer, overlapped, spread
 from def_hub.reference.ttsr import CellTransfer, TTSRAggregator
 from def_hub.tiling import Window, tiled
@@ -131,6 +131,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         matching_image: str = "joint",
         refined: bool = True,
         strength: float | Tensor = 1.0,
+        turns: Literal[1, 2, 4] = 1,
         found: Correspondence | None = None,
         on_match: Callable[[Correspondence], object] | None = None,
     ) -> ReferenceOutput:
@@ -141,6 +142,8 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             matching_image: see `matching.match`. refined: `matching.find`, or the plain `matching.match` of the paper.
             strength: factor on the confidence, one, `[B, 1, 1, 1]` or `[B, 1, h, w]`. With 0, as without references,
                 they have no influence.
+            turns: in how many of its four orientations the image is restored; the mean of them, which is better than
+                each (EDSR's self-ensemble, Lim et al. 2017), stands where no reference is trusted.
             found: the matches, where they are known already (in training, which sees a pair many times).
             on_match: called with what was found, before anything is carried over.
 
@@ -148,11 +151,12 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             ValueError: as `matching.match`, `refine` and `align` do.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not references):
-            alone = self._alone(y, image.enhanced)
+            once = self._alone(y, image.enhanced)
+            alone = sum((self._turned(y, image.enhanced, 4 // turns * k) for k in range(1, turns)), once) / turns
         if not references:
             return ReferenceOutput(alone, alone)
         sharp = [r.sharp for r in references if r.sharp is not None]
-        seen = self._seen(image, alone)
+        seen = self._seen(image, once)
         extract = _Memo(self.feature_extractor, y.device.type)
         if found is None:
             found = self._match(seen, references, extract, matching_image, refined)  # eq. 10-12
@@ -168,6 +172,8 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             return self._transfer(guides, pyramids, sharp, found.cut(_cells(window)))  # eq. 13
 
         sr = self._base(y, image.enhanced) + self._residual(y, image.enhanced, lend)  # eq. 7
+        if turns > 1:  # features are those of one orientation: what comes with them is not averaged
+            sr = sr + (1 - spread(found.confidence, 1)) * (alone - once)
         return ReferenceOutput(sr, alone, found)
 
     @torch.no_grad()
@@ -195,11 +201,18 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         keys = [self._estimated(r) for r in references] if self.config.match_estimate else references
         # a place needs more digits than half precision has
         with torch.autocast(seen.enhanced.device.type, enabled=False):
-            return (find if refined else match)(seen, keys, extract, matching_image)
+            if not refined:
+                return match(seen, keys, extract, matching_image)
+            found = find(seen, keys, extract, matching_image)
+            return replace(found, confidence=supported(found.confidence))
 
     def _alone(self, y: Tensor, enhanced: Tensor) -> Tensor:
         """What is made of a picture without references."""
         return self._base(y, enhanced) + self._residual(y, enhanced)
+
+    def _turned(self, y: Tensor, enhanced: Tensor, quarters: int) -> Tensor:
+        """The same of the picture turned so many quarters, turned back."""
+        return self._alone(*(x.rot90(quarters, (-2, -1)) for x in (y, enhanced))).rot90(-quarters, (-2, -1))
 
     def _residual(self, y: Tensor, enhanced: Tensor, lend: Callable[[Window], Texture] | None = None) -> Tensor:
         """What the aggregator adds, tile by tile where the picture is larger than one. `lend` gives the texture of a

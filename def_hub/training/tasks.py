@@ -303,7 +303,8 @@ class ReferenceTask(nn.Module):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """RGB PSNR with the true reference, without one, and with the reference of another pair."""
+        """RGB PSNR with the true reference, without one, and with the reference of another pair; before them, where
+        L_per is trained for, how near that says the first of them is, for sharpness costs PSNR."""
         if not self.validation:
             return {}
         every = self.validation | {"present": torch.ones(len(self.validation["image"]))}
@@ -311,11 +312,15 @@ class ReferenceTask(nn.Module):
         shift = count // 2  # neighbours may show one scene
         unrelated = {k: v.roll(shift, 0) if "reference" in k else v for k, v in every.items()}
         none = every | {"present": torch.zeros_like(every["present"])}
-        scores = {}
+        scores: dict[str, float] = {}
         for name, batch in {"true": every, "none": none, "unrelated": unrelated}.items():
             if (name != "none" and self.config.prior is None) or (name == "unrelated" and count == 1):
                 continue
             parts = [self._restore({k: v[i : i + 8] for k, v in batch.items()}) for i in range(0, count, 8)]
+            if not scores and self.perceptual is not None:
+                pairs = zip(parts, every["image"].split(8), strict=True)
+                distance = sum(len(part) * float(self.perceptual(part, truth)) for part, truth in pairs)
+                scores[f"nearness_{name}"] = -distance / count
             scores[f"psnr_{name}"] = mean_psnr(torch.cat(parts), every["image"])
         return scores | {"psnr_bicubic": mean_psnr(OPERATOR.upsample(degrade(every["image"])), every["image"])}
 

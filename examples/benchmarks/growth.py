@@ -25,7 +25,9 @@ from pathlib import Path
 EXAMPLES = Path(__file__).resolve().parents[1]
 
 
-def measure(model: str | None, side: int, reference: tuple[int, int], count: int, preset: str) -> dict[str, float]:
+def measure(
+    model: str | None, side: int, reference: tuple[int, int], count: int, preset: str, precision: str
+) -> dict[str, float]:
     """Seconds and megabytes of one call in this process, after a very small one to warm up."""
     import torch
     from PIL import Image
@@ -39,7 +41,8 @@ def measure(model: str | None, side: int, reference: tuple[int, int], count: int
 
     def call(image: Image.Image, references: list[Image.Image]) -> float:
         started = time.perf_counter()
-        pipe(image, references or None, preset=preset, generator=torch.Generator().manual_seed(0), output_type="pt")
+        generator = torch.Generator().manual_seed(0)
+        pipe(image, references or None, preset=preset, generator=generator, precision=precision, output_type="pt")
         return time.perf_counter() - started
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -51,9 +54,11 @@ def measure(model: str | None, side: int, reference: tuple[int, int], count: int
     return {"seconds": seconds, "megabytes": (after - before) / 1024, "peak": after / 1024}
 
 
-def fresh(model: str | None, side: int, reference: int, count: int = 1, preset: str = "balanced") -> dict[str, float]:
+def fresh(
+    model: str | None, side: int, reference: int, count: int = 1, preset: str = "balanced", precision: str = "auto"
+) -> dict[str, float]:
     """The same in a process of its own."""
-    case = [model, side, [max(reference, 8)] * 2, count, preset]
+    case = [model, side, [max(reference, 8)] * 2, count, preset, precision]
     command = [sys.executable, __file__, "--here", json.dumps(case)]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     found: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
@@ -89,32 +94,60 @@ UNSEEN = (
 )
 
 
+NETWORKS = ("image", "turned", "reference", "step", "pairs")
+REST = ("calls", "image", "matched", "reference", "step")
+MEMORY = ("calls", "image", "reference", "step", "pairs")
+
+
+def positive(rows: list[list[float]], values: list[float]) -> list[float]:
+    """The costs, none below zero, of the columns of `rows` that explain the values best by relative error."""
+    import torch
+
+    wanted = torch.tensor(values, dtype=torch.float64)
+    columns = torch.tensor(rows, dtype=torch.float64) / wanted[:, None]
+    kept = columns.sum(0).nonzero()[:, 0].tolist()
+    while True:  # what would be negative is left out
+        found = torch.linalg.lstsq(columns[:, kept], torch.ones(len(values), 1, dtype=torch.float64)).solution[:, 0]
+        if found.min() >= 0:
+            return [float(found[kept.index(k)]) if k in kept else 0.0 for k in range(columns.shape[1])]
+        del kept[int(found.argmin())]
+
+
+def written(costs: list[float]) -> str:
+    """As it stands in the source."""
+    from def_hub.estimate import Amounts
+
+    return f"Amounts({', '.join(f'{n}={c:.3g}' for n, c in zip(Amounts._fields, costs, strict=True) if c)})"
+
+
 def fit(model: str | None) -> None:
     """Print the constants of the estimate, and how far the shipped ones are off."""
     import torch
 
-    from def_hub.estimate import Cost, estimate, load, probe
+    from def_hub.estimate import Amounts, estimate, load, probe
+    from def_hub.precision import fast_bfloat16
 
-    def numbers(case: tuple[int, int, int, str]) -> tuple[float, float, int, float]:
+    def work(case: tuple[int, int, int, str]) -> Amounts:
         side, reference, count, preset = case
         return load((side, side), [(reference, reference)] * count, preset)
 
-    measured = [fresh(model, *case) for case in SEEN]
-    units = [Cost(*(float(i == k) for i in range(5))) for k in range(5)]
-    print(f"PROBE = {probe():.4f}")
-    for name, key, scale in (("SECONDS", "seconds", 1.0), ("BYTES", "megabytes", 2.0**20)):
-        values = torch.tensor([m[key] * scale for m in measured], dtype=torch.float64)
-        columns = torch.tensor([[u.of(*numbers(c)) for u in units] for c in SEEN], dtype=torch.float64)
-        kept = list(range(5))
-        while True:  # a cost is never negative: what would be is left out
-            scaled = columns[:, kept] / values[:, None]
-            found = torch.linalg.lstsq(scaled, torch.ones(len(values), 1, dtype=torch.float64)).solution[:, 0]
-            if found.min() >= 0:
-                break
-            del kept[int(found.argmin())]
-        costs = [float(found[kept.index(k)]) if k in kept else 0.0 for k in range(5)]
-        text = ", ".join(f"{f}={c:.3g}" for f, c in zip(Cost.__dataclass_fields__, costs, strict=True))
-        print(f"{name} = Cost({text})")
+    # Slow networks and fast ones on one machine tell their share from that of the rest.
+    precisions = ("float32", "bfloat16") if fast_bfloat16(torch.device("cpu")) else ("float32",)
+    here = probe()
+    rows, seconds = [], []
+    for precision in precisions:
+        speed = [now / then for now, then in zip(probe(precision), here, strict=True)]
+        for case in SEEN:
+            todo = work(case)
+            rows.append([speed[0] * a for a in todo.only(*NETWORKS)] + [speed[1] * a for a in todo.only(*REST)])
+            seconds.append(fresh(model, *case, precision=precision)["seconds"])
+    size = len(Amounts._fields)
+    costs = positive(rows, seconds)
+    print(f"PROBE = ({here[0]:.4f}, {here[1]:.4f})")
+    print(f"NETWORKS = {written(costs[:size])}")
+    print(f"REST = {written(costs[size:])}")
+    held = [fresh(model, *case)["megabytes"] * 2**20 for case in SEEN]
+    print(f"BYTES = {written(positive([list(work(case).only(*MEMORY)) for case in SEEN], held))}")
     print("unseen calls: image, references, preset; measured and estimated seconds, MB")
     for case in UNSEEN:
         side, reference, count, preset = case

@@ -1,9 +1,21 @@
 """Where in the references to look, and how sure: `find`, made of `match`, `refine` and `align`."""
 
-from def_hub.reference.matching.alignment import align
+from def_hub.reference.matching.alignment import align, supported
 from def_hub.reference.matching.correspondence import CELL, Correspondence, Views
 from def_hub.reference.matching.pyramid import EVERY, PAIRS, find
 from def_hub.reference.matching.refinement import refine
 from def_hub.reference.matching.search import PAIRINGS, match
 
-__all__ = ["CELL", "EVERY", "PAIRINGS", "PAIRS", "Correspondence", "Views", "align", "find", "match", "refine"]
+__all__ = [
+    "CELL",
+    "EVERY",
+    "PAIRINGS",
+    "PAIRS",
+    "Correspondence",
+    "Views",
+    "align",
+    "find",
+    "match",
+    "refine",
+    "supported",
+]

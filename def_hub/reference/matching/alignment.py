@@ -16,6 +16,10 @@ NEIGHBOURS = ((0, 3), (3, 0), (0, -3), (-3, 0))
 """Whose findings are tried: far enough to cross a mistake, few enough not to find agreement by chance."""
 TOLERANCE = 2.0
 """HR pixels within which neighbours agree."""
+COMPANY = 17
+"""Side, in cells, of the surroundings that support a match."""
+SUPPORT = (0.15, 0.35)
+"""Mean confidence around a cell from which it begins to count, and counts in full; unrelated pictures have 0.18."""
 REACH, TURN = 2.0, 0.35
 """How far a match may move, in HR pixels, and any entry of its frame from the identity's."""
 
@@ -79,6 +83,17 @@ def align(
         confidence[:, None],
         found.place[..., 2:].movedim(-1, 1).reshape(batch, 2, 2, h, w),
     )
+
+
+def supported(confidence: Tensor) -> Tensor:
+    """Confidence [B,1,h,w], kept where the surroundings of a cell are trusted, too, and less, down to none, elsewhere.
+
+    A match by chance may agree with its neighbours by chance; it does not lie in a region that matches. The mean over
+    `COMPANY`² cells is compared with what unrelated pictures reach.
+    """
+    around = F.avg_pool2d(confidence, COMPANY, stride=1, padding=COMPANY // 2, count_include_pad=False)
+    chance, sure = SUPPORT
+    return confidence * ((around - chance) / (sure - chance)).clamp(0, 1)
 
 
 @dataclass(frozen=True)
