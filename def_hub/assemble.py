@@ -67,7 +67,8 @@ def assemble(
         operator=operator,
         window=window,
     )
-    pipe.to(dtype=dtype)
+    if dtype != torch.float32:
+        pipe.to(dtype=dtype)
     check_runs(pipe, "these parts together")
     return pipe
 

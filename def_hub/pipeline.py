@@ -19,12 +19,13 @@ from torch import Tensor
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer, WindowMode
 from def_hub.hub import fetch
+from def_hub.hub.tidy import components_of, tidy
 from def_hub.images import ImageLike, to_pil
 from def_hub.inputs import Masks, References, requests_of
 from def_hub.operators import Downsample, consistency_error, project_clipped
 from def_hub.precision import Precision, compute_in
 from def_hub.provenance import provenance_shares
-from def_hub.reference.fitting import Fitted, fitted
+from def_hub.reference.fitting import Fitted
 from def_hub.reference.matching import PAIRINGS, Correspondence, Views
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.transfer import overlapped, spread
@@ -36,6 +37,19 @@ LOAD_WITH = [
 """Written first into model_index.json. `DiffusionPipeline.from_pretrained("user/model")` does not know our classes, and
 complains about the first entry that it cannot resolve, as `<key>/<module>.py`: so that shall be one which says what to
 do. Of a folder it only asks the class; there the class's name says whose it is, see `save_pretrained`."""
+
+COMPONENTS = {
+    "unet": UNet2DModel,
+    "scheduler": SchedulerMixin,
+    "refsr": ReferenceNetwork,
+    "refsr_detail": ReferenceNetwork,
+}
+LOADING = (
+    *("dtype", "torch_dtype", "variant", "device_map", "max_memory", "low_cpu_mem_usage", "offload_folder"),
+    *("offload_state_dict", "quantization_config", "disable_mmap", "proxies", "custom_pipeline", "custom_revision"),
+    *("trust_remote_code", "load_connected_pipeline", "use_onnx", "provider", "sess_options", "provider_options"),
+)
+"""Further keywords of `DiffusionPipeline.from_pretrained`, which itself only warns of others; a test compares them."""
 
 Picture = PIL.Image.Image | np.ndarray | Tensor
 Stage = Literal["enhance", "match", "transfer", "restore"]
@@ -131,17 +145,26 @@ class DEFPipeline(DiffusionPipeline):
         together with its `scheduler`, say. Weights are read from safetensors only.
 
         Raises:
-            ValueError, TypeError, OSError: see `def_hub.hub.fetch.locate`.
+            TypeError: for an unknown keyword, or a component that is none of its kind.
+            ValueError, OSError: see `def_hub.hub.fetch.locate`; ValueError also where weights lack a tensor.
         """
         name = EMBEDDED if pretrained_model_name_or_path is None else pretrained_model_name_or_path
-        if not kwargs.pop("use_safetensors", True):
+        if not kwargs.pop("use_safetensors", True) or kwargs.pop("use_flashpack", False):
             raise ValueError(
                 "use_safetensors=False: weights are read from safetensors only, unpickling can run any code"
             )
+        brought = _components(kwargs)
+        known = (*fetch.OPTIONS, *LOADING, *COMPONENTS, "operator", "window")
+        if unknown := sorted(set(kwargs) - set(known)):
+            raise TypeError(f"from_pretrained: no keyword {', '.join(unknown)}; there are {', '.join(known)}")
         where = {k: kwargs.pop(k) for k in fetch.OPTIONS if k in kwargs}
-        brought = [k for k in ("unet", "scheduler", "refsr", "refsr_detail") if k in kwargs]
         folder = fetch.locate(name, variant=kwargs.get("variant"), without=brought, **where)
-        return super().from_pretrained(str(folder), use_safetensors=True, **kwargs)
+        pipe = super().from_pretrained(str(folder), use_safetensors=True, **kwargs)
+        for part in set(COMPONENTS) - set(brought) if kwargs.get("device_map") is None else ():
+            weights: dict[str, Tensor] = getattr(getattr(pipe, part), "state_dict", dict)()
+            if lost := [key for key, value in weights.items() if value.is_meta]:  # the base class goes on without them
+                raise ValueError(f"{name}: {part} lacks {lost[0]}")
+        return pipe
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs: Any) -> str:
@@ -149,13 +172,16 @@ class DEFPipeline(DiffusionPipeline):
         return str(fetch.locate(pretrained_model_name, **kwargs))
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write a folder that `from_pretrained` loads, without the path that the parts came from.
+        """Write a folder that `from_pretrained` loads, without the path that the parts came from, and without what a
+        pipeline that was saved there before had and this one has not.
 
         Takes the keywords of `DiffusionPipeline.save_pretrained`, but for publishing, which is `push_to_hub`'s.
         """
         if push_to_hub:
             raise ValueError("save_pretrained(push_to_hub=True): use push_to_hub(name), which checks what it publishes")
+        former = components_of(save_directory)
         super().save_pretrained(str(save_directory), **kwargs)
+        tidy(save_directory, former, kwargs.get("variant"))
         index = Path(save_directory) / "model_index.json"
         for config in (*Path(save_directory).glob("*/config.json"), index):
             kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
@@ -302,9 +328,7 @@ class DEFPipeline(DiffusionPipeline):
                     # that like is compared with like
                     begins("match" if references else "transfer")
                     keys = [
-                        fitted(y, r.picture, r.usable, refsr.feature_extractor)
-                        if refine
-                        else Fitted(r.picture, r.usable)
+                        refsr.fitted(y, r.picture, r.usable) if refine else Fitted(r.picture, r.usable)
                         for r in references
                     ]
                     sharp = [k.picture for k in keys]  # each [1,3,Hr,Wr]
@@ -374,6 +398,21 @@ class DEFPipeline(DiffusionPipeline):
         # its own generator: what a reference draws must not change what the image draws
         enhanced = enhancer(small, **diffuse, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
         return Views(operator.upsample(small), enhanced, reference.picture, reference.usable)
+
+
+def _components(options: dict[str, Any]) -> list[str]:
+    """Names of the components among the options. Raises TypeError for one that cannot take its place."""
+    brought = [name for name in COMPONENTS if name in options]
+    for name in brought:
+        part = options[name]
+        part = getattr(part, "_orig_mod", part)  # that of `torch.compile`
+        if part is None and name in DEFPipeline._optional_components:
+            continue
+        if not isinstance(part, COMPONENTS[name]):
+            got = repr(part) if isinstance(part, str | None) else type(part).__name__
+            kind = COMPONENTS[name].__name__
+            raise TypeError(f"{name}: expected a {kind}, as its from_pretrained loads it, got {got}")
+    return brought
 
 
 def _preset(name: str) -> Preset:

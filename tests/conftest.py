@@ -5,10 +5,10 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,8 +19,9 @@ from .hub_server import HubServer
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
+    from PIL import Image
 
-    from def_hub import DEFPipeline
+    from def_hub import DEFPipeline, ReferenceNetwork
 
 # The client reads these when it is imported, here and in the processes that tests start: no test reaches the Hub, and
 # nothing of the user's (cache, token) is touched. The port is kept from now on; the server listens where a test asks.
@@ -39,6 +40,7 @@ for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLI
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
+CARD = b"---\nlicense: apache-2.0\nlibrary_name: diffusers\npipeline_tag: image-to-image\n---\n\n# tiny\n"
 
 
 def pytest_unconfigure() -> None:
@@ -81,6 +83,37 @@ def make_tiny_pipe(seed: int = 0) -> "DEFPipeline":
     return pipe
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Path → bytes of all files of a folder."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def enlarged(pipe: "DEFPipeline", **options: Any) -> "Image.Image":
+    """A picture that shows whether two pipelines are the same."""
+    pipe.set_progress_bar_config(disable=True)
+    noise = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(1))
+    return pipe(noise[:1, :, :9, :10], noise[1:], generator=torch.Generator().manual_seed(2), **options).images[0]
+
+
+def put_ddpm(hub: HubServer, folder: Path) -> None:
+    """As google/ddpm-…: the network at the top, its scheduler beside it."""
+    from diffusers import DDPMScheduler
+
+    torch.manual_seed(5)
+    make_unet(3, 3).save_pretrained(folder)
+    DDPMScheduler().save_pretrained(folder)
+    hub.put("google/ddpm", contents(folder))
+
+
+def add_detail(folder: Path) -> "ReferenceNetwork":
+    """Give a model the optional weights of the preset "detail"."""
+    from def_hub import DEFPipeline
+
+    detail = make_tiny_pipe(seed=9).refsr
+    DEFPipeline.from_pretrained(folder, refsr_detail=detail).save_pretrained(folder)
+    return detail
+
+
 @pytest.fixture
 def tiny_pipe() -> "DEFPipeline":
     """A pipeline of tiny random components; a fresh one for every test."""
@@ -93,6 +126,35 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny-model")
     make_tiny_pipe().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def folder(tiny_model: Path, tmp_path: Path) -> Path:
+    """A model folder that is ready to be published."""
+    shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "model" / "README.md").write_bytes(CARD)
+    return tmp_path / "model"
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command; gives (exit status, stdout, stderr)."""
+    from diffusers.utils import logging
+
+    from def_hub import cli
+
+    logging.disable_progress_bar()
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = cli.main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

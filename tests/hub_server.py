@@ -56,6 +56,7 @@ class Repository:
     refs: dict[str, str] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)  # LFS, stored before any commit names them
     messages: dict[str, str] = field(default_factory=dict)
+    proposals: dict[int, tuple[str, str]] = field(default_factory=dict)  # open pull requests: author and branch
 
     def commit(self, ref: str, tree: dict[str, Blob], message: str) -> str:
         text = json.dumps([len(self.commits), message, sorted((p, b.oid) for p, b in tree.items())])
@@ -336,7 +337,8 @@ class _Handler(BaseHTTPRequestHandler):
                 raise HubError(400, f"unknown operation {key}")
         ref = revision
         if as_pull_request:
-            ref = f"refs/pr/{1 + sum(r.startswith('refs/pr/') for r in repository.refs)}"
+            repository.proposals[len(repository.proposals) + 1] = (self._user() or "", revision)
+            ref = f"refs/pr/{len(repository.proposals)}"
         sha = repository.commit(ref, tree, header["value"]["summary"])
         url = f"{self.hub.url}/{'' if kind == 'models' else kind + '/'}{name}"
         number = ref.rpartition("/")[2]
@@ -348,6 +350,36 @@ class _Handler(BaseHTTPRequestHandler):
                 "pullRequestUrl": f"{url}/discussions/{number}" if as_pull_request else None,
             }
         )
+
+    def discussions(self, kind: str, name: str) -> None:
+        """The client filters nothing itself: what it asks for is what it gets."""
+        repository, asked = self._repository(kind, name), {k: v[0] for k, v in self.query.items()}
+        numbers = [n for n, (author, _) in repository.proposals.items() if asked.get("author", author) == author]
+        if asked.get("type") == "discussion" or asked.get("status") == "closed":
+            numbers = []
+        found = [self._discussion(kind, name, number) for number in numbers]
+        page = found[(first := 2 * int(asked.get("p", 0))) : first + 2]
+        self._json({"count": len(found), "start": first, "discussions": page})
+
+    def discussion(self, kind: str, name: str, number: str) -> None:
+        if int(number) not in self._repository(kind, name).proposals:
+            raise HubError(404, "Discussion not found", "EntryNotFound")
+        self._json(self._discussion(kind, name, int(number)))
+
+    def _discussion(self, kind: str, name: str, number: int) -> dict[str, Any]:
+        author, base = self._repository(kind, name).proposals[number]
+        return {
+            "num": number,
+            "title": "Upload",
+            "author": {"name": author},
+            "createdAt": "2026-01-01T00:00:00.000Z",
+            "status": "open",
+            "isPullRequest": True,
+            "repo": {"name": name, "type": kind.removesuffix("s")},
+            "changes": {"base": f"refs/heads/{base}"},
+            "filesWithConflicts": [],
+            "events": [],
+        }
 
     def branch(self, kind: str, name: str, branch: str) -> None:
         repository = self._repository(kind, name, write=True)
@@ -411,6 +443,8 @@ _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", rf"/lfs/({KINDS})/{NAME}/(\w+)/verify", _Handler.lfs_verify),
     ("POST", rf"/api/({KINDS})/{NAME}/commit/(.+)", _Handler.commit),
     ("POST", rf"/api/({KINDS})/{NAME}/branch/(.+)", _Handler.branch),
+    ("GET", rf"/api/({KINDS})/{NAME}/discussions", _Handler.discussions),
+    ("GET", rf"/api/({KINDS})/{NAME}/discussions/(\d+)", _Handler.discussion),
     ("GET", rf"/api/({KINDS})/{NAME}(?:/revision/(.+))?", _Handler.info),
     ("GET", rf"/api/({KINDS})/{NAME}/tree/(refs/pr/\d+|[^/]+)(?:/(.*))?", _Handler.tree),
     ("POST", rf"/api/({KINDS})/{NAME}/paths-info/(.+)", _Handler.paths_info),

@@ -5,19 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, UNet2DModel
+from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 from def_hub import DEFPipeline, ReferenceNetwork, cli
 from def_hub.assemble import CONFIGS, assemble
 from def_hub.convert import convert_vgg19
+from def_hub.pipeline import EMBEDDED
 
 from . import foreign
-from .conftest import make_unet
-from .test_hub import enlarged
+from .conftest import Run, contents, enlarged, make_tiny_pipe, make_unet, put_ddpm
+from .hub_server import HubServer
 from .test_operators import picture
-
-Run = tuple[int, str, str]
 
 
 @pytest.fixture
@@ -136,3 +135,26 @@ def test_what_does_not_fit_is_one_line_and_writes_nothing(
     )
     assert "absent: no such file" in fails(capsys, "convert", "ttsr", tmp_path / "absent", "-o", tmp_path / "out")
     assert load_file(prior / "unet" / "diffusion_pytorch_model.safetensors")  # as it was
+
+
+def test_assembled_from_parts_of_the_hub(hub: HubServer, folder: Path, tmp_path: Path, run: Run) -> None:
+    put_ddpm(hub, tmp_path / "ddpm")
+    hub.put("alice/def-x4", contents(folder))
+    words = ["assemble", "--config", "def-mini", "--unet", "google/ddpm", "-o", tmp_path / "out"]
+    status, _, err = run(*words, "--refsr", "alice/def-x4")
+    assert status == 2 and "has folded=False, which is not def-mini" in err and not (tmp_path / "out").exists()
+    extractor = make_tiny_pipe(seed=4).refsr.feature_extractor.state_dict()
+    save_file(extractor, tmp_path / "extractor.safetensors")
+    hub.put("alice/extractor", {"extractor.safetensors": (tmp_path / "extractor.safetensors").read_bytes()})
+    words += ["--refsr", EMBEDDED, "--refsr-detail", EMBEDDED / "refsr", "--extractor", "alice/extractor"]
+    status, out, err = run(*words, "--dtype", "float16")
+    assert (status, err) == (0, "") and str(tmp_path / "out") in out and "refsr_detail 1.6 M" in out
+    pipe = DEFPipeline.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    found = pipe.refsr.feature_extractor.state_dict()
+    assert all(torch.equal(found[k], v.half().float()) for k, v in extractor.items())
+    assert pipe.refsr_detail is not None
+    assert pipe.unet.config.in_channels == 3 and isinstance(pipe.scheduler, DDPMScheduler)
+    assert enlarged(pipe).size == (40, 36)
+    made = (tmp_path / "out" / "README.md").read_text()
+    assert 'from_pretrained("out")  # its folder; on the Hub, the name of this repository' in made
+    assert "google/ddpm" in made and "alice/extractor" in made and "| `refsr_detail` |" in made

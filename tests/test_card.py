@@ -70,7 +70,15 @@ def test_the_committed_card_is_what_the_hub_wants(hub: HubServer) -> None:
     for figure in found:
         result = results[figure.dataset, f"preset: {figure.preset}, reference: {figure.references}", "psnr"]
         assert result.metric_value == round(figure.psnr, 2)
-        assert "Y (BT.601, 16-235)" in result.metric_name and result.metric_args["commit"]
+        assert "Y (BT.601, 16-235)" in result.metric_name
+        measured = [
+            e
+            for e in read_evaluations(MADE_BY / "evaluation")
+            if any(
+                (r.dataset, r.references) == (figure.dataset, figure.references) for r in e.rows if r.method == "def"
+            )
+        ]
+        assert result.metric_args["commit"] == ", ".join(sorted({e.settings["commit"] for e in measured}))
         assert f"{figure.psnr:.2f}" in card.text
 
 
@@ -98,7 +106,7 @@ def test_means_are_over_the_same_pictures(made_by: Path) -> None:
 
 def test_render_fills_in_and_is_idempotent(made_by: Path) -> None:
     text = render(HEADER + PLACES, made_by)
-    assert "| A | first | 2 | 21.00 | 23.02 | +2.02 | 0.700 | 0.50 | 2.0 |" in text
+    assert "| A | first | 2 | 21.00 | 23.02 | +2.02 | 0.700 | 0.50 | 2.0 | 1234567 |" in text
     assert "| B | first | 1 of 2 | 30.00 | 31.00 | +1.00 |" in text
     assert "A, reference 'first' against none, 2 pictures: +0.53 dB on average, from +0.05 to +1.00; 1 of them" in text
     assert "commit 1234567" in text and "| 1-part | 20 | 90 |" in text and "0.045 kWh" in text
@@ -138,7 +146,8 @@ def test_presets_and_several_references(made_by: Path) -> None:
     text = render(HEADER + PLACES, made_by)
     assert text.index("Preset `balanced`") < text.index("Preset `fast`") < text.index("Preset `detail`, weights `")
     assert "commit 1234567, of-detail, of-more, of-usual" in text
-    assert "| A | all | 2 | 21.00 | 23.25 | +2.25 | 0.700 | 0.50 | 2.0 |" in text  # none and all from two files
+    assert "| A | all | 2 | 21.00 | 23.25 | +2.25 | 0.700 | 0.50 | 2.0 | of-more |" in text
+    assert "| A | none | 2 | 21.00 | 22.50 | +1.50 | 0.700 | 0.50 | 2.0 | 1234567 |" in text  # from another file
     assert "| A | first | 1 of 2 | 20.00 | 22.00 |" in text  # bicubic was measured with another preset
     for sentence in (
         "A, reference 'all' against none, 2 pictures: +0.75 dB on average, from +0.50 to +1.00; 0 of them",
@@ -152,6 +161,8 @@ def test_presets_and_several_references(made_by: Path) -> None:
         (r.dataset_name, r.dataset_config, r.metric_type): r.metric_value for r in ModelCard(text).data.eval_results
     }
     assert len(results) == 2 * len(found) and results["A", "preset: detail, reference: all", "psnr"] == 19.5
+    commits = {(r.dataset_config, r.metric_args["commit"]) for r in ModelCard(text).data.eval_results}
+    assert {("preset: fast, reference: none", "1234567"), ("preset: fast, reference: all", "of-more")} <= commits
     assert render(text, made_by) == text
 
 

@@ -1,5 +1,6 @@
 """Converted networks against independent forward passes of the foreign ones (`foreign.py`), with random weights."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,16 +88,43 @@ def test_adm_says_what_cannot_be_represented() -> None:
             convert_adm(broken, **options)
 
 
-def test_adm_of_the_size_that_was_published(monkeypatch: pytest.MonkeyPatch) -> None:
-    """256×256, unconditional: names and shapes alone, without storage. The file has 2.211 GB of float32."""
+@pytest.mark.parametrize(
+    ("adm", "size", "tensors", "names", "gigabytes"),
+    (
+        # 256×256, unconditional: the file has 2.211 GB
+        (
+            foreign.ADM(256, (1, 1, 2, 2, 4, 4), (False,) * 3 + (True,) * 3, layers=2, head=64),
+            256,
+            566,
+            "77e18ded5689d791",
+            2.2113,
+        ),
+        # the network of the 64×64 model, without its classes
+        (
+            foreign.ADM(192, (1, 2, 3, 4), (False, True, True, True), layers=3, head=64, new_order=True),
+            64,
+            540,
+            "ae3a20bfb8ea5939",
+            None,
+        ),
+    ),
+)
+def test_adm_of_the_sizes_that_were_published(
+    monkeypatch: pytest.MonkeyPatch, adm: foreign.ADM, size: int, tensors: int, names: str, gigabytes: float | None
+) -> None:
+    """Names and shapes alone, without storage. They are those of the published code (unet.py), which was run once to
+    write down the sha256 of the list."""
     monkeypatch.setattr(foreign.Weights, "random", lambda self, *shape, scale=1.0: torch.empty(shape))
-    attention = (False, False, False, True, True, True)
     with torch.device("meta"):
-        state = foreign.ADM(256, (1, 1, 2, 2, 4, 4), attention, layers=2, head=64).random_state()
-        unet, scheduler = convert_adm(state)
-    assert sum(p.numel() for p in unet.parameters()) * 4 == pytest.approx(2.2113e9, rel=2e-4)
-    assert unet.config.block_out_channels == (256, 256, 512, 512, 1024, 1024) and unet.config.sample_size == 256
-    assert scheduler.config.beta_end == 0.02
+        state = adm.random_state()
+        unet, scheduler = convert_adm(state, image_size=size, new_attention_order=adm.new_order)
+    text = "\n".join(f"{name} {list(value.shape)}" for name, value in sorted(state.items()))
+    assert (len(state), hashlib.sha256(text.encode()).hexdigest()[:16]) == (tensors, names)
+    stored = sum(p.numel() for p in unet.parameters()) * 4
+    assert stored == sum(v.numel() for v in state.values()) * 4
+    assert gigabytes is None or stored == pytest.approx(gigabytes * 1e9, rel=2e-4)
+    assert unet.config.block_out_channels == tuple(adm.width * m for m in adm.multipliers)
+    assert unet.config.sample_size == size and scheduler.config.beta_end == 0.02
 
 
 @torch.no_grad()

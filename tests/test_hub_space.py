@@ -1,5 +1,7 @@
 """The Space: what is published, and that it starts with the model of the Hub."""
 
+import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +9,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import SpaceCard
 
-from def_hub import cli
+from def_hub import DEFPipeline, cli
 from def_hub.hub.space import space_files
+from def_hub.space import serve
 
 from .conftest import ROOT, make_tiny_pipe
 from .hub_server import HubServer
@@ -25,6 +28,41 @@ def test_it_points_at_the_model_and_is_complete() -> None:
     assert NAME.encode() in files["launch.py"]  # type: ignore[operator]
     assert {"app.py", "requirements.txt", "LICENSE", "def_hub/pipeline.py", "examples/street_lr.png"} <= set(files)
     assert not [name for name in files if name.endswith((".safetensors", ".pyc")) or "weights/" in name]
+
+
+@pytest.mark.parametrize(
+    ("revision", "given", "served"),
+    (
+        (None, {}, (NAME, None)),
+        ("v2", {}, (NAME, "v2")),
+        ("v2", {"DEF_MODEL": "bob/other"}, ("bob/other", None)),
+        ("v2", {"DEF_MODEL": "bob/other", "DEF_REVISION": "v7"}, ("bob/other", "v7")),
+    ),
+)
+def test_it_serves_the_version_that_was_published(
+    monkeypatch: pytest.MonkeyPatch, revision: str | None, given: dict[str, str], served: tuple[str, str | None]
+) -> None:
+    """`publish --revision v2 --space` may have made a repository whose main branch is empty."""
+    files = space_files(NAME, revision=revision)
+    monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if not k.startswith("DEF_")} | given)
+    asked: list[tuple[str, str | None]] = []
+
+    def load(name: str, revision: str | None = None) -> None:
+        asked.append((name, revision))
+        raise InterruptedError("that was all")
+
+    monkeypatch.setattr(DEFPipeline, "from_pretrained", load)
+    monkeypatch.setattr(runpy, "run_path", lambda path, run_name: serve.main())
+    with pytest.raises(InterruptedError):
+        exec(files["launch.py"], {})  # type: ignore[arg-type]
+    assert asked == [served]
+    assert (f"huggingface.co/{NAME}/tree/v2" in str(files["README.md"])) == (revision == "v2")
+
+
+def test_a_branch_and_its_space(hub: HubServer, tiny_model: Path) -> None:
+    assert cli.main(["publish", str(tiny_model), NAME, "--revision", "v2", "--space"]) == 0
+    assert "model_index.json" not in hub.files(NAME) and "model_index.json" in hub.files(NAME, ref="v2")
+    assert hub.files(NAME, kind="spaces")["launch.py"] == space_files(NAME, revision="v2")["launch.py"]
 
 
 def test_it_is_made_from_a_clone_only(tmp_path: Path) -> None:

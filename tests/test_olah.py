@@ -1,7 +1,7 @@
 """The model through olah, somebody else's mirror of the Hub: what our server says must be what another program reads.
 
-olah only pulls, so it stands between the client and our own server. It is no requirement: install it, in an environment
-of its own or here, and put `olah-cli` on the PATH, or name it in `OLAH`.
+olah only pulls, so it stands between the client and our own server. It is no requirement: `make test` tries to install
+it in an environment of its own; else put `olah-cli` on the PATH, or name it in `OLAH`.
 """
 
 import os
@@ -16,9 +16,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .conftest import ROOT, make_tiny_pipe
+from .conftest import ROOT, contents, make_tiny_pipe
 from .hub_server import HubServer
-from .test_hub import contents
 
 NAME = "alice/def-x4"
 
@@ -26,7 +25,8 @@ NAME = "alice/def-x4"
 @pytest.fixture
 def mirror(hub: HubServer, tmp_path: Path) -> Iterator[str]:
     """The address of olah in front of our server."""
-    program = os.environ.get("OLAH") or shutil.which("olah-cli")
+    places = os.pathsep.join((os.environ.get("PATH", ""), str(ROOT / ".venv" / "olah" / "bin")))
+    program = os.environ.get("OLAH") or shutil.which("olah-cli", path=places)
     if not program:
         pytest.skip("olah-cli is not installed (pip install olah): the mirror of another author is not tried")
     with socket.socket() as probe:

@@ -12,7 +12,7 @@ from def_hub.pipeline import DEFPipeline
 def publish(options: argparse.Namespace) -> int:
     """Check, show, commit; then, with --space, the same for the Space."""
     hub.check_name(options.name)
-    space = space_files(options.name) if options.space else None
+    space = space_files(options.name, revision=options.revision) if options.space else None
     where = {"private": options.private or None, "create_pr": options.create_pr}
     plans = [
         hub.prepare(

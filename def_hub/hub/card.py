@@ -41,12 +41,17 @@ class Evaluation:
     def preset(self) -> str:
         return str(self.settings["call"]["preset"])
 
+    @property
+    def commit(self) -> str:
+        return str(self.settings.get("commit") or "unknown")
+
 
 @dataclass(frozen=True)
 class Figure:
     """Means over the pictures of one data set by one preset in one reference mode; `bicubic` is that of the same ones.
 
-    PSNR in dB; `consistency` is the largest of all pictures, in 1/255; `total` the pictures that the data set has.
+    PSNR in dB; `consistency` is the largest of all pictures, in 1/255; `total` the pictures that the data set has;
+    `commit` that of the code that measured it.
     """
 
     preset: str
@@ -59,6 +64,7 @@ class Figure:
     ssim: float
     consistency: float
     seconds: float
+    commit: str
 
 
 def read_evaluations(folder: str | Path) -> list[Evaluation]:
@@ -106,6 +112,7 @@ def figures(evaluations: Sequence[Evaluation]) -> list[Figure]:
             measured = [r for r in rows if r.dataset == dataset and r.method != "bicubic"]
             for mode in sorted({r.references for r in measured}, key=lambda mode: _place(mode, REFERENCES)):
                 ours = [r for r in measured if r.references == mode]
+                sources = [e for e in same if set(e.rows) & set(ours)]
                 found.append(
                     Figure(
                         preset=preset,
@@ -118,6 +125,7 @@ def figures(evaluations: Sequence[Evaluation]) -> list[Figure]:
                         ssim=fmean(r.ssim for r in ours),
                         consistency=max(r.consistency for r in ours),
                         seconds=fmean(r.seconds for r in ours),
+                        commit=", ".join(sorted({e.commit for e in sources})),
                     )
                 )
     return found
@@ -179,7 +187,7 @@ def bare_card(
     """A card that says only what is known: for weights whose maker wrote none.
 
     Args:
-        name: of the repository. parts: number of parameters by component.
+        name: of the repository, or the folder. parts: number of parameters by component.
         license: an identifier of the Hub. base_model: the repositories that the weights come from.
         made_by: folder that may have an `evaluation/`, whose figures are then filled in, see `render`.
     """
@@ -191,6 +199,7 @@ def bare_card(
         base_model=base_model or None,
     )
     measured = made_by is not None and (made_by / "evaluation").is_dir()
+    where = "" if "/" in name else "  # its folder; on the Hub, the name of this repository"
     text = f"""---
 {header.to_yaml()}
 ---
@@ -202,7 +211,7 @@ Reference-based ×4 super-resolution, to be loaded with `def_hub`.
 ```python
 from def_hub import DEFPipeline
 
-pipe = DEFPipeline.from_pretrained("{name}")
+pipe = DEFPipeline.from_pretrained("{name}"){where}
 pipe("small.png", "sharp.jpg").images[0].save("large.png")
 ```
 
@@ -268,7 +277,7 @@ def _parts(parts: Mapping[str, int]) -> str:
 
 def _results(evaluations: Sequence[Evaluation], found: Sequence[Figure]) -> str:
     settings = evaluations[0].settings
-    commits = ", ".join(sorted({e.settings.get("commit") or "unknown" for e in evaluations}))
+    commits = ", ".join(sorted({e.commit for e in evaluations}))
     lines = [
         f"×4, LR = Pillow bicubic, {settings['protocol']}. Measured with the code of commit {commits}; "
         f"seed {settings['seed']}.",
@@ -279,14 +288,15 @@ def _results(evaluations: Sequence[Evaluation], found: Sequence[Figure]) -> str:
             "",
             f"Preset `{preset}`, weights `{same[0].settings['weights']}`: {call}.",
             "",
-            "| data set | reference | pictures | bicubic PSNR | PSNR | gain | SSIM | consistency | s/picture |",
-            "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+            "| data set | reference | pictures | bicubic PSNR | PSNR | gain | SSIM | consistency | s/picture "
+            "| commit |",
+            "|---|---|---:|---:|---:|---:|---:|---:|---:|---|",
         ]
         for f in (f for f in found if f.preset == preset):
             count = str(f.images) if f.images == f.total else f"{f.images} of {f.total}"
             lines.append(
                 f"| {f.dataset} | {f.references} | {count} | {f.bicubic:.2f} | {f.psnr:.2f} "
-                f"| {f.psnr - f.bicubic:+.2f} | {f.ssim:.3f} | {f.consistency:.2f} | {f.seconds:.1f} |"
+                f"| {f.psnr - f.bicubic:+.2f} | {f.ssim:.3f} | {f.consistency:.2f} | {f.seconds:.1f} | {f.commit} |"
             )
         lines += ["", *_worth([row for e in same for row in e.rows])]
     return "\n".join(lines).rstrip()
@@ -351,7 +361,7 @@ def _eval_results(figure: Figure, settings: dict[str, Any]) -> list[EvalResult]:
             metric_type=kind,
             metric_name=f"{name}, {settings['protocol']}",
             metric_value=value,
-            metric_args={"weights": settings["weights"], "commit": settings.get("commit") or "unknown"},
+            metric_args={"weights": settings["weights"], "commit": figure.commit},
         )
 
     return [

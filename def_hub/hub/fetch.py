@@ -16,6 +16,8 @@ from def_hub.hub.errors import plainly
 
 WEIGHTS = "diffusion_pytorch_model"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+CONFIGS = ("model_index.json", "*config.json", f"*{WEIGHTS}*.index*.json")
+"""What is fetched beside the weights; the logs of their training are not."""
 OPTIONS = ("subfolder", "revision", "token", "cache_dir", "local_files_only", "force_download")
 """Keywords of `locate` that say where a model lies, not how it is loaded."""
 
@@ -45,8 +47,9 @@ def locate(
     """
     if unknown := set(options) - set(OPTIONS):
         raise TypeError(f"expected keywords among {', '.join(OPTIONS)}, got {', '.join(sorted(unknown))}")
+    subfolder = (subfolder or "").strip("/")
     if Path(name).is_dir():
-        folder = Path(name) / (subfolder or "")
+        folder = Path(name) / subfolder
         check_folder(folder, variant=variant, without=without)
         return folder
     return _download(str(name), subfolder, variant, without, {k: v for k, v in options.items() if v is not None})
@@ -87,6 +90,8 @@ def locate_file(name: str | Path, file: str) -> Path:
 def check_folder(folder: str | Path, *, variant: str | None = None, without: Collection[str] = ()) -> None:
     """Whether `folder` holds a whole model in safetensors. Raises ValueError with the reason where it does not."""
     folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
     if not (folder / "model_index.json").is_file():
         found = "a single component" if (folder / "config.json").is_file() else "other files"
         raise ValueError(f"{folder}: expected the folder of a pipeline, with model_index.json, found {found}")
@@ -102,7 +107,7 @@ def is_variant(name: str) -> bool:
 
 
 def _download(
-    name: str, subfolder: str | None, variant: str | None, without: Collection[str], options: dict[str, Any]
+    name: str, subfolder: str, variant: str | None, without: Collection[str], options: dict[str, Any]
 ) -> Path:
     inside = f"{subfolder}/" if subfolder else ""
     ignored = [f"{inside}{component}/*" for component in without]
@@ -113,9 +118,9 @@ def _download(
     # a variant's file has its name between two dots, also where it is one of several shards
     plain, variants = f"*{WEIGHTS}*.safetensors", f"*{WEIGHTS}.*.safetensors"
     if variant is None:
-        folder = fetch(["*.json", plain], [variants])
+        folder = fetch([*CONFIGS, plain], [variants])
     else:
-        folder = fetch(["*.json", f"*{WEIGHTS}.{variant}*.safetensors"], [])
+        folder = fetch([*CONFIGS, f"*{WEIGHTS}.{variant}*.safetensors"], [])
         if rest := _weightless(folder / inside, variant, without):
             folder = fetch([f"{component}/{plain}" for component in rest], [variants])
     folder = folder / inside

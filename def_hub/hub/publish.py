@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,8 @@ class Change:
 class Plan:
     """What is to be done, against the revision as it was when it was compared (`parent`).
 
-    `changes` is empty where the repository already has it all. `exists` is false where the repository is still to be
-    made; `branch`, where the branch is.
+    `changes` is empty where the repository already has it all, or where the pull request number `proposal`, which is
+    open, would give it all. `exists` is false where the repository is still to be made; `branch`, where the branch is.
     """
 
     name: str
@@ -50,12 +51,14 @@ class Plan:
     private: bool | None
     create_pr: bool
     revision: str | None
+    proposal: int | None = None
 
     def __str__(self) -> str:
         where = f"{self.kind} {self.name}{f' @ {self.revision}' if self.revision else ''}"
         state = "" if self.exists else f" (new{', private' if self.private else ''})"
         if not self.changes:
-            return f"{where}: nothing to upload, all {len(self.files)} files are there"
+            there = f"in pull request {self.proposal}, which is open" if self.proposal else "there"
+            return f"{where}: nothing to upload, all {len(self.files)} files are {there}"
         lines = [f"{where}{state}: {len(self.changes)} changes, {len(self.files)} files in all"]
         lines += [f"  {c.action:8}{_size(c.size):>10}  {c.path}" for c in self.changes]
         total = sum(c.size for c in self.changes if c.action != "remove")
@@ -172,16 +175,19 @@ def plan(
 
     Args:
         private: make a new repository private (or not). revision: a branch, "main" by default; made if it is not there.
-        create_pr: propose the change instead of making it.
+        create_pr: propose the change instead of making it, unless an open pull request of the user's does so already.
 
     Raises:
-        ValueError: for a wrong name, or where `private` is asked for and the repository is public.
+        ValueError: for a wrong name, a revision that is a commit, or where `private` is asked for and the repository is
+            public.
         OSError: where the Hub cannot be asked, or says no.
     """
     check_name(name)
+    if revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise ValueError(f"revision: expected a branch, got {revision}, a commit, which nothing can be added to")
     api = HfApi(token=token)
-    exists, branch, parent, remote = True, True, None, {}
-    with plainly(name):
+    exists, branch, parent, proposal, remote = True, True, None, None, {}
+    with plainly(_shown(name, kind)):
         try:
             info = api.repo_info(name, repo_type=kind)
             if private and not info.private:
@@ -190,22 +196,17 @@ def plan(
                 parent = api.repo_info(name, repo_type=kind, revision=revision or "main").sha
             except RevisionNotFoundError:
                 branch, parent = False, info.sha
-            entries = api.list_repo_tree(name, recursive=True, revision=parent, repo_type=kind)
-            remote = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+            remote = _files(api, name, kind, parent)
+            changes = _changes(files, remote)
+            if create_pr and changes:
+                proposal = _proposed(api, name, kind, files, revision or "main")
+                changes = () if proposal else changes
         except RepositoryNotFoundError:
             exists, branch = False, revision in (None, "main")
+            changes = _changes(files, {})
             if create_pr:
                 raise
-    changes = []
-    for path, content in files.items():
-        size = len(content) if isinstance(content, bytes) else content.stat().st_size
-        if path not in remote:
-            changes.append(Change("add", path, size))
-        elif remote[path].size != size or not _same(content, remote[path]):
-            changes.append(Change("replace", path, size))
-    stale = [e for p, e in remote.items() if p not in files and p.endswith((".safetensors", ".safetensors.index.json"))]
-    changes += [Change("remove", entry.path, entry.size) for entry in stale]
-    return Plan(name, kind, files, tuple(changes), parent, exists, branch, private, create_pr, revision)
+    return Plan(name, kind, files, changes, parent, exists, branch, private, create_pr, revision, proposal)
 
 
 def carry_out(plan: Plan, *, message: str | None = None, token: str | None = None) -> str:
@@ -221,14 +222,14 @@ def carry_out(plan: Plan, *, message: str | None = None, token: str | None = Non
     api = HfApi(token=token)
     address = f"{api.endpoint}/{'spaces/' if plan.kind == 'space' else ''}{plan.name}"
     if not plan.changes:
-        return address
+        return f"{address}/discussions/{plan.proposal}" if plan.proposal else address
     operations: list[CommitOperationAdd | CommitOperationDelete] = []
     for change in plan.changes:
         if change.action == "remove":
             operations.append(CommitOperationDelete(change.path))
         else:
             operations.append(CommitOperationAdd(change.path, plan.files[change.path]))
-    with plainly(plan.name):
+    with plainly(_shown(plan.name, plan.kind)):
         if plan.kind == "model":
             readme = plan.files["README.md"]
             text = readme if isinstance(readme, bytes) else readme.read_bytes()
@@ -280,6 +281,42 @@ def card_of(name: str, revision: str | None = None, token: str | None = None) ->
             return None
         except RevisionNotFoundError:
             return card_of(name, None, token) if revision else None
+
+
+def _shown(name: str, kind: Kind) -> str:
+    return name if kind == "model" else f"{kind} {name}"
+
+
+def _files(api: HfApi, name: str, kind: Kind, revision: str | None) -> dict[str, RepoFile]:
+    """What a revision of the repository holds, by path."""
+    entries = api.list_repo_tree(name, recursive=True, revision=revision, repo_type=kind)
+    return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+
+
+def _changes(files: Mapping[str, Content], remote: Mapping[str, RepoFile]) -> tuple[Change, ...]:
+    """What makes the repository's files ours, see `plan`."""
+    changes = []
+    for path, content in files.items():
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        if path not in remote:
+            changes.append(Change("add", path, size))
+        elif remote[path].size != size or not _same(content, remote[path]):
+            changes.append(Change("replace", path, size))
+    stale = [e for p, e in remote.items() if p not in files and p.endswith((".safetensors", ".safetensors.index.json"))]
+    return (*changes, *(Change("remove", entry.path, entry.size) for entry in stale))
+
+
+def _proposed(api: HfApi, name: str, kind: Kind, files: Mapping[str, Content], branch: str) -> int | None:
+    """Number of an open pull request of the user's that would give the branch these files, if there is one."""
+    mine = api.get_repo_discussions(
+        name, repo_type=kind, author=api.whoami()["name"], discussion_type="pull_request", discussion_status="open"
+    )
+    for request in mine:
+        target = api.get_discussion_details(name, request.num, repo_type=kind).target_branch
+        there = _files(api, name, kind, f"refs/pr/{request.num}")
+        if target == f"refs/heads/{branch}" and not _changes(files, there):
+            return request.num
+    return None
 
 
 def _same(content: Content, remote: RepoFile) -> bool:

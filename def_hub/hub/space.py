@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -17,13 +18,15 @@ LAUNCH = '''"""Starts app.py with the model that this Space shows."""
 import os
 import runpy
 
-os.environ.setdefault("DEF_MODEL", "{model}")
+if "DEF_MODEL" not in os.environ:
+    os.environ |= {model}
 runpy.run_path("app.py", run_name="__main__")
 '''
 
 
-def space_files(model: str, root: Path = ROOT) -> dict[str, Content]:
-    """What a Space for `model` ("user/model") consists of: path → content.
+def space_files(model: str, root: Path = ROOT, revision: str | None = None) -> dict[str, Content]:
+    """What a Space for `model` ("user/model"), at a revision other than "main" if one is given, consists of: path →
+    content.
 
     The interface, the package without its embedded weights, requirements, examples with their credits, and a README
     whose front matter is that of `root`'s with `models` and the script that names the model.
@@ -41,16 +44,17 @@ def space_files(model: str, root: Path = ROOT) -> dict[str, Content]:
     for pattern in EXAMPLES:
         paths += sorted((root / "examples").glob(pattern))
     files: dict[str, Content] = {path.relative_to(root).as_posix(): path for path in paths}
-    files["launch.py"] = LAUNCH.format(model=model).encode()
-    files["README.md"] = _readme((root / "README.md").read_text(encoding="utf-8"), model).encode()
+    settings = {"DEF_MODEL": model} | ({"DEF_REVISION": revision} if revision else {})
+    files["launch.py"] = LAUNCH.format(model=json.dumps(settings)).encode()
+    files["README.md"] = _readme((root / "README.md").read_text(encoding="utf-8"), model, revision).encode()
     _check(files, (root / "requirements.txt").read_text(encoding="utf-8"))
     return files
 
 
-def _readme(text: str, model: str) -> str:
+def _readme(text: str, model: str, revision: str | None) -> str:
     header = SpaceCard(text).data
     header["app_file"], header["models"] = "launch.py", [model]
-    name = model.rpartition("/")[2]
+    name, version = model.rpartition("/")[2], f"/tree/{revision}" if revision else ""
     return f"""---
 {header.to_yaml()}
 ---
@@ -58,8 +62,9 @@ def _readme(text: str, model: str) -> str:
 # {name}
 
 Enlarges a photograph four times with the help of sharp ones of the same thing, with the model
-[{model}](https://huggingface.co/{model}). Its card says what it is good for and what it is not. To use another one, set
-the variable `DEF_MODEL`; for a private one also the secret `HF_TOKEN`.
+[{model}](https://huggingface.co/{model}{version}). Its card says what it is good for and what
+it is not. To use another one, set the variable `DEF_MODEL` (and `DEF_REVISION`); for a private one also the secret
+`HF_TOKEN`.
 """
 
 

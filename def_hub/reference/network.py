@@ -10,11 +10,13 @@ import torch
 import torch.nn as nn
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from def_hub.operators import Downsample
 from def_hub.reference.aggregation import STRIDES, Aggregator, FoldedAggregator, Texture
 from def_hub.reference.features import ExtractorName, Pyramid, make_extractor
+from def_hub.reference.fitting import Fitted, fitted
 from def_hub.reference.matching import CELL, Correspondence, Views, find, match, supported
 from def_hub.reference.transfer import DeformableTransfer, HardTransfer, overlapped, spread
 from def_hub.reference.ttsr import CellTransfer, TTSRAggregator
@@ -93,12 +95,32 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_pretrained(cls, name: Any, **options: Any) -> ReferenceNetwork:
-        """Load the network from a folder or the Hub (`subfolder="refsr"` within a pipeline), from safetensors only."""
+        """Load the network from a folder or the Hub (`subfolder="refsr"` within a pipeline), from safetensors only.
+
+        Raises:
+            ValueError: for `use_safetensors=False`, or weights that are not all of this network's and no others.
+            OSError: where there is no such network, or only a pickle of it.
+        """
         if not options.pop("use_safetensors", True):
             raise ValueError(
                 "use_safetensors=False: weights are read from safetensors only, unpickling can run any code"
             )
-        return super().from_pretrained(name, use_safetensors=True, **options)
+        try:
+            network, info = super().from_pretrained(name, use_safetensors=True, output_loading_info=True, **options)
+        except OSError as error:
+            if "safetensors" not in str(error):
+                raise
+            raise OSError(f"{error} A pickle (.bin) is not read: it can run any code when it is") from error
+        # the base class warns, and goes on with random weights
+        for what, key in (("lacks", "missing_keys"), ("has no place for", "unexpected_keys")):
+            if info[key]:
+                raise ValueError(f"{name}: {what} {sorted(info[key])[0]}; these are not weights of this network")
+        return network
+
+    @apply_forward_hook  # as if it were `forward`: with CPU offload, weights come to the device when they are asked for
+    def fitted(self, image: Tensor, picture: Tensor, usable: Tensor | None = None) -> Fitted:
+        """The reference as large as the image shows things, by the network's own features: see `fitting.fitted`."""
+        return fitted(image, picture, usable, self.feature_extractor)
 
     def forward(
         self,

@@ -14,8 +14,10 @@ QUEUE = 16  # visitors waiting at most; the next is told that the queue is full
 
 
 def main() -> None:
-    """Serve the interface until it is stopped. `DEF_MODEL`: a folder or a Hub name; the embedded model without it."""
-    pipeline = DEFPipeline.from_pretrained(os.environ.get("DEF_MODEL") or None)
+    """Serve the interface until it is stopped. `DEF_MODEL`: a folder or a Hub name, of which `DEF_REVISION` says which
+    version; the embedded model without it."""
+    name, revision = (os.environ.get(key) or None for key in ("DEF_MODEL", "DEF_REVISION"))
+    pipeline = DEFPipeline.from_pretrained(name, revision=revision)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
     demo = build_demo(pipeline, prepare=True).queue(max_size=QUEUE)
