@@ -28,6 +28,7 @@ from def_hub.reference.matching import PAIRINGS, Views, find, match
 from def_hub.training import run
 from def_hub.training.tasks import degrade, enhance, load_enhancer
 
+HEAD = "# Ablation\n\n`python examples/ablation.py --output examples/ablation.md`; what it says is in the README.\n\n"
 VARIANTS = {
     "base": {"prior": "bicubic", "matching_image": "bicubic", "refined": False, "deformable": False},
     "+ DEF": {"matching_image": "enhanced", "refined": False, "deformable": False},
@@ -47,16 +48,17 @@ def main() -> None:
     if options.steps:
         config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, steps=options.steps))
 
+    git = ["git", "rev-parse", "--short", "HEAD"]  # of the code as it is loaded: a run takes hours
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     trained = {name: train(config, name, changes) for name, changes in VARIANTS.items()}
     held_out = [tuple(x[None].float() / 255 for x in (p.image, p.reference)) for p in open_validation(config.data, 64)]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     text = (
         f"{len(held_out)} held-out pairs, {Protocol()}, {config.optim.steps} steps, seed {config.seed}, commit {commit}"
     )
     text += "\n\n" + results(config, trained, held_out) + "\n" + warped(config, trained["base"], held_out)
     print(text)
     if options.output:
-        options.output.write_text("# Ablation\n\n`python examples/ablation.py`\n\n" + text, encoding="utf-8")
+        options.output.write_text(HEAD + text, encoding="utf-8")
 
 
 def train(config: RunConfig, name: str, changes: dict[str, object]) -> Path:
