@@ -20,7 +20,7 @@ from tests.conftest import EXAMPLES, make_tiny_pipe
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
 TABS = ("Compare", "Enhanced", "Matches", "Confidence", "Provenance", "Texture", "Steps")
-PATIENCE = 90_000  # milliseconds; nothing waits longer than it must
+PATIENCE = 240_000  # milliseconds, for machines that are slow or crowded; nothing waits longer than it must
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +181,16 @@ def test_an_example_needs_one_click(page: Any) -> None:
     assert page.get_by_label("result ◂▸ original").is_checked()
 
 
+def set_steps(page: Any, number: int) -> None:
+    """Type into the settings; what was typed is what stands there when the box is left."""
+    box = page.get_by_label("number input for Diffusion steps")
+    if not box.is_visible():
+        page.get_by_text("Settings", exact=True).click()
+    box.fill(str(number))
+    box.press("Tab")
+    playwright.expect(box).to_have_value(str(number), timeout=PATIENCE)
+
+
 @pytest.fixture
 def held(page: Any, tiny: DEFPipeline, tmp_path: Path) -> Iterator[Any]:
     """After a first result, a run of 50 steps that waits in its second: a model so small would be done before anyone
@@ -189,40 +199,43 @@ def held(page: Any, tiny: DEFPipeline, tmp_path: Path) -> Iterator[Any]:
     page.locator("#info", has_text="32×24 in").wait_for()
     calls: list[int] = []
     counter = tiny.unet.register_forward_hook(lambda *_: calls.append(1))
-    enlarge(page)  # one step
-    counter.remove()
+    try:
+        enlarge(page)  # one step
+    finally:
+        counter.remove()
     first = page.locator("#compare img.def-after").get_attribute("src")
     reached, opened, number = threading.Event(), threading.Event(), itertools.count(1)
 
     def wait(*_: Any) -> None:
         if next(number) > len(calls) and not opened.is_set():  # the first step is done, its estimate is to be seen
             reached.set()
-            assert opened.wait(120)
+            opened.wait(120)
 
     hook = tiny.unet.register_forward_pre_hook(wait)
-    page.get_by_text("Settings", exact=True).click()
-    page.get_by_label("number input for Diffusion steps").fill("50")
-    page.locator("#start").click()
-    assert reached.wait(60)
-    page.locator("#compare", has_text="estimate after step 1 of 50").wait_for()  # live
-    assert page.locator("#status [aria-current=step]").inner_text() == "Enhancing"
-    yield first, opened
-    opened.set()
-    hook.remove()
+    try:  # whatever goes wrong from here on, no later test shall wait at the hook
+        set_steps(page, 50)
+        page.locator("#start").click()
+        assert reached.wait(PATIENCE / 1000), f"no second step; the page says {page.locator('#status').inner_text()!r}"
+        page.locator("#compare", has_text="estimate after step 1 of 50").wait_for()  # live
+        assert page.locator("#status [aria-current=step]").inner_text() == "Enhancing"
+        yield first, opened
+    finally:
+        hook.remove()
+        opened.set()
 
 
 def test_cancel_stops_and_keeps_the_last_result(page: Any, held: Any) -> None:
     first, opened = held
     ((worker, stop),) = run._WORKERS.items()
     page.locator("#cancel").click()
-    assert stop.wait(60)
+    assert stop.wait(PATIENCE / 1000)
     opened.set()
     page.locator("#status", has_text="Cancelled").wait_for()
     worker.join(60)
     assert not worker.is_alive()
     page.locator(f"#compare img.def-after[src='{first}']").wait_for()
     page.locator("#start:enabled").wait_for()
-    page.get_by_label("number input for Diffusion steps").fill("1")
+    set_steps(page, 1)
     enlarge(page)  # and again
 
 
@@ -230,10 +243,30 @@ def test_leaving_the_page_stops_computing(page: Any, held: Any) -> None:
     _, opened = held
     ((worker, stop),) = run._WORKERS.items()
     page.close()
-    assert stop.wait(60)
+    assert stop.wait(PATIENCE / 1000)
     opened.set()
     worker.join(60)
     assert not worker.is_alive()
+
+
+def test_what_is_typed_at_once_stays(page: Any, tmp_path: Path) -> None:
+    """On a machine that draws slowly, too: parts of the page that were still being built took typed values back."""
+    page.add_init_script(
+        "{ const draw = window.requestAnimationFrame.bind(window);"
+        "window.requestAnimationFrame = then => draw(() => setTimeout(() => then(performance.now()), 400)); }"
+    )
+    page.reload()
+    page.locator("#start").wait_for()
+    page.get_by_text("Settings", exact=True).click()
+    box = page.get_by_label("number input for Diffusion steps")
+    box.fill("3")
+    page.wait_for_timeout(2000)
+    assert box.input_value() == "3"
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    enlarge(page)
+    page.get_by_text("Copy as Python").click()
+    assert "num_inference_steps=3" in page.locator("#python").inner_text()
 
 
 def test_bad_files_are_refused_with_a_way_out(page: Any, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from def_hub.space.uploads import (
     check_photo,
     check_references,
 )
-from def_hub.space.viewer import CSS, card, cards, drawing, photograph, view
+from def_hub.space.viewer import CSS, card, cards, drawing, fold, photograph, view
 from def_hub.space.visit import Visit
 
 HOUR = 3600
@@ -75,16 +75,16 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                     height=260,
                     elem_id="photo",
                 )
-                info = gr.HTML(elem_id="info")
+                info = gr.HTML(elem_id="info", padding=False)
                 files = gr.File(
                     label=f"2 · References (up to {MAX_CANDIDATES})",
                     file_count="multiple",
                     file_types=["image"],
-                    height=120,
+                    height=150,
                     elem_id="files",
                 )
                 gallery = cards("Best match first; click to use or to leave out", elem_id="candidates")
-                with gr.Accordion("Draw where references may be used (optional)", open=False):
+                with fold("Draw where references may be used (optional)"):
                     target = gr.Dropdown(
                         [("the photograph: leave this part alone", -1)], value=-1, label="Draw over", interactive=True
                     )
@@ -95,13 +95,13 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                     label="3 · Preset",
                     info="Balanced keeps to what is known, Detail looks sharper and invents more",
                 )
-                with gr.Accordion("Settings", open=False):
+                with fold("Settings"):
                     standard = Settings()
                     steps = gr.Slider(1, MAX_STEPS, standard.num_inference_steps, step=1, label="Diffusion steps")
                     eta = gr.Slider(0, 1, standard.eta, step=0.05, label="η: fresh noise per step")
-                    with gr.Row():
+                    with gr.Row(equal_height=True):
                         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, scale=3)
-                        dice = gr.Button("🎲 Random seed", scale=1, min_width=110)
+                        dice = gr.Button("🎲 Random seed", size="sm", scale=1, min_width=130)
                     strength = gr.Slider(0, 1, 1, step=0.05, label="Reference strength: how much they may add")
                     matching = gr.Radio(MATCHING_WORDS, value=standard.matching_image, label="Matching image")
                     consistency = gr.Checkbox(True, label="Consistency: the result, made smaller, is the input")
@@ -109,7 +109,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 with gr.Row():
                     start = gr.Button("Enlarge ×4", variant="primary", scale=3, elem_id="start")
                     cancel = gr.Button("Cancel", variant="stop", interactive=False, scale=1, elem_id="cancel")
-                status = gr.HTML(elem_id="status")
+                status = gr.HTML(elem_id="status", padding=False)
             shown = panels.results()
         settings = [preset, steps, eta, seed, strength, matching, consistency]
         panel = shown.refresh

@@ -1,12 +1,13 @@
 """Pictures as Gradio components: compared, zoomed to exact pixels, pointed at, drawn over. Works with the keyboard.
 
 Gradio's own image components resample what they show, have no text for those who cannot see it, and its slider cannot
-be moved by keys. These are three small templates; all strings that come from Python pass through `escape`.
+be moved by keys. These are a few small templates; all strings that come from Python pass through `escape`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,26 @@ element.addEventListener('click', e => {
 });
 """
 
+FOLD = """<button type="button" aria-expanded="false">TITLE</button>"""
+
+FOLD_SCRIPT = """
+element.addEventListener('click', e => {
+  const button = e.target.closest('button');
+  if (button) button.ariaExpanded = String(button.ariaExpanded !== 'true');
+});
+"""
+
 CSS = """
+.def-fold { gap: 0 !important; border-radius: var(--block-radius); background: var(--block-background-fill);
+  box-shadow: var(--block-shadow); }
+.def-fold button[aria-expanded] { font: inherit; width: 100%; text-align: left; cursor: pointer; color: inherit;
+  background: none; border: 0; box-shadow: none; padding: .8rem 1rem; border-radius: var(--block-radius); }
+.def-fold button[aria-expanded]::before { content: "▸" / ""; display: inline-block; width: 1.2rem; }
+.def-fold button[aria-expanded="true"]::before { content: "▾" / ""; }
+.def-folded { padding: .3rem 1rem 1rem; }
+.def-fold:has(> * button[aria-expanded="false"]) > .def-folded { display: none !important; }
+.def-fold button:focus-visible, .def-card:focus-visible { outline: 3px solid var(--color-accent); outline-offset: 2px; }
+#candidates:not(:has(img)), #status:not(:has(.prose > *)), footer .divider { display: none !important; }
 .def-label { font-weight: 600; font-size: .9rem; margin: 0 0 .5rem !important; }
 .def-cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); gap: .6rem; list-style: none;
   padding: 0 !important; margin: 0 !important; }
@@ -251,11 +271,24 @@ def cards(title: str, **options: Any) -> gr.HTML:
     return _component(CARDS, CARDS_SCRIPT, {"TITLE": title}, options)
 
 
+@contextmanager
+def fold(title: str) -> Iterator[None]:
+    """A part of the page that opens and closes; closed at first.
+
+    Gradio's Accordion builds its content only when it is first opened, and a frame later sets all of it back to what it
+    was at first: on a machine where a frame takes long, what was typed or uploaded meanwhile was lost.
+    """
+    with gr.Column(elem_classes="def-fold"):
+        _component(FOLD, FOLD_SCRIPT, {"TITLE": title}, {})
+        with gr.Column(elem_classes="def-folded"):
+            yield
+
+
 def _component(template: str, script: str, words: dict[str, str], options: dict[str, Any]) -> gr.HTML:
     # Gradio has a place for such constants, but loses them in tabs that were never opened.
     for name, word in words.items():
         template, script = (text.replace(name, escape(word)) for text in (template, script))
-    return gr.HTML(html_template=template, js_on_load=script, **options)
+    return gr.HTML(html_template=template, js_on_load=script, padding=False, **options)
 
 
 def card(
