@@ -7,6 +7,7 @@ import sys
 import threading
 import zipfile
 from base64 import b64encode
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from def_hub.space import outcome as outcomes
 from def_hub.space.clock import Clock
 from def_hub.space.outcome import Outcome, compare_with_truth, look_up
 from def_hub.space.run import LIVE, Begun, Finished, Settings, Step, run, shown_steps
-from def_hub.space.studio import Studio, complaint
+from def_hub.space.shipped import Example, Prepared
+from def_hub.space.studio import Progress, Studio, complaint
 from def_hub.space.uploads import MAX_REFERENCES, check_photo, check_references
 from def_hub.space.visit import Visit
 from tests.conftest import EXAMPLES, ROOT
@@ -208,6 +210,41 @@ def test_a_result_is_not_lost_when_it_cannot_be_explained(
     outcome = Studio(tiny_pipe).finish(visit, Settings("fast"))
     assert outcome is visit.outcome and images.to_tensor(outcome.picture("result")).shape == (1, 3, 96, 128)
     assert outcome.picture("matches") is None
+
+
+def test_examples_are_computed_once_and_the_one_waited_for_comes_next() -> None:
+    gates = {name: threading.Event() for name in ("street", "robot", "banana")}
+    order: list[str] = []
+
+    def compute(visit: Visit) -> Iterator[Progress]:
+        name = visit.photo.path.name.partition("_")[0]
+        order.append(name)
+        yield Progress()
+        assert gates[name].wait(60)
+        if name == "robot":
+            raise RuntimeError("no luck")
+        visit.outcome = name  # type: ignore[assignment]
+
+    prepared = Prepared(lambda image, candidates: [], compute)
+    examples = {name: Example(name, name) for name in gates}
+    assert not list(prepared.follow(examples["street"]))  # nobody prepares it: no reason to wait
+    worker = threading.Thread(target=prepared.prepare, args=[list(examples.values())])
+    worker.start()
+    while "street" not in order:
+        worker.join(0.01)
+    waiting = prepared.follow(examples["banana"])
+    next(waiting)
+    for name in ("street", "banana"):
+        gates[name].set()
+    assert all(isinstance(progress, Progress) for progress in waiting)
+    assert prepared.visit(examples["banana"]).outcome == "banana"
+    gates["robot"].set()
+    worker.join(60)
+    assert order == ["street", "banana", "robot"]
+    assert not list(prepared.follow(examples["robot"]))  # it failed: visitors may run it themselves
+    assert prepared.visit(examples["robot"]).outcome is None
+    prepared.prepare([examples["street"]])
+    assert len(order) == 3
 
 
 # ------------------------------------------------------------------------------------------------ results
