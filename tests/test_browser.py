@@ -1,5 +1,6 @@
 """The browser interface in a real Chromium: what a visitor does, with mouse and keyboard."""
 
+import gc
 import itertools
 import json
 import shutil
@@ -7,7 +8,9 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,8 @@ import app
 from def_hub import DEFPipeline
 from def_hub.space import page as space_page
 from def_hub.space import run, shipped
+from def_hub.space.page import HOUR
+from def_hub.space.temporary import delete_old, own_folder
 from tests.conftest import EXAMPLES, make_tiny_pipe
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
@@ -375,6 +380,50 @@ def test_an_example_that_is_being_prepared_is_waited_for(
             visitor.locator("#status .def-note", has_text="of the detail comes from").wait_for()
             visitor.locator("#start:enabled").wait_for()
         assert len(made) == 1
+
+
+def test_an_hour_later_nothing_of_a_visitor_is_left(
+    browser: Any, tiny: DEFPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was uploaded, what was sent, and what the visit kept: once with the clock before the hour, once after."""
+    photo, reference, original = corner(tmp_path), tmp_path / "reference.png", tmp_path / "original.png"
+    Image.open(EXAMPLES / "street_ref1.jpg").crop((100, 100, 260, 240)).save(reference)
+    Image.new("RGB", (128, 96)).save(original)
+
+    def files() -> set[Path]:
+        return {path for path in root.rglob("*") if path.is_file()}
+
+    def clock(**later: float) -> None:
+        class Later(datetime):
+            @classmethod
+            def now(cls, *given: Any) -> datetime:
+                return datetime.now(*given) + timedelta(**later)
+
+        monkeypatch.setattr("gradio.state_holder.datetime", SimpleNamespace(datetime=Later, timedelta=timedelta))
+        demo.app.state_holder.delete_all_expired_state()
+        monkeypatch.setattr("def_hub.space.temporary.time", SimpleNamespace(time=lambda: Later.now().timestamp()))
+        delete_old(root / "gradio", HOUR, before)
+        gc.collect()
+
+    with own_folder() as root:
+        demo = app.build_demo(tiny).queue()
+        with serving(demo) as url, opened(browser, url) as page:
+            before = files()
+            give(page, "#photo", photo)
+            page.locator("#info", has_text="32×24 in").wait_for()
+            give(page, "#files", reference)
+            page.locator("#candidates .def-card").wait_for()
+            enlarge(page)
+            page.get_by_text("Do you have the original?").click()
+            give(page, "#truth", original)
+            page.locator("#scores", has_text="dB").wait_for()
+            page.locator("#start:enabled").wait_for()
+            there = files() - before
+            assert {"photo.png", "reference.png", "original.png", "result.png"} <= {path.name for path in there}
+            clock(minutes=55)
+            assert files() - before == there
+            clock(minutes=65)
+            assert not {path.relative_to(root).as_posix()[-60:] for path in files() - before}
 
 
 @pytest.mark.parametrize("kind", ["turned.jpg", "transparent.png", "sixteen.png", "picture.tif"])
