@@ -516,7 +516,9 @@ def test_a_visit_by_keys_alone(page: Any, tmp_path: Path) -> None:
     keys = page.keyboard
     give(page, "#photo", corner(tmp_path))
     page.locator("#info", has_text="32×24 in").wait_for()
-    give(page, "#files", EXAMPLES / "street_ref1.jpg")
+    reference = tmp_path / "reference.png"
+    Image.open(EXAMPLES / "street_ref1.jpg").crop((160, 120, 352, 280)).save(reference)
+    give(page, "#files", reference)
     card = page.locator("#candidates .def-card")
     card.wait_for()
     card.focus()
@@ -538,9 +540,8 @@ def test_a_visit_by_keys_alone(page: Any, tmp_path: Path) -> None:
     assert canvas.evaluate(drawn) > 50
     page.wait_for_timeout(500)  # the drawing is on its way
     page.get_by_role("radio", name="Fast").focus()
-    keys.press("ArrowRight")
-    keys.press("ArrowLeft")
-    assert page.get_by_role("radio", name="Fast").is_checked()
+    keys.press("Space")
+    playwright.expect(page.get_by_role("radio", name="Fast")).to_be_checked(timeout=PATIENCE)
     page.locator("#start").focus()
     keys.press("Enter")
     page.locator("#status .def-note", has_text="of the detail comes from").wait_for()

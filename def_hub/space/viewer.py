@@ -184,6 +184,7 @@ CSS = """
 .def-fold:has(> * button[aria-expanded="false"]) > .def-folded { display: none !important; }
 .gradio-container :is(button, a, input, canvas, .def-pane):focus-visible, .gradio-container label:has(:focus-visible) {
   outline: 3px solid var(--color-accent) !important; outline-offset: 2px !important; }
+.gradio-container .html-container { padding: 0 !important; }
 #candidates:not(:has(img)), #status:not(:has(.prose > *)), footer .divider { display: none !important; }
 .def-label { font-weight: 600; font-size: .9rem; margin: 0 0 .5rem !important; }
 .def-cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); gap: .6rem; list-style: none;
