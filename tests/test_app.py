@@ -1,9 +1,17 @@
 """The browser interface over HTTP, as a visitor's script would use it."""
 
+import inspect
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -16,7 +24,7 @@ from PIL import Image
 import app
 from def_hub import DEFPipeline, images, rank_references
 from def_hub.space import run, uploads
-from tests.conftest import EXAMPLES, make_tiny_pipe
+from tests.conftest import EXAMPLES, ROOT, make_tiny_pipe
 
 QUICK = {"preset": "fast", "seed": 4, "matching_image": "joint"}
 
@@ -82,6 +90,89 @@ def test_upscale_gives_what_the_pipeline_gives(client: Client, tiny: DEFPipeline
 def test_the_embedded_default_is_served(pipe: DEFPipeline, tmp_path: Path) -> None:
     with serving(pipe) as client:
         check_agreement(client, pipe, tmp_path)
+
+
+def fork(work: Callable[[Connection], None]) -> Connection:
+    """What the child sends, while it works in a copy of this process."""
+    ours, theirs = multiprocessing.Pipe()
+
+    def started() -> None:
+        torch.set_num_threads(1)  # the threads of the parent are not in the copy
+        try:
+            work(theirs)
+        except BaseException as error:  # noqa: BLE001
+            theirs.send(error)
+        theirs.recv()  # tensors are handed over in memory that both have, while both live
+        os._exit(0)
+
+    multiprocessing.get_context("fork").Process(target=started, daemon=True).start()
+    theirs.close()
+    return ours
+
+
+class ZeroGPU(ModuleType):
+    """The module `spaces` as it is on a ZeroGPU Space: work is done in a forked process, which has the GPU; arguments
+    and results are pickled. seconds: what was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("spaces")
+        self.seconds: list[int] = []
+
+    def GPU(self, duration: Callable[..., int]) -> Callable[..., Any]:  # noqa: N802
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            def results(*arguments: Any) -> Iterator[Any]:
+                self.seconds.append(duration(*arguments))
+                sent = pickle.dumps(arguments)
+
+                def work(there: Connection) -> None:
+                    done = function(*pickle.loads(sent))
+                    for result in done if inspect.isgeneratorfunction(function) else [done]:
+                        there.send((result,))
+                    there.send(None)
+
+                here = fork(work)
+                while (received := here.recv()) is not None:
+                    if isinstance(received, BaseException):
+                        raise received
+                    yield received[0]
+                here.send(None)
+
+            return results if inspect.isgeneratorfunction(function) else lambda *given: next(results(*given))
+
+        return decorate
+
+
+def test_zero_gpu_computes_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "spaces", there := ZeroGPU())
+    pipe = make_tiny_pipe()
+    calls: list[int] = []
+    pipe.unet.register_forward_pre_hook(lambda *_: calls.append(1))
+    photo, reference = corner(tmp_path)
+    with serving(pipe) as client:
+        result, report = upscale(client, photo, [reference])
+        ranked = client.predict(**given(photo, [reference]), api_name="/rank_references")
+        with pytest.raises(Exception, match="eta must be") as caught:  # noqa: PT012  (what fails there is told here)
+            monkeypatch.setattr(run.Call, "make", refuse)
+            upscale(client, photo, [])
+        assert "Traceback" not in str(caught.value)
+        monkeypatch.undo()
+    assert len(there.seconds) == 3 and all(5 <= seconds <= 60 for seconds in there.seconds)
+    assert not calls and len(report["weights"]) == 12 and ranked[0]["index"] == 0
+    difference = np.abs(np.asarray(Image.open(result), float) - expected(pipe, photo, reference))
+    assert difference.max() <= 1 and calls  # its one thread adds up in another order
+
+
+def refuse(*_: Any, **more: Any) -> None:
+    raise ValueError("eta must be in 0 … 1")
+
+
+def test_zero_gpu_is_imported_before_torch(tmp_path: Path) -> None:
+    environment = dict(os.environ)
+    script = "import sys, app; print('spaces' in sys.modules, hasattr(app, 'main'))"
+    environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{ROOT}"
+    (tmp_path / "spaces.py").write_text("import sys\nassert 'torch' not in sys.modules, 'too late'\n")
+    told = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert told.stdout.split() == ["True", "True"], told.stderr
 
 
 def test_inspect_shows_what_happened(client: Client, tmp_path: Path) -> None:

@@ -4,14 +4,19 @@ import io
 import json
 import subprocess
 import sys
+import tempfile
+import textwrap
 import threading
+import time
 import zipfile
 from base64 import b64encode
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from def_hub import DEFPipeline, images
@@ -20,7 +25,9 @@ from def_hub.space import outcome as outcomes
 from def_hub.space.clock import Clock
 from def_hub.space.outcome import Outcome, compare_with_truth, look_up
 from def_hub.space.run import LIVE, Begun, Finished, Settings, Step, run, shown_steps
-from def_hub.space.studio import Studio, complaint
+from def_hub.space.shipped import Example, Prepared
+from def_hub.space.studio import Progress, Studio, complaint
+from def_hub.space.temporary import forgetting, own_folder
 from def_hub.space.uploads import MAX_REFERENCES, check_photo, check_references
 from def_hub.space.visit import Visit
 from tests.conftest import EXAMPLES, ROOT
@@ -210,6 +217,41 @@ def test_a_result_is_not_lost_when_it_cannot_be_explained(
     assert outcome.picture("matches") is None
 
 
+def test_examples_are_computed_once_and_the_one_waited_for_comes_next() -> None:
+    gates = {name: threading.Event() for name in ("street", "robot", "banana")}
+    order: list[str] = []
+
+    def compute(visit: Visit) -> Iterator[Progress]:
+        name = visit.photo.path.name.partition("_")[0]
+        order.append(name)
+        yield Progress()
+        assert gates[name].wait(60)
+        if name == "robot":
+            raise RuntimeError("no luck")
+        visit.outcome = name  # type: ignore[assignment]
+
+    prepared = Prepared(lambda image, candidates: [], compute)
+    examples = {name: Example(name, name) for name in gates}
+    assert not list(prepared.follow(examples["street"]))  # nobody prepares it: no reason to wait
+    worker = threading.Thread(target=prepared.prepare, args=[list(examples.values())])
+    worker.start()
+    while "street" not in order:
+        worker.join(0.01)
+    waiting = prepared.follow(examples["banana"])
+    next(waiting)
+    for name in ("street", "banana"):
+        gates[name].set()
+    assert all(isinstance(progress, Progress) for progress in waiting)
+    assert prepared.visit(examples["banana"]).outcome == "banana"
+    gates["robot"].set()
+    worker.join(60)
+    assert order == ["street", "banana", "robot"]
+    assert not list(prepared.follow(examples["robot"]))  # it failed: visitors may run it themselves
+    assert prepared.visit(examples["robot"]).outcome is None
+    prepared.prepare([examples["street"]])
+    assert len(order) == 3
+
+
 # ------------------------------------------------------------------------------------------------ results
 
 
@@ -295,3 +337,52 @@ def test_what_is_left_behind_is_deleted(tiny_pipe: DEFPipeline, visit: Visit) ->
     assert (root / "result.png").exists() and any(thumbnails.iterdir())
     visit.outcome = visit.folder = None
     assert not root.exists() and not thumbnails.exists()
+
+
+def test_what_a_killed_process_left_is_deleted_when_the_next_one_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = """
+        import sys, tempfile
+        from def_hub.space.temporary import forgetting, own_folder
+        with own_folder():
+            with tempfile.NamedTemporaryFile(delete=False) as file:
+                file.write(b"a visitor's photograph")
+            print(file.name, flush=True)
+            sys.stdin.read()
+    """
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)}
+    process, options = [sys.executable, "-c", textwrap.dedent(script)], {"env": environment, "text": True}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with subprocess.Popen(process, **pipes, **options) as lives, subprocess.Popen(process, **pipes, **options) as dies:
+        kept, left = (Path(started.stdout.readline().strip()) for started in (lives, dies))
+        dies.kill()
+        dies.wait()
+        assert kept.is_file() and left.is_file()
+        with own_folder() as own:
+            assert kept.is_file() and not left.parent.exists()
+            inside = Path(tempfile.mkdtemp())
+            assert inside.parent == own and get_upload_folder() == str(own / "gradio")
+        assert not own.exists() and tempfile.gettempdir() == str(tmp_path)
+        lives.stdin.close()  # an ordinary end
+        lives.wait()
+        assert not kept.parent.exists()
+
+
+def test_old_files_are_deleted_while_the_page_is_served(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "example" / "thumbnail.png", tmp_path / "upload" / "photo.png"
+    for path in (ours, theirs):
+        path.parent.mkdir()
+    ours.touch()
+    with forgetting(tmp_path, age=0.5, every=0.05):
+        theirs.touch()
+        time.sleep(0.2)
+        assert theirs.exists()
+        deadline = time.monotonic() + 60
+        while theirs.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert ours.exists() and not theirs.exists()
+    theirs.touch()
+    time.sleep(1)
+    assert theirs.exists()

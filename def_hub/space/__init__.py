@@ -3,4 +3,5 @@
 uploads: what visitors may give, checked from the header. run: one call of the pipeline, live and cancellable. clock:
 how far it is. outcome: what is kept of it. viewer: pictures, sharp at 100 %, and drawing over them. page: widgets and
 wiring. endpoints: the named API. shipped: the examples.
+temporary: where files lie meanwhile.
 """

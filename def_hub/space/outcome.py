@@ -13,10 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from def_hub import images, visualization
-from def_hub.evaluation.benchmark import fingerprint
 from def_hub.evaluation.metrics import Protocol, psnr, ssim
 from def_hub.operators import make_operator
-from def_hub.pipeline import EMBEDDED, DEFOutput, DEFPipeline
+from def_hub.pipeline import EMBEDDED, DEFOutput
 from def_hub.report import report
 from def_hub.space.run import Call, Finished
 from def_hub.space.uploads import check_photo, check_truth
@@ -31,6 +30,7 @@ class Outcome:
 
     folder: deleted when nothing holds the outcome any more.
     sources: shares of the whole picture, for the legend.
+    model, weights: what `from_pretrained` was called with, and the fingerprint of what it loaded.
     sizes: (width, height) of each reference in pixels.
     python: the script that makes the same call.
     """
@@ -38,6 +38,7 @@ class Outcome:
     folder: TemporaryDirectory
     call: Call
     model: str
+    weights: str
     seconds: float
     files: dict[str, Path] = field(default_factory=dict)
     sources: list[visualization.Source] = field(default_factory=list)
@@ -64,10 +65,10 @@ class Outcome:
         self.files[name] = path
 
 
-def begin(finished: Finished, folder: TemporaryDirectory, call: Call, pipeline: DEFPipeline) -> Outcome:
+def begin(finished: Finished, folder: TemporaryDirectory, call: Call, model: str, weights: str) -> Outcome:
     """The outcome with what is wanted first: "result", "bicubic" and "enhanced"."""
     output = finished.output
-    outcome = Outcome(folder, call, model_name(pipeline), finished.seconds)
+    outcome = Outcome(folder, call, model, weights, finished.seconds)
     outcome.save("result", output.images[0])
     outcome.save("bicubic", make_operator().upsample(images.to_tensor(outcome.root / call.photo)))
     outcome.save("enhanced", output.enhanced[0])
@@ -76,7 +77,7 @@ def begin(finished: Finished, folder: TemporaryDirectory, call: Call, pipeline: 
     return outcome
 
 
-def explain(outcome: Outcome, output: DEFOutput, pipeline: DEFPipeline, steps: Sequence[tuple[str, Tensor]]) -> None:
+def explain(outcome: Outcome, output: DEFOutput, steps: Sequence[tuple[str, Tensor]]) -> None:
     """Draw the rest and write what can be taken away. output: what the outcome was begun from."""
     photo = images.to_tensor(outcome.root / outcome.call.photo)
     sharp = [images.to_tensor(outcome.root / name, "reference") for name in outcome.call.references]
@@ -94,7 +95,7 @@ def explain(outcome: Outcome, output: DEFOutput, pipeline: DEFPipeline, steps: S
     settings = outcome.call.settings
     outcome.report = {
         "model": "embedded default" if outcome.model == str(EMBEDDED) else outcome.model,
-        "weights": fingerprint(pipeline.components),
+        "weights": outcome.weights,
         "seed": settings.seed,
         "parameters": outcome.call.options,
         "masks": {"image": outcome.call.mask, "references": list(outcome.call.reference_masks)},
@@ -172,8 +173,3 @@ def compare_with_truth(outcome: Outcome, truth: str) -> str:
         f"Result **{ours:.2f} dB** PSNR, **{ours_ssim:.3f}** SSIM; bicubic {plain:.2f} dB, {plain_ssim:.3f} "
         f"({Protocol()})."
     )
-
-
-def model_name(pipeline: DEFPipeline) -> str:
-    """What `from_pretrained` was called with."""
-    return str(getattr(pipeline, "name_or_path", None) or "MODEL")

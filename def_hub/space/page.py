@@ -26,7 +26,7 @@ from def_hub.space.uploads import (
     check_photo,
     check_references,
 )
-from def_hub.space.viewer import CSS, card, cards, drawing, photograph, view
+from def_hub.space.viewer import CSS, card, cards, drawing, fold, photograph, view
 from def_hub.space.visit import Visit
 
 HOUR = 3600
@@ -42,6 +42,7 @@ PRESET_WORDS = [
     ("Detail", "detail"),
 ]
 MATCHING_WORDS = [("both, compared in three ways", "joint"), ("enhanced", "enhanced"), ("bicubic", "bicubic")]
+LIMITS = panels.note(f"At most {MAX_PHOTO_PIXELS / 1e6:g} million pixels and {MAX_BYTES // 10**6} MB.")
 assert {value for _, value in PRESET_WORDS} == set(PRESETS) and {value for _, value in MATCHING_WORDS} == set(PAIRINGS)
 
 
@@ -52,7 +53,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
     at once.
     """
     studio = Studio(pipeline)
-    prepared = Prepared(studio.rank, studio.finish)
+    prepared = Prepared(studio.rank, lambda visit: studio.run(visit, Settings()))
     shipped = examples()
     if prepare and shipped:
         prepared.prepare(shipped[:1])
@@ -75,16 +76,16 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                     height=260,
                     elem_id="photo",
                 )
-                info = gr.HTML(elem_id="info")
+                info = gr.HTML(LIMITS, elem_id="info", padding=False)
                 files = gr.File(
                     label=f"2 · References (up to {MAX_CANDIDATES})",
                     file_count="multiple",
                     file_types=["image"],
-                    height=120,
+                    height=150,
                     elem_id="files",
                 )
                 gallery = cards("Best match first; click to use or to leave out", elem_id="candidates")
-                with gr.Accordion("Draw where references may be used (optional)", open=False):
+                with fold("Draw where references may be used (optional)"):
                     target = gr.Dropdown(
                         [("the photograph: leave this part alone", -1)], value=-1, label="Draw over", interactive=True
                     )
@@ -95,13 +96,13 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                     label="3 · Preset",
                     info="Balanced keeps to what is known, Detail looks sharper and invents more",
                 )
-                with gr.Accordion("Settings", open=False):
+                with fold("Settings"):
                     standard = Settings()
                     steps = gr.Slider(1, MAX_STEPS, standard.num_inference_steps, step=1, label="Diffusion steps")
                     eta = gr.Slider(0, 1, standard.eta, step=0.05, label="η: fresh noise per step")
-                    with gr.Row():
+                    with gr.Row(equal_height=True):
                         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, scale=3)
-                        dice = gr.Button("🎲 Random seed", scale=1, min_width=110)
+                        dice = gr.Button("🎲 Random seed", size="sm", scale=1, min_width=130)
                     strength = gr.Slider(0, 1, 1, step=0.05, label="Reference strength: how much they may add")
                     matching = gr.Radio(MATCHING_WORDS, value=standard.matching_image, label="Matching image")
                     consistency = gr.Checkbox(True, label="Consistency: the result, made smaller, is the input")
@@ -109,7 +110,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 with gr.Row():
                     start = gr.Button("Enlarge ×4", variant="primary", scale=3, elem_id="start")
                     cancel = gr.Button("Cancel", variant="stop", interactive=False, scale=1, elem_id="cancel")
-                status = gr.HTML(elem_id="status")
+                status = gr.HTML(elem_id="status", padding=False)
             shown = panels.results()
         settings = [preset, steps, eta, seed, strength, matching, consistency]
         panel = shown.refresh
@@ -136,7 +137,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
         def told(visit: Visit, *values: Any) -> str:
             """What a run would take and give."""
             if visit.photo is None:
-                return panels.note(f"At most {MAX_PHOTO_PIXELS / 1e6:g} million pixels and {MAX_BYTES // 10**6} MB.")
+                return LIMITS
             height, width = visit.photo.size
             try:
                 wanted = make_settings(*values)
@@ -196,6 +197,15 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 gr.Warning(complaint(error))
             return chosen(visit) | {info: told(visit, *values)}
 
+        def refused() -> str:
+            """Where Gradio did not even begin: handlers say themselves what goes wrong in them."""
+            queue = demo._queue
+            if queue.max_size is not None and len(queue) >= queue.max_size:
+                return panels.warning(
+                    "The queue is full: too many people are waiting. Nothing was started; try again in a minute."
+                )
+            return panels.warning("The server did not take this; the message in the corner of the page says why.")
+
         left = [state, gallery, target, canvas, info]
         gr.on(
             [photo.input, photo.clear],
@@ -205,7 +215,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             **private | {"show_progress": "hidden"},
             concurrency_id="ranking",
             concurrency_limit=1,
-        )
+        ).failure(refused, None, info, **light)
         gr.on(
             [files.upload, files.clear, files.delete],
             take_files,
@@ -214,7 +224,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             **private | {"show_progress": "hidden"},
             concurrency_id="ranking",
             concurrency_limit=1,
-        )
+        ).failure(refused, None, info, **light)
         gallery.select(choose, [state, *settings], left, **light)
 
         def draw_over(index: int, visit: Visit) -> Any:
@@ -294,7 +304,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             return update | {status: panels.progress(reading, words)}
 
         outputs = [state, info, start, cancel, status, *shown.outputs]
-        start.click(
+        begun = start.click(
             enlarge,
             [state, *settings],
             outputs,
@@ -303,13 +313,24 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             show_progress_on=status,
             concurrency_id="pipeline",
             concurrency_limit=1,
-        ).then(rest, None, [start, cancel], **light)
+        )
+        begun.then(rest, None, [start, cancel], **light)
+        begun.failure(lambda: rest() | {status: refused()}, None, [start, cancel, status], **light)
         if shipped:
 
             @kept
             def show_example(visit: Visit, event: gr.EventData, *values: Any) -> Iterator[dict[Any, Any]]:
-                visit = prepared.visit(shipped[int(event._data["index"])])
+                example = shipped[int(event._data["index"])]
+                visit = prepared.visit(example)
                 yield opened(visit)
+                for at in prepared.follow(example):
+                    if visit.cancelled:
+                        yield {status: panels.note("Cancelled. The example is still being prepared, for all visitors.")}
+                        return
+                    yield busy | {status: panels.progress(at.reading, "This example is just being prepared …")}
+                if visit.outcome is None:
+                    visit = prepared.visit(example)
+                    yield opened(visit)
                 if visit.outcome is None:
                     yield from rank(visit, *values)
                     yield from enlarge(visit, *values)
@@ -326,7 +347,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 )
 
             everything = [photo, files, *left, *outputs[2:]]
-            strip.select(
+            begun = strip.select(
                 show_example,
                 [state, *settings],
                 everything,
@@ -334,15 +355,20 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 show_progress="hidden",
                 concurrency_id="pipeline",
                 concurrency_limit=1,
-            ).then(rest, None, [start, cancel], **light)
+            )
+            begun.then(rest, None, [start, cancel], **light)
+            begun.failure(lambda: rest() | {status: refused()}, None, [start, cancel, status], **light)
 
             def first(visit: Visit) -> dict[Any, Any]:
-                prepared_visit = prepared.visit(shipped[0])
-                if prepared_visit.outcome:
-                    return opened(prepared_visit)
-                return {state: visit, info: told(visit), photo: None, files: None, status: ""} | panel(None)
+                """The first example, unless the visitor was quicker."""
+                ready = prepared.visit(shipped[0])
+                if visit.photo is None and not visit.uploads and ready.outcome:
+                    return opened(ready)
+                given = {photo: visit.photo and str(visit.photo.path), files: [str(u.path) for u in visit.uploads]}
+                return {state: visit} | given
 
-            demo.load(first, state, everything, **light)
+            if prepare:
+                demo.load(first, state, everything, **light)
 
         def stop(visit: Visit) -> None:
             """The run looks, stops, and says so last: after Gradio's own `cancels`, late progress overwrote it."""

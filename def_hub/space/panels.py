@@ -14,7 +14,7 @@ from def_hub import images
 from def_hub.space.clock import Reading
 from def_hub.space.outcome import PREVIEW, Outcome, compare_with_truth, look_up
 from def_hub.space.studio import complaint
-from def_hub.space.viewer import legend, view, viewer
+from def_hub.space.viewer import fold, legend, view, viewer
 from def_hub.space.visit import Visit
 from def_hub.visualization import thumbnail
 
@@ -97,9 +97,9 @@ def results() -> Shown:
             with gr.Tab("Compare", render_children=True, id="compare"):
                 pair = gr.Radio(list(PAIRS)[:1], value=list(PAIRS)[0], label="Left and right of the divider")
                 compare = viewer(nothing, elem_id="compare")
-                with gr.Accordion("Do you have the original? Compare with it", open=False):
+                with fold("Do you have the original? Compare with it"):
                     truth = gr.File(
-                        label="Sharp original, four times the size of the input", height=100, elem_id="truth"
+                        label="Sharp original, four times the size of the input", height=150, elem_id="truth"
                     )
                     scores = gr.Markdown(elem_id="scores")
             with gr.Tab("Enhanced", render_children=True, id="enhanced"):
@@ -117,7 +117,7 @@ def results() -> Shown:
                 confidence = viewer(nothing, elem_id="confidence")
             with gr.Tab("Provenance", render_children=True, id="provenance"):
                 about("Where the detail of each pixel came from.")
-                key = gr.HTML(elem_id="legend")
+                key = gr.HTML(elem_id="legend", padding=False)
                 overlay = viewer(nothing, elem_id="overlay")
             with gr.Tab("Texture", render_children=True, id="texture"):
                 about("The pixels of the references, moved to where they were matched.")
@@ -131,7 +131,7 @@ def results() -> Shown:
                 name: gr.DownloadButton(label, interactive=False, size="sm", min_width=120)
                 for name, label in DOWNLOADS.items()
             }
-        with gr.Accordion("Copy as Python: the exact call", open=False):
+        with fold("Copy as Python: the exact call"):
             about("Run it in the unpacked ZIP, which holds the inputs: it writes the same bytes.")
             python = gr.Code(language="python", label="reproduce.py", interactive=False, elem_id="python")
     return Shown(

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 import torch
 
 from def_hub.pipeline import DEFPipeline
-from def_hub.space.page import build_demo, launch_options
+from def_hub.space.page import HOUR, build_demo, launch_options
+from def_hub.space.temporary import forgetting, own_folder
 
 QUEUE = 16  # visitors waiting at most; the next is told that the queue is full
 
@@ -20,5 +21,7 @@ def main() -> None:
     pipeline = DEFPipeline.from_pretrained(name, revision=revision)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
-    demo = build_demo(pipeline, prepare=True).queue(max_size=QUEUE)
-    demo.launch(**launch_options(), mcp_server=find_spec("mcp") is not None)
+    with own_folder() as folder:
+        demo = build_demo(pipeline, prepare=True).queue(max_size=QUEUE)
+        with forgetting(folder / "gradio", HOUR):
+            demo.launch(**launch_options(), mcp_server=find_spec("mcp") is not None)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from def_hub.space.run import HEARTBEAT
+from def_hub.space.studio import Progress
 from def_hub.space.uploads import check_photo, check_references
 from def_hub.space.visit import Rank, Visit
 
@@ -48,11 +51,16 @@ def examples() -> list[Example]:
 
 
 class Prepared:
-    """Visits to the examples, each computed once and shared by all who look."""
+    """Visits to the examples, each computed once and shared by all who look.
 
-    def __init__(self, rank: Rank, finish: Callable[[Visit], object]) -> None:
-        self._rank, self._finish = rank, finish
+    run: the computation of a visit, which ends with its outcome in it.
+    """
+
+    def __init__(self, rank: Rank, run: Callable[[Visit], Iterator[Progress]]) -> None:
+        self._rank, self._run = rank, run
         self._done: dict[str, Visit] = {}
+        self._coming: dict[str, Progress] = {}  # what is being prepared, or will be, and how far it is
+        self._wanted: set[str] = set()  # those that somebody waits for
         self._lock = threading.Lock()
 
     def visit(self, example: Example) -> Visit:
@@ -67,16 +75,40 @@ class Prepared:
         visit.set_uploads(check_references([str(path) for path in example.references]))
         return visit
 
+    def follow(self, example: Example) -> Iterator[Progress]:
+        """How far the example's preparation is, every `HEARTBEAT` seconds while it is under way or to come.
+
+        It comes next, because it is waited for. Nothing is yielded where nobody prepares it.
+        """
+        while (progress := self._coming.get(example.name)) is not None:
+            self._wanted.add(example.name)
+            yield progress
+            time.sleep(HEARTBEAT)
+
     def prepare(self, chosen: list[Example]) -> None:
         """Compute what is missing. A failure is logged: visitors can still run the example themselves."""
-        with self._lock:
-            for example in chosen:
-                if example.name in self._done:
-                    continue
-                try:
-                    visit = self.visit(example)
-                    visit.rank(self._rank)
-                    self._finish(visit)
-                    self._done[example.name] = visit
-                except Exception:
-                    log.exception("the example %s could not be prepared", example.name)
+        missing = [example for example in chosen if example.name not in self._done]
+        for example in missing:
+            self._coming.setdefault(example.name, Progress())
+        try:
+            while missing:
+                example = next((e for e in missing if e.name in self._wanted), missing[0])
+                missing.remove(example)
+                with self._lock:
+                    self._prepare(example)
+        finally:  # the program may be ending
+            for example in missing:
+                self._coming.pop(example.name, None)
+
+    def _prepare(self, example: Example) -> None:
+        try:
+            if example.name not in self._done:
+                visit = self.visit(example)
+                visit.rank(self._rank)
+                for progress in self._run(visit):
+                    self._coming[example.name] = progress
+                self._done[example.name] = visit
+        except Exception:
+            log.exception("the example %s could not be prepared", example.name)
+        finally:
+            self._coming.pop(example.name, None)

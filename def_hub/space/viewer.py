@@ -1,12 +1,13 @@
 """Pictures as Gradio components: compared, zoomed to exact pixels, pointed at, drawn over. Works with the keyboard.
 
 Gradio's own image components resample what they show, have no text for those who cannot see it, and its slider cannot
-be moved by keys. These are three small templates; all strings that come from Python pass through `escape`.
+be moved by keys. These are a few small templates; all strings that come from Python pass through `escape`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -97,12 +98,14 @@ ${!value ? `<p class="def-empty">EMPTY</p>` : `
     <button type="button" class="def-wipe">Wipe</button><span class="def-names">${value.names}</span>
   </div>
   <div class="def-stack def-canvas"><img draggable="false" src="${value.pictures[0].url}" alt="${value.alt}">
-    <canvas aria-label="Drawing over: ${value.alt}"></canvas></div>
+    <canvas tabindex="0" role="application" aria-label="Drawing over: ${value.alt}. Arrow keys move the brush, the
+      space bar puts it down or lifts it."></canvas><i class="def-tip" aria-hidden="true"></i></div>
+  <p class="def-hint">By keys: arrows move the brush, the space bar puts it down or lifts it.</p>
 </figure>`}
 """
 
 DRAW_SCRIPT = """
-let last = null;
+let last = null, tip = [0.5, 0.5], down = false;
 const one = s => element.querySelector(s);
 const fresh = () => {
   const canvas = one('canvas'), image = one('img');
@@ -112,8 +115,8 @@ const place = e => {
   const canvas = one('canvas'), box = canvas.getBoundingClientRect();
   return [(e.clientX - box.left) * canvas.width / box.width, (e.clientY - box.top) * canvas.height / box.height];
 };
-const stroke = e => {
-  const canvas = one('canvas'), pen = canvas.getContext('2d'), here = place(e);
+const stroke = here => {
+  const canvas = one('canvas'), pen = canvas.getContext('2d');
   pen.strokeStyle = 'INK'; pen.lineCap = pen.lineJoin = 'round';
   pen.lineWidth = canvas.width * one('.def-brush').value / 100;
   pen.beginPath(); pen.moveTo(...last); pen.lineTo(here[0] + 0.01, here[1]); pen.stroke();
@@ -121,11 +124,24 @@ const stroke = e => {
 };
 element.addEventListener('pointerdown', e => {
   if (!e.target.matches('canvas')) return;
-  last = place(e); stroke(e); e.target.setPointerCapture(e.pointerId); e.preventDefault();
+  last = place(e); stroke(last); e.target.setPointerCapture(e.pointerId); e.preventDefault();
 });
-element.addEventListener('pointermove', e => { if (last) stroke(e); });
-element.addEventListener('pointerup', () => {
-  if (last) { last = null; trigger('input', {drawing: one('canvas').toDataURL('image/png')}); }
+element.addEventListener('pointermove', e => { if (last) stroke(place(e)); });
+const tell = () => trigger('input', {drawing: one('canvas').toDataURL('image/png')});
+element.addEventListener('pointerup', () => { if (last) { last = null; tell(); } });
+element.addEventListener('keydown', e => {
+  const way = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], ' ': [0, 0]}[e.key];
+  if (!way || !e.target.matches('canvas')) return;
+  e.preventDefault();
+  const canvas = e.target, on = () => [tip[0] * canvas.width, tip[1] * canvas.height];
+  if (e.key === ' ') down = !down;
+  last = on();
+  tip = tip.map((v, i) => Math.min(1, Math.max(0, v + way[i] * (e.shiftKey ? 0.1 : 0.02))));
+  if (down) { stroke(on()); tell(); }
+  last = null;
+  const mark = one('.def-tip');
+  mark.style.left = 100 * tip[0] + '%'; mark.style.top = 100 * tip[1] + '%';
+  mark.style.width = one('.def-brush').value + '%'; mark.classList.toggle('def-down', down);
 });
 element.addEventListener('click', e => {
   if (e.target.matches('.def-wipe')) { fresh(); trigger('input', {drawing: null}); }
@@ -148,7 +164,28 @@ element.addEventListener('click', e => {
 });
 """
 
+FOLD = """<button type="button" aria-expanded="false">TITLE</button>"""
+
+FOLD_SCRIPT = """
+element.addEventListener('click', e => {
+  const button = e.target.closest('button');
+  if (button) button.ariaExpanded = String(button.ariaExpanded !== 'true');
+});
+"""
+
 CSS = """
+.def-fold { gap: 0 !important; border-radius: var(--block-radius); background: var(--block-background-fill);
+  box-shadow: var(--block-shadow); }
+.def-fold button[aria-expanded] { font: inherit; width: 100%; text-align: left; cursor: pointer; color: inherit;
+  background: none; border: 0; box-shadow: none; padding: .8rem 1rem; border-radius: var(--block-radius); }
+.def-fold button[aria-expanded]::before { content: "▸" / ""; display: inline-block; width: 1.2rem; }
+.def-fold button[aria-expanded="true"]::before { content: "▾" / ""; }
+.def-folded { padding: .3rem 1rem 1rem; }
+.def-fold:has(> * button[aria-expanded="false"]) > .def-folded { display: none !important; }
+.gradio-container :is(button, a, input, canvas, .def-pane):focus-visible, .gradio-container label:has(:focus-visible) {
+  outline: 3px solid var(--color-accent) !important; outline-offset: 2px !important; }
+.gradio-container .html-container { padding: 0 !important; }
+#candidates:not(:has(img)), #status:not(:has(.prose > *)), footer .divider { display: none !important; }
 .def-label { font-weight: 600; font-size: .9rem; margin: 0 0 .5rem !important; }
 .def-cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); gap: .6rem; list-style: none;
   padding: 0 !important; margin: 0 !important; }
@@ -169,7 +206,6 @@ CSS = """
   color: var(--body-text-color); }
 .def-bar button[aria-pressed="true"] { background: var(--button-primary-background-fill);
   color: var(--button-primary-text-color); border-color: transparent; }
-.def-bar button:focus-visible, .def-pane:focus-visible { outline: 3px solid var(--color-accent); outline-offset: 2px; }
 .def-names { margin-left: auto; font-size: .85rem; color: var(--body-text-color-subdued); }
 .def-bar label { font-size: .85rem; display: flex; align-items: center; gap: .4rem; }
 .def-pane { overflow: auto; max-height: 78vh; border-radius: var(--radius-lg); text-align: center;
@@ -193,7 +229,6 @@ CSS = """
   border-radius: 99px; background: var(--color-accent); }
 .def-range::-moz-range-thumb, .def-brush::-moz-range-thumb { width: 1.1rem; height: 1.1rem; border: 0;
   border-radius: 99px; background: var(--color-accent); }
-.def-range:focus-visible, .def-brush:focus-visible { outline: 3px solid var(--color-accent); outline-offset: 4px; }
 .def-mark { position: absolute; aspect-ratio: 1; min-width: 14px; transform: translate(-50%, -50%);
   border: 2px solid #fff; outline: 3px solid #e6007e; border-radius: 4px; pointer-events: none;
   box-shadow: 0 0 0 6px #0006; }
@@ -202,6 +237,11 @@ CSS = """
   color: var(--body-text-color-subdued); }
 .def-canvas { touch-action: none; cursor: crosshair; }
 .def-canvas img { width: auto; max-width: 100%; }
+.def-tip { display: none; position: absolute; left: 50%; top: 50%; width: 8%; aspect-ratio: 1; pointer-events: none;
+  transform: translate(-50%, -50%); border-radius: 50%; border: 2px dashed #fff; outline: 2px solid #e6007e; }
+.def-tip.def-down { border-style: solid; background: #e6007e88; }
+canvas:focus-visible + .def-tip { display: block; }
+.def-hint { font-size: .8rem; margin: .4rem 0 0 !important; color: var(--body-text-color-subdued); }
 .def-canvas canvas { position: absolute; inset: 0; width: 100%; height: 100%; opacity: .6; }
 .def-legend { display: flex; flex-wrap: wrap; gap: .4rem 1.2rem; list-style: none; padding: 0 !important;
   margin: .6rem 0 !important; }
@@ -251,11 +291,24 @@ def cards(title: str, **options: Any) -> gr.HTML:
     return _component(CARDS, CARDS_SCRIPT, {"TITLE": title}, options)
 
 
+@contextmanager
+def fold(title: str) -> Iterator[None]:
+    """A part of the page that opens and closes; closed at first.
+
+    Gradio's Accordion builds its content only when it is first opened, and a frame later sets all of it back to what it
+    was at first: on a machine where a frame takes long, what was typed or uploaded meanwhile was lost.
+    """
+    with gr.Column(elem_classes="def-fold"):
+        _component(FOLD, FOLD_SCRIPT, {"TITLE": title}, {})
+        with gr.Column(elem_classes="def-folded"):
+            yield
+
+
 def _component(template: str, script: str, words: dict[str, str], options: dict[str, Any]) -> gr.HTML:
     # Gradio has a place for such constants, but loses them in tabs that were never opened.
     for name, word in words.items():
         template, script = (text.replace(name, escape(word)) for text in (template, script))
-    return gr.HTML(html_template=template, js_on_load=script, **options)
+    return gr.HTML(html_template=template, js_on_load=script, padding=False, **options)
 
 
 def card(
