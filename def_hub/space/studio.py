@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from torch import Tensor
 
 from def_hub.evaluation.benchmark import fingerprint
-from def_hub.pipeline import DEFPipeline
+from def_hub.pipeline import PRESETS, DEFPipeline
 from def_hub.reference.selection import RankedReference, rank_references
 from def_hub.space.clock import Clock, Reading
 from def_hub.space.outcome import Outcome, begin, explain
@@ -41,7 +41,7 @@ class Studio:
     def __init__(self, pipeline: DEFPipeline) -> None:
         # looked at once, and here: on a ZeroGPU Space this process has no weights to look at once it serves
         self.model = str(getattr(pipeline, "name_or_path", None) or "MODEL")
-        self.weights = fingerprint(pipeline.components)
+        self.weights = {preset: fingerprint(pipeline.parts(preset)) for preset in PRESETS}  # as the card names them
         self.pace = 1.0  # how much slower this machine is, just now, than estimated
 
         def compute(call: Call, seconds: float) -> Iterator[Event | None]:
@@ -88,7 +88,7 @@ class Studio:
                     steps.append((f"step {event.number} of {event.total}", event.picture))
                 yield Progress(clock.read(), event if isinstance(event, Step) else None)
         self.pace = 0.5 * self.pace + 0.5 * min(max(finished.seconds / expected * self.pace, 0.05), 50)
-        outcome = visit.outcome = begin(finished, folder, call, self.model, self.weights)
+        outcome = visit.outcome = begin(finished, folder, call, self.model, self.weights[call.settings.preset])
         yield Progress(outcome=outcome)
         try:
             for _ in stoppable(lambda: explain(outcome, finished.output, steps), "def-draw"):
