@@ -33,17 +33,21 @@ def provenance_shares(
     """
     known = operator.pinv(y)
     prior = alone - operator.pinv(operator.forward(alone))
-    layers = [known - _mean(known, 2 * REACH - 1), prior]
-    shares = [_mean(layer.abs().mean(1, keepdim=True), REACH) for layer in layers]
+    shares = [_contrast(known - _mean(known, 2 * REACH - 1)), _contrast(prior)]
     # a flat region has no contrast at all: it is the input's
     shares[0] = shares[0] + 0.5 / 255
     lent = torch.zeros_like(shares[0])
     if found is not None:
-        lent = _mean((result - known - prior).abs().mean(1, keepdim=True), REACH)
+        lent = _contrast(result - known - prior)
     owner = spread(found.reference, 1)[:, None] if found is not None else torch.zeros_like(lent)
     shares += [lent * (owner == k) for k in range(references)]
     stacked = torch.cat(shares, dim=1)[0]
-    return (stacked / stacked.sum(0)).cpu()
+    return stacked.div_(stacked.sum(0)).cpu()
+
+
+def _contrast(layer: Tensor) -> Tensor:
+    """Mean absolute value around each pixel, `[1, 1, H, W]`."""
+    return _mean(layer.abs().mean(1, keepdim=True), REACH)
 
 
 def _mean(x: Tensor, side: int) -> Tensor:

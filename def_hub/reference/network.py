@@ -22,7 +22,7 @@ from def_hub.reference.transfer import DeformableTransfer, HardTransfer, overlap
 from def_hub.reference.ttsr import CellTransfer, TTSRAggregator
 from def_hub.tiling import Window, tiled
 
-TILE = 2048
+TILE = 1536
 """HR pixels along a side that are aggregated at a time."""
 
 
@@ -130,6 +130,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         *,
         matching_image: str = "joint",
         refined: bool = True,
+        step: int = 2,
         strength: float | Tensor = 1.0,
         turns: Literal[1, 2, 4] = 1,
         found: Correspondence | None = None,
@@ -140,6 +141,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         Args:
             y: LR image `[B, 3, h, w]`; image: its views; references: the views of each, `sharp` included.
             matching_image: see `matching.match`. refined: `matching.find`, or the plain `matching.match` of the paper.
+            step: of `matching.align`, where the matches are refined.
             strength: factor on the confidence, one, `[B, 1, 1, 1]` or `[B, 1, h, w]`. With 0, as without references,
                 they have no influence.
             turns: in how many of its four orientations the image is restored; the mean of them, which is better than
@@ -157,9 +159,9 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             return ReferenceOutput(alone, alone)
         sharp = [r.sharp for r in references if r.sharp is not None]
         seen = self._seen(image, once)
-        extract = _Memo(self.feature_extractor, y.device.type)
+        extract = _Memo(self.feature_extractor, y.device.type, len(self.transfer))
         if found is None:
-            found = self._match(seen, references, extract, matching_image, refined)  # eq. 10-12
+            found = self._match(seen, references, extract, matching_image, refined, step)  # eq. 10-12
         found = replace(found, confidence=found.confidence * strength)
         if on_match is not None:
             on_match(found)
@@ -188,7 +190,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
     ) -> Correspondence:
         """The first half alone: where `forward` would look. Arguments and errors as there."""
         seen = self._seen(image, self._alone(y, image.enhanced))
-        extract = _Memo(self.feature_extractor, y.device.type)
+        extract = _Memo(self.feature_extractor, y.device.type, len(self.transfer))
         return self._match(seen, references, extract, matching_image, refined)
 
     def _seen(self, image: Views, alone: Tensor) -> Views:
@@ -196,14 +198,20 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         return Views(image.bicubic, alone.clamp(0, 1)) if self.config.match_estimate else image
 
     def _match(
-        self, seen: Views, references: Sequence[Views], extract: _Memo, matching_image: str, refined: bool
+        self,
+        seen: Views,
+        references: Sequence[Views],
+        extract: _Memo,
+        matching_image: str,
+        refined: bool,
+        step: int = 2,
     ) -> Correspondence:
         keys = [self._estimated(r) for r in references] if self.config.match_estimate else references
         # a place needs more digits than half precision has
         with torch.autocast(seen.enhanced.device.type, enabled=False):
             if not refined:
                 return match(seen, keys, extract, matching_image)
-            found = find(seen, keys, extract, matching_image)
+            found = find(seen, keys, extract, matching_image, step=step)
             return replace(found, confidence=supported(found.confidence))
 
     def _alone(self, y: Tensor, enhanced: Tensor) -> Tensor:
@@ -244,7 +252,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         self, guides: Pyramid, pyramids: Sequence[Pyramid], references: Sequence[Tensor], found: Correspondence
     ) -> Texture:
         features = [
-            transfer([p[2 - i] for p in pyramids], guides[2 - i], found, stride)
+            transfer([p[-1 - i] for p in pyramids], guides[-1 - i], found, stride)
             for i, (transfer, stride) in enumerate(zip(self.transfer, STRIDES, strict=False))
         ]
         if self.config.folded:
@@ -260,10 +268,11 @@ def _cells(window: Window) -> Window:
 
 class _Memo:
     """The frozen extractor, which sees some pictures both when matching and when transferring, run once for each, in
-    the precision that is set where it is made."""
+    the precision that is set where it is made. Of each pyramid the last `levels` are kept: the first is the
+    largest."""
 
-    def __init__(self, extractor: nn.Module, device: str) -> None:
-        self.extractor = extractor
+    def __init__(self, extractor: nn.Module, device: str, levels: int) -> None:
+        self.extractor, self.levels = extractor, levels
         self.precision = torch.autocast(
             device, torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device)
         )
@@ -273,5 +282,5 @@ class _Memo:
     def __call__(self, image: Tensor) -> Pyramid:
         if id(image) not in self.seen:  # the picture is kept beside its pyramid, so that its id stays taken
             with self.precision:
-                self.seen[id(image)] = image, self.extractor(image)
+                self.seen[id(image)] = image, self.extractor(image)[-self.levels :]
         return self.seen[id(image)][1]

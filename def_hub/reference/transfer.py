@@ -162,9 +162,16 @@ class _Pixels:
     def of(cls, features: Sequence[Tensor], reference: Tensor) -> _Pixels:
         device, channels = features[0].device, features[0].shape[1]
         # A last pixel has no neighbours: what is read in their place must exist, and counts nothing.
-        spare = features[0].new_zeros(max(f.shape[3] for f in features) + 1, channels)
-        table = torch.cat([*(f.movedim(1, -1).reshape(-1, channels) for f in features), spare]).float()
-        counts = torch.tensor([f.shape[0] * f.shape[2] * f.shape[3] for f in features], device=device)
+        spare = max(f.shape[3] for f in features) + 1
+        sizes = [f.shape[0] * f.shape[2] * f.shape[3] for f in features]
+        rows = [f.movedim(1, -1) for f in features]  # [B,H,W,C]
+        if torch.is_grad_enabled():
+            table = torch.cat([*(r.reshape(-1, channels) for r in rows), rows[0].new_zeros(spare, channels)]).float()
+        else:  # filled in place: of a large reference every copy is a gigabyte
+            table = torch.zeros(sum(sizes) + spare, channels, device=device)
+            for part, row in zip(table.split([*sizes, spare]), rows, strict=False):
+                part.view(row.shape).copy_(row)
+        counts = torch.tensor(sizes, device=device)
         width, height = torch.tensor([f.shape[:1:-1] for f in features], device=device)[reference].unbind(-1)
         sample = torch.arange(len(reference), device=device)[:, None, None]
         first = (counts.cumsum(0) - counts)[reference] + sample * width * height

@@ -143,21 +143,15 @@ class _Windows:
         self.chunk = max(1, memory // (4 * 20 * len(self.x)))  # about twenty numbers live per sample
         batch, _, height, width = query.shape
         home = _place(Correspondence.identity(batch, height // CELL, width // CELL, query.device))
-        x, y = home[0, ..., :1] + self.x, home[0, ..., 1:2] + self.y
-        self.seen = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+        x, y = home[0, 0, :, :1] + self.x, home[0, :, 0, 1:2] + self.y  # [w,s] and [h,s]
+        within = [(t > -0.5) & (t < length - 0.5) for t, length in ((x, width), (y, height))]
+        self.seen = within[0] & within[1][:, None]
         """Which of them lie in the query, [h,w,s]: at its border only these are compared."""
         plane = luma(query)[:, None]
-        self.around = torch.stack(
-            [
-                torch.stack(
-                    [
-                        _normalised(self._at(plane[b : b + 1], row)[0], seen)[0]
-                        for row, seen in zip(home[b], self.seen, strict=True)
-                    ]
-                )
-                for b in range(batch)
-            ]
-        )
+        self.around = query.new_empty((*home.shape[:3], len(self.x)))
+        for b in range(batch):
+            for row, (place, seen) in enumerate(zip(home[b], self.seen, strict=True)):
+                self.around[b, row] = _normalised(self._at(plane[b : b + 1], place)[0], seen)[0]
         """What surrounds each cell of the query, [B,h,w,s]."""
 
     def measured(self, reference: Tensor, place: Tensor) -> _Found:

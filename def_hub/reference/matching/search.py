@@ -69,7 +69,7 @@ def match(
             raise ValueError(f"keys[{number}]: matching_image {matching_image!r} needs the sharp view, got None")
 
     def patches(views: Views, name: str) -> _Patches:
-        return _Patches.of(extractor(getattr(views, name))[2], views.usable)
+        return _Patches.of(extractor(getattr(views, name))[-1], views.usable)
 
     seen = {name: patches(query, name) for name, _ in pairing}  # each view of the query once
     queries = [seen[name] for name, _ in pairing]
