@@ -145,8 +145,8 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             strength: factor on the confidence, one, `[B, 1, 1, 1]` or `[B, 1, h, w]`. With 0, as without references,
                 they have no influence.
             turns: in how many of its four orientations the image is restored; the mean of them, which is better than
-                each (EDSR's self-ensemble, Lim et al. 2017), stands where no reference is trusted. TTSR's network is left as
-                it was published: in one.
+                each (EDSR's self-ensemble, Lim et al. 2017), stands where no reference is trusted. TTSR's network is
+                left as it was published: in one.
             found: the matches, where they are known already (in training, which sees a pair many times).
             on_match: called with what was found, before anything is carried over.
 
