@@ -22,7 +22,7 @@ from def_hub.reference.transfer import DeformableTransfer, HardTransfer, overlap
 from def_hub.reference.ttsr import CellTransfer, TTSRAggregator
 from def_hub.tiling import Window, tiled
 
-TILE = 1536
+TILE = 1024
 """HR pixels along a side that are aggregated at a time."""
 
 
