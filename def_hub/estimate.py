@@ -115,16 +115,15 @@ def load(
 
 
 def _stages(work: Amounts) -> dict[Stage, Amounts]:
-    """What is to do in each stage, in order."""
-    own = Amounts(*((LAID_IN * a) for a in work.only("calls", "image")))
-    rest = Amounts(*((1 - LAID_IN) * a for a in work.only("calls", "image")))
-    found = work.only("turned", "matched", "reference", "pairs")
-    if not work.reference:
-        own, found = own._replace(turned=work.turned), Amounts()
+    """What is to do in each stage, in order. The turned images belong to what precedes the laying in."""
+    own = work.only("calls", "image")
+    first, last = (Amounts(*(share * a for a in own)) for share in (LAID_IN, 1 - LAID_IN))
     stages: dict[Stage, Amounts] = {"enhance": work.only("step")}
     if work.reference:
-        stages["match"] = found
-    return stages | {"transfer": own, "restore": rest}
+        stages["match"] = work.only("turned", "matched", "reference", "pairs")
+    else:
+        first = first._replace(turned=work.turned)
+    return stages | {"transfer": first, "restore": last}
 
 
 def _pairs(image: float, references: float) -> float:

@@ -22,6 +22,7 @@ from def_hub.hub import fetch
 from def_hub.hub.tidy import components_of, tidy
 from def_hub.images import ImageLike, to_pil
 from def_hub.inputs import Masks, References, requests_of
+from def_hub.loading import COMPONENTS, check_options, check_whole
 from def_hub.operators import Downsample, consistency_error, project_clipped
 from def_hub.precision import Precision, compute_in
 from def_hub.provenance import provenance_shares
@@ -37,19 +38,6 @@ LOAD_WITH = [
 """Written first into model_index.json. `DiffusionPipeline.from_pretrained("user/model")` does not know our classes, and
 complains about the first entry that it cannot resolve, as `<key>/<module>.py`: so that shall be one which says what to
 do. Of a folder it only asks the class; there the class's name says whose it is, see `save_pretrained`."""
-
-COMPONENTS = {
-    "unet": UNet2DModel,
-    "scheduler": SchedulerMixin,
-    "refsr": ReferenceNetwork,
-    "refsr_detail": ReferenceNetwork,
-}
-LOADING = (
-    *("dtype", "torch_dtype", "variant", "device_map", "max_memory", "low_cpu_mem_usage", "offload_folder"),
-    *("offload_state_dict", "quantization_config", "disable_mmap", "proxies", "custom_pipeline", "custom_revision"),
-    *("trust_remote_code", "load_connected_pipeline", "use_onnx", "provider", "sess_options", "provider_options"),
-)
-"""Further keywords of `DiffusionPipeline.from_pretrained`, which itself only warns of others; a test compares them."""
 
 Picture = PIL.Image.Image | np.ndarray | Tensor
 Stage = Literal["enhance", "match", "transfer", "restore"]
@@ -155,17 +143,13 @@ class DEFPipeline(DiffusionPipeline):
             raise ValueError(
                 "use_safetensors=False: weights are read from safetensors only, unpickling can run any code"
             )
-        brought = _components(kwargs)
-        known = (*fetch.OPTIONS, *LOADING, *COMPONENTS, "operator", "window")
-        if unknown := sorted(set(kwargs) - set(known)):
-            raise TypeError(f"from_pretrained: no keyword {', '.join(unknown)}; there are {', '.join(known)}")
+        brought = check_options(kwargs, cls._optional_components)
         where = {k: kwargs.pop(k) for k in fetch.OPTIONS if k in kwargs}
         folder = fetch.locate(name, variant=kwargs.get("variant"), without=brought, **where)
         pipe = super().from_pretrained(str(folder), use_safetensors=True, **kwargs)
-        for part in set(COMPONENTS) - set(brought) if kwargs.get("device_map") is None else ():
-            weights: dict[str, Tensor] = getattr(getattr(pipe, part), "state_dict", dict)()
-            if lost := [key for key, value in weights.items() if value.is_meta]:  # the base class goes on without them
-                raise ValueError(f"{name}: {part} lacks {lost[0]}")
+        if kwargs.get("device_map") is None:  # else tensors may well be elsewhere
+            for part in set(COMPONENTS) - set(brought):
+                check_whole(str(name), part, getattr(pipe, part))
         return pipe
 
     @classmethod
@@ -406,21 +390,6 @@ class DEFPipeline(DiffusionPipeline):
         # its own generator: what a reference draws must not change what the image draws
         enhanced = enhancer(small, **diffuse, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
         return Views(operator.upsample(small), enhanced, reference.picture, reference.usable)
-
-
-def _components(options: dict[str, Any]) -> list[str]:
-    """Names of the components among the options. Raises TypeError for one that cannot take its place."""
-    brought = [name for name in COMPONENTS if name in options]
-    for name in brought:
-        part = options[name]
-        part = getattr(part, "_orig_mod", part)  # that of `torch.compile`
-        if part is None and name in DEFPipeline._optional_components:
-            continue
-        if not isinstance(part, COMPONENTS[name]):
-            got = repr(part) if isinstance(part, str | None) else type(part).__name__
-            kind = COMPONENTS[name].__name__
-            raise TypeError(f"{name}: expected a {kind}, as its from_pretrained loads it, got {got}")
-    return brought
 
 
 def _preset(name: str) -> Preset:

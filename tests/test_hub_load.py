@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save, save_file
 
 from def_hub import DEFPipeline, ReferenceNetwork
 from def_hub.hub.fetch import OPTIONS, WEIGHTS
-from def_hub.pipeline import COMPONENTS, EMBEDDED, LOADING
+from def_hub.loading import COMPONENTS, LOADING
+from def_hub.pipeline import EMBEDDED
 
 from .conftest import CARD, ROOT, Run, add_detail, contents, enlarged, make_tiny_pipe, make_unet, put_ddpm
 from .hub_server import HubServer

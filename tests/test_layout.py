@@ -16,7 +16,7 @@ LEVELS = (
     ("def_hub.training", "def_hub.assemble", "def_hub.estimate"),
     ("def_hub.convert",),
     ("def_hub.pipeline", "def_hub.data", "def_hub.visualization"),
-    ("def_hub.report", "def_hub.provenance", "def_hub.inputs"),
+    ("def_hub.report", "def_hub.provenance", "def_hub.inputs", "def_hub.loading"),
     ("def_hub.diffusion", "def_hub.reference"),
     ("def_hub.hub",),  # publishing is given the function that loads a pipeline; the card reads what was measured
     ("def_hub.evaluation.benchmark",),  # measures any function: no pipeline in it
@@ -38,6 +38,7 @@ DOORS = {
     "accelerate": ("def_hub.training", "def_hub.evaluation"),
     "diffusers": (
         "def_hub.diffusion",
+        "def_hub.loading",
         "def_hub.pipeline",
         "def_hub.training",
         "def_hub.reference.network",

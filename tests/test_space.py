@@ -52,6 +52,13 @@ def visit(tmp_path: Path) -> Visit:
     return visit
 
 
+def finish(pipe: DEFPipeline, visit: Visit, settings: Settings) -> Outcome:
+    """A run to its end."""
+    *_, last = Studio(pipe).run(visit, settings)
+    assert last.outcome is not None
+    return last.outcome
+
+
 def stroke(width: int, height: int, box: tuple[int, int, int, int]) -> str:
     """A drawing, as a canvas gives it: opaque in a box."""
     picture = Image.new("RGBA", (width, height))
@@ -212,7 +219,7 @@ def test_a_result_is_not_lost_when_it_cannot_be_explained(
         raise RuntimeError("no font")
 
     monkeypatch.setattr(outcomes.visualization, "pictures", fail)
-    outcome = Studio(tiny_pipe).finish(visit, Settings("fast"))
+    outcome = finish(tiny_pipe, visit, Settings("fast"))
     assert outcome is visit.outcome and images.to_tensor(outcome.picture("result")).shape == (1, 3, 96, 128)
     assert outcome.picture("matches") is None
 
@@ -268,7 +275,7 @@ def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Outc
     visit.draw(None, stroke(16, 12, (0, 0, 8, 12)))
     visit.draw(1, stroke(121, 99, (10, 20, 60, 50)))
     pipe = DEFPipeline.from_pretrained(tiny_model)
-    return Studio(pipe).finish(visit, Settings("balanced", 3, 0.5, 11, 0.8, "enhanced", True))
+    return finish(pipe, visit, Settings("balanced", 3, 0.5, 11, 0.8, "enhanced", True))
 
 
 def turned() -> Image.Exif:
@@ -331,7 +338,7 @@ def test_an_original_is_measured(finished: Outcome, tmp_path: Path) -> None:
 
 
 def test_what_is_left_behind_is_deleted(tiny_pipe: DEFPipeline, visit: Visit) -> None:
-    root = Studio(tiny_pipe).finish(visit, Settings("fast")).root
+    root = finish(tiny_pipe, visit, Settings("fast")).root
     visit.gallery()
     thumbnails = visit.root
     assert (root / "result.png").exists() and any(thumbnails.iterdir())

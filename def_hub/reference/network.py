@@ -156,7 +156,8 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not references):
             once = self._alone(y, image.enhanced)
             turns = 1 if self.config.ttsr else turns
-            alone = sum((self._turned(y, image.enhanced, 4 // turns * k) for k in range(1, turns)), once) / turns
+            others = (self._turned(y, image.enhanced, 4 // turns * k) for k in range(1, turns))
+            alone = sum(others, once) / turns if turns > 1 else once
         if not references:
             return ReferenceOutput(alone, alone)
         sharp = [r.sharp for r in references if r.sharp is not None]

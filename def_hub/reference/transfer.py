@@ -164,13 +164,12 @@ class _Pixels:
         # A last pixel has no neighbours: what is read in their place must exist, and counts nothing.
         spare = max(f.shape[3] for f in features) + 1
         sizes = [f.shape[0] * f.shape[2] * f.shape[3] for f in features]
-        rows = [f.movedim(1, -1) for f in features]  # [B,H,W,C]
-        if torch.is_grad_enabled():
-            table = torch.cat([*(r.reshape(-1, channels) for r in rows), rows[0].new_zeros(spare, channels)]).float()
-        else:  # filled in place: of a large reference every copy is a gigabyte
-            table = torch.zeros(sum(sizes) + spare, channels, device=device)
-            for part, row in zip(table.split([*sizes, spare]), rows, strict=False):
-                part.view(row.shape).copy_(row)
+        table = torch.zeros(sum(sizes) + spare, channels, device=device)
+        start = 0
+        for f, size in zip(features, sizes, strict=True):  # in place: of a large reference every copy is a gigabyte
+            rows = f.movedim(1, -1)  # [B,H,W,C]
+            table[start : start + size].view(rows.shape).copy_(rows)
+            start += size
         counts = torch.tensor(sizes, device=device)
         width, height = torch.tensor([f.shape[:1:-1] for f in features], device=device)[reference].unbind(-1)
         sample = torch.arange(len(reference), device=device)[:, None, None]

@@ -268,6 +268,10 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             """After a run, not with its last words: the browser drops a click on what has not quite ended."""
             return {start: gr.update(interactive=True), cancel: gr.update(interactive=False)}
 
+        def ends(begun: Any) -> None:
+            begun.then(rest, None, [start, cancel], **light)
+            begun.failure(lambda: rest() | {status: refused()}, None, [start, cancel, status], **light)
+
         busy = {start: gr.update(interactive=False), cancel: gr.update(interactive=True)}
 
         @kept
@@ -314,8 +318,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             concurrency_id="pipeline",
             concurrency_limit=1,
         )
-        begun.then(rest, None, [start, cancel], **light)
-        begun.failure(lambda: rest() | {status: refused()}, None, [start, cancel, status], **light)
+        ends(begun)
         if shipped:
 
             @kept
@@ -356,8 +359,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 concurrency_id="pipeline",
                 concurrency_limit=1,
             )
-            begun.then(rest, None, [start, cancel], **light)
-            begun.failure(lambda: rest() | {status: refused()}, None, [start, cancel, status], **light)
+            ends(begun)
 
             def first(visit: Visit) -> dict[Any, Any]:
                 """The first example, unless the visitor was quicker."""

@@ -66,13 +66,6 @@ class Studio:
         plan = {stage: self.pace * seconds for stage, seconds in visit.cost(settings).stages.items()}
         yield from self._run(visit, folder, call, Clock(plan, visit.own_share(settings)))
 
-    def finish(self, visit: Visit, settings: Settings | None = None) -> Outcome:
-        """Run without a look at what happens in between."""
-        for progress in self.run(visit, settings or Settings()):
-            outcome = progress.outcome
-        assert outcome is not None
-        return outcome
-
     def _run(self, visit: Visit, folder: TemporaryDirectory, call: Call, clock: Clock) -> Iterator[Progress]:
         expected = sum(clock.plan.values())
         steps: list[tuple[str, Tensor]] = []

@@ -1,0 +1,55 @@
+"""What `DEFPipeline.from_pretrained` may be given: that of `DiffusionPipeline` only warns of what it does not know, and
+goes on without what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from diffusers import SchedulerMixin, UNet2DModel
+from torch import Tensor
+
+from def_hub.hub import fetch
+from def_hub.reference.network import ReferenceNetwork
+
+COMPONENTS = {
+    "unet": UNet2DModel,
+    "scheduler": SchedulerMixin,
+    "refsr": ReferenceNetwork,
+    "refsr_detail": ReferenceNetwork,
+}
+LOADING = (
+    *("dtype", "torch_dtype", "variant", "device_map", "max_memory", "low_cpu_mem_usage", "offload_folder"),
+    *("offload_state_dict", "quantization_config", "disable_mmap", "proxies", "custom_pipeline", "custom_revision"),
+    *("trust_remote_code", "load_connected_pipeline", "use_onnx", "provider", "sess_options", "provider_options"),
+)
+"""Keywords of `DiffusionPipeline.from_pretrained` beside `fetch.OPTIONS`; a test compares them."""
+
+
+def check_options(options: Mapping[str, Any], optional: Collection[str]) -> list[str]:
+    """Names of the components among the options; those that are `optional` may be None.
+
+    Raises TypeError for a keyword that does not exist, or a component that cannot take its place.
+    """
+    brought = [name for name in COMPONENTS if name in options]
+    for name in brought:
+        part = options[name]
+        part = getattr(part, "_orig_mod", part)  # that of `torch.compile`
+        if part is None and name in optional:
+            continue
+        if not isinstance(part, COMPONENTS[name]):
+            got = repr(part) if isinstance(part, str | None) else type(part).__name__
+            kind = COMPONENTS[name].__name__
+            raise TypeError(f"{name}: expected a {kind}, as its from_pretrained loads it, got {got}")
+    known = (*fetch.OPTIONS, *LOADING, *COMPONENTS, "operator", "window")
+    if unknown := sorted(set(options) - set(known)):
+        raise TypeError(f"from_pretrained: no keyword {', '.join(unknown)}; there are {', '.join(known)}")
+    return brought
+
+
+def check_whole(name: str, part: str, component: Any) -> None:
+    """Raise ValueError where a component of the model `name` was left without one of its tensors."""
+    weights: dict[str, Tensor] = getattr(component, "state_dict", dict)()
+    if lost := [key for key, value in weights.items() if value.is_meta]:
+        raise ValueError(f"{name}: {part} lacks {lost[0]}")
