@@ -96,7 +96,7 @@ UNSEEN = (
 
 NETWORKS = ("image", "turned", "reference", "step", "pairs")
 REST = ("calls", "image", "matched", "reference", "step")
-MEMORY = ("calls", "image", "reference", "step", "pairs")
+MEMORY = ("calls", "image", "matched", "reference")
 
 
 def positive(rows: list[list[float]], values: list[float]) -> list[float]:
