@@ -373,14 +373,13 @@ class DEFPipeline(DiffusionPipeline):
                 f"{type(self.scheduler).__name__} has none"
             )
         denoiser = Denoiser(self.unet, schedule, self.scheduler.config.prediction_type)
-        trained = self.unet.config.sample_size * denoiser.patch
-        window = self.config.window or trained * denoiser.patch
+        window = self.config.window or denoiser.window
         return DetailEnhancer(
             denoiser,
             operator,
             window=window,
-            smallest=min(trained, window),
-            window_batch=max(1, 4 * trained**2 // window**2),
+            smallest=min(denoiser.trained, window),
+            window_batch=max(1, 4 * denoiser.trained**2 // window**2),
             window_mode=window_mode,
         )
 

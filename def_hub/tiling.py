@@ -130,10 +130,23 @@ def _batched(items: list[Window], size: int) -> Iterator[list[Window]]:
 
 
 def _ramp(length: int, overlap: int, like: Tensor) -> Tensor:
-    """Raised cosine over `overlap` pixels from either edge; never zero, so that borders of the image divide safely."""
+    """From nothing at either edge to one over `overlap` pixels, as sin⁸: most of the change happens in the middle of an
+    overlap, so what a window does not know about its edges weighs least. Never zero: borders of the image divide
+    safely."""
     position = torch.arange(length, device=like.device, dtype=like.dtype) + 0.5
     edge = torch.minimum(position, length - position) / max(overlap, 1)
-    return torch.sin(edge.clamp(max=1.0) * (torch.pi / 2)) ** 2
+    return (torch.sin(edge.clamp(max=1.0) * (torch.pi / 2)) ** 8).clamp_min(1e-12)
+
+
+def sampled(x: Tensor, size: int, multiple: int = 1) -> Tensor:
+    """`x` `[..., h, w]` as it is where no side is longer than `size`; of longer sides four pieces of a quarter of
+    `size`, evenly spread and beginning on multiples: a small picture of the same texture."""
+    for dim in (-2, -1):
+        length, piece = x.shape[dim], size // 4
+        if length > size:
+            starts = [round(i * (length - piece) / 3 / multiple) * multiple for i in range(4)]
+            x = torch.cat([x.narrow(dim, min(start, length - piece), piece) for start in starts], dim)
+    return x
 
 
 def reflect_pad(x: Tensor, height: int, width: int) -> Tensor:

@@ -5,8 +5,10 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from def_hub import DEFPipeline
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer
+from def_hub.diffusion.normalization import SharedStatistics
 from def_hub.operators import Downsample
 
 from .conftest import make_unet
@@ -22,7 +24,8 @@ class Oracle(Denoiser):
     def __init__(self, answer: Tensor) -> None:
         super().__init__(make_unet(6, 3), SCHEDULE)
         self.answer = answer * 2 - 1
-        self.patch = 4  # windows begin on the LR grid
+        self.multiple = 4  # windows begin on the LR grid
+        self.window = 128  # and the picture is measured in one piece
 
     def __call__(self, x_t: Tensor, timestep: int | Tensor, condition: Tensor) -> Tensor:
         # the window is found by its condition, which is unique in the picture
@@ -80,6 +83,45 @@ def test_a_local_denoiser_gives_the_same_image_in_windows_and_in_one_piece() -> 
         for w in (96, 32)
     )
     assert (whole - pieces).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("which", ("random", "embedded"))
+def test_a_network_with_group_norms_gives_the_same_image_in_windows_and_in_one_piece(
+    which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One half of the picture is flat, the other is not: windows that measured themselves would disagree with the whole
+    about all of it."""
+    torch.manual_seed(0)
+    unet = make_unet(6, 3) if which == "random" else DEFPipeline.from_pretrained().unet
+    denoiser = Denoiser(unet, SCHEDULE, "sample")
+    denoiser.window = 512
+    truth = picture(512, 512)
+    truth[..., 256:] = 0.5
+    y = OPERATOR.forward(truth)
+
+    def enhanced(window: int) -> Tensor:
+        enhancer = DetailEnhancer(denoiser, OPERATOR, window=window, window_batch=2)
+        return enhancer(y, num_inference_steps=2, generator=torch.Generator().manual_seed(0))
+
+    whole = enhanced(512)
+    assert (enhanced(256) - whole).abs().max() < 1 / 255
+
+    monkeypatch.setattr(SharedStatistics, "__torch_function__", lambda _, f, types, a=(), k=None: f(*a, **(k or {})))
+    assert (enhanced(256) - whole).abs().max() > 3 / 255
+
+
+def test_what_was_measured_of_each_picture_of_a_batch_goes_to_its_own_windows() -> None:
+    torch.manual_seed(0)
+    norm, pictures = torch.nn.GroupNorm(2, 4), torch.randn(2, 4, 8, 8) * torch.tensor([1.0, 5.0]).view(2, 1, 1, 1)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    expected = norm(pictures)
+    with SharedStatistics() as shared:
+        assert torch.equal(norm(pictures), expected)
+        shared.fix()
+        for _ in range(2):  # as often as needed
+            windows = torch.cat([pictures[..., :4, :], pictures[..., 4:, :]])
+            assert torch.allclose(norm(windows), torch.cat([expected[..., :4, :], expected[..., 4:, :]]), atol=1e-5)
 
 
 def test_a_callback_may_replace_the_estimate() -> None:
@@ -146,6 +188,7 @@ def test_what_fits_into_a_window_is_seen_whole_and_extended_no_more_than_needed(
     enhancer = DetailEnhancer(denoiser, OPERATOR, window=128, smallest=32, window_batch=1)
     for height, width in ((12, 20), (100, 124), (132, 60)):
         enhancer(OPERATOR.forward(picture(height, width)), num_inference_steps=1)
-    assert sizes == [(1, 3, 32, 32), (1, 3, 104, 128), (1, 3, 128, 64), (1, 3, 128, 64)]
+    # what is cut is measured whole first
+    assert sizes == [(1, 3, 32, 32), (1, 3, 104, 128), (1, 3, 136, 64), (1, 3, 128, 64), (1, 3, 128, 64)]
     with pytest.raises(ValueError, match="smallest must not exceed the window's 64, got 128"):
         DetailEnhancer(denoiser, OPERATOR, window=64, smallest=128)

@@ -45,6 +45,11 @@ class Denoiser:
         self.prediction_type = prediction_type
         #: sides of an input must be multiples of this many pixels
         self.multiple = self.patch * 2 ** (len(unet.config.down_block_types) - 1)
+        #: side of the pictures that it was trained on, in pixels
+        self.trained = (unet.config.sample_size or 256) * self.patch
+        #: side of what it is shown at a time: p times that, where p×p pixels are folded, costs no more than that would
+        #: where none are
+        self.window = self.trained * self.patch
 
     def alpha_bar(self, timestep: int | Tensor) -> Tensor:
         """ᾱ_t as float32 `[]` or `[B, 1, 1, 1]`."""

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from def_hub.diffusion.denoiser import Denoiser
-from def_hub.tiling import Window, blend, reflect_pad
+from def_hub.diffusion.normalization import SharedStatistics
+from def_hub.tiling import Window, blend, reflect_pad, sampled
 
 WindowMode = Literal["blend", "replace"]
 #: called with (step, timestep, x0 `[B, 3, H, W]` in [0, 1]); what it returns, if anything, replaces x0
@@ -30,7 +31,7 @@ class DetailEnhancer:
     """Turns an LR image into the detail-enhanced image I_DE by range-null diffusion.
 
     Args:
-        window, overlap: the denoiser sees square windows of this many HR pixels (overlapping by an eighth by
+        window, overlap: the denoiser sees square windows of this many HR pixels (overlapping by a quarter by
             default); their estimates of x₀ are blended, then projected and re-noised once for the whole image, so
             windows cannot disagree about what is known. What fits into one is seen whole.
         smallest: smaller images are extended to so many pixels along a side; the window by default.
@@ -60,7 +61,7 @@ class DetailEnhancer:
         self.operator = operator
         self.window = window
         self.smallest = smallest
-        self.overlap = window // 8 if overlap is None else overlap
+        self.overlap = window // 4 if overlap is None else overlap
         self.window_batch = window_batch
         self.window_mode = window_mode
 
@@ -134,8 +135,20 @@ class DetailEnhancer:
 
     def _estimate(self, x_t: Tensor, timestep: int, known: Tensor) -> Tensor:
         height, width = x_t.shape[-2:]
-        rows, columns = self._extended(height), self._extended(width)
-        x_t, known = (reflect_pad(t, rows, columns) for t in (x_t, known))
+        largest = min(self.window, self.denoiser.window)
+        if height <= largest and width <= largest:
+            return self._windowed(x_t, timestep, known)
+        # Pictures that are not seen whole are measured in one piece first, always in the same way: what a window shows
+        # must not depend on where it is cut.
+        piece = [sampled(t, self.denoiser.window, self.denoiser.multiple) for t in (x_t, known)]
+        with SharedStatistics() as shared:
+            self.denoiser(self._padded(piece[0]), timestep, self._padded(piece[1]))
+            shared.fix()
+            return self._windowed(x_t, timestep, known)
+
+    def _windowed(self, x_t: Tensor, timestep: int, known: Tensor) -> Tensor:
+        height, width = x_t.shape[-2:]
+        x_t, known = self._padded(x_t), self._padded(known)
 
         def predict(group: list[Window]) -> Tensor:
             noisy, condition = (torch.cat([w.cut(t) for w in group]) for t in (x_t, known))
@@ -143,20 +156,21 @@ class DetailEnhancer:
 
         x_0 = blend(
             predict,
-            rows,
-            columns,
+            x_t.shape[-2],
+            x_t.shape[-1],
             self.window,
             self.overlap,
             batch=self.window_batch,
-            multiple=self.denoiser.patch,
+            multiple=self.denoiser.multiple,
             replace=self.window_mode == "replace",
         )
         return x_0[..., :height, :width]
 
-    def _extended(self, length: int) -> int:
-        """The next length that the network, or the row of windows, can take."""
-        multiple = self.denoiser.multiple if length <= self.window else self.denoiser.patch
-        return -(-max(self.smallest, length) // multiple) * multiple
+    def _padded(self, x: Tensor) -> Tensor:
+        """Extended to sizes that the network can take."""
+        multiple = self.denoiser.multiple
+        height, width = (-(-max(self.smallest, n) // multiple) * multiple for n in x.shape[-2:])
+        return reflect_pad(x, height, width)
 
 
 def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
