@@ -284,6 +284,7 @@ class _Memo:
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Pyramid:
         if id(image) not in self.seen:  # the picture is kept beside its pyramid, so that its id stays taken
-            with self.precision:
-                self.seen[id(image)] = image, self.extractor(image)[-self.levels :]
+            with self.precision:  # channels last: that is how they are gathered
+                pyramid = self.extractor(image.contiguous(memory_format=torch.channels_last))
+            self.seen[id(image)] = image, pyramid[-self.levels :]
         return self.seen[id(image)][1]

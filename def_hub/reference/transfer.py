@@ -7,7 +7,7 @@ size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -105,7 +105,7 @@ class DeformableTransfer(nn.Module):
     confidence nothing is transferred.
 
     Plain torch, as many pixels at a time as fit the cache, so no ninefold copy of the features exists when gradients
-    are off.
+    are off. Features are read in the precision they come in, and fastest in the layout channels last.
     """
 
     def __init__(self, in_channels: int, out_channels: int, guide_channels: int) -> None:
@@ -130,71 +130,82 @@ class DeformableTransfer(nn.Module):
         if guide.shape != expected:
             raise ValueError(f"guide: expected {list(expected)} at stride {stride}, got {list(guide.shape)}")
 
-        pixels = _Pixels.of(features, reference)
         x, y = (t.reshape(-1, 1) for t in (x, y))  # [N,1], for all N pixels of the level
-        warped = pixels.at(slice(None), x, y).view(*reference.shape, -1).movedim(-1, 1)
-        guide = guide.contiguous(memory_format=torch.channels_last)  # as `warped` is
-        moved = self.offsets(torch.cat((warped, guide), dim=1)).float().movedim(1, -1)
-        dx, dy, mask = moved.reshape(-1, 3, 9).unbind(1)  # [N,9] each
-        tap = torch.arange(9, device=x.device)
-        x, y = x + (tap % 3 - 1) + dx, y + (tap // 3 - 1) + dy
-        share = 2 * mask.sigmoid() * spread(correspondence.confidence, stride).reshape(-1, 1)
         weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)  # [9C,out]
-        count = max(1, UNFOLDED // len(weight))
-        parts = [slice(start, start + count) for start in range(0, len(x), count)]
-        transferred = torch.cat([pixels.at(p, x[p], y[p], share[p]) @ weight for p in parts])
+        parts = list(_parts(features, reference, max(1, UNFOLDED // len(weight))))
+
+        table = parts[0].table
+        matched = table.new_empty(len(x), table.shape[1])
+        for part in parts:
+            matched[part.pixels] = part.at(x[part.pixels], y[part.pixels])
+        matched = matched.view(*reference.shape, -1).movedim(-1, 1)
+
+        # The convolution of both is the sum of one of each: what lies side by side is not copied together first.
+        ours, theirs = self.offsets.weight.split([matched.shape[1], guide.shape[1]], dim=1)
+        moved = F.conv2d(matched, ours, self.offsets.bias, padding=1) + F.conv2d(guide, theirs, padding=1)
+        dx, dy, mask = moved.float().movedim(1, -1).reshape(-1, 3, 9).unbind(1)  # [N,9] each
+        share = 2 * mask.sigmoid() * spread(correspondence.confidence, stride).reshape(-1, 1)
+
+        tap = torch.arange(9, device=x.device)
+        column, row = tap % 3 - 1, tap // 3 - 1
+        transferred = moved.new_empty(len(x), weight.shape[1])
+        for part in parts:
+            p = part.pixels
+            transferred[p] = part.at(x[p] + (column + dx[p]), y[p] + (row + dy[p]), share[p]) @ weight
         return transferred.view(*reference.shape, -1).movedim(-1, 1)
 
 
 @dataclass(frozen=True)
-class _Pixels:
-    """The pixels of all references as rows of one table, and for each of the N pixels of a level where its reference
-    lies. Four rows are then gathered, weighted and added in one pass, whatever the reference: several times faster on a
-    CPU than `F.grid_sample` for many channels.
-    """
+class _Part:
+    """Some pixels of a level that look at one reference, whose pixels are the rows of a table. Four rows are gathered,
+    weighted and added in one pass: several times faster on a CPU than `F.grid_sample` for many channels."""
 
-    table: Tensor  # [ΣB·Hk·Wk + some more,C]
-    first: Tensor  # [N,1]: row of the first pixel
-    size: tuple[Tensor, Tensor]  # [N,1] each: width and height
-    steps: Tensor  # [N,1,4]: from the row of a pixel to itself, its right, lower and lower right neighbours
+    pixels: slice | Tensor  # n of the N
+    table: Tensor  # [B·Hk·Wk,C]
+    height: int
+    width: int
+    first: int | Tensor  # row of the first pixel of their sample, [n,1]
 
-    @classmethod
-    def of(cls, features: Sequence[Tensor], reference: Tensor) -> _Pixels:
-        device, channels = features[0].device, features[0].shape[1]
-        # A last pixel has no neighbours: what is read in their place must exist, and counts nothing.
-        spare = max(f.shape[3] for f in features) + 1
-        sizes = [f.shape[0] * f.shape[2] * f.shape[3] for f in features]
-        table = torch.zeros(sum(sizes) + spare, channels, device=device)
-        start = 0
-        for f, size in zip(features, sizes, strict=True):  # in place: of a large reference every copy is a gigabyte
-            rows = f.movedim(1, -1)  # [B,H,W,C]
-            table[start : start + size].view(rows.shape).copy_(rows)
-            start += size
-        counts = torch.tensor(sizes, device=device)
-        width, height = torch.tensor([f.shape[:1:-1] for f in features], device=device)[reference].unbind(-1)
-        sample = torch.arange(len(reference), device=device)[:, None, None]
-        first = (counts.cumsum(0) - counts)[reference] + sample * width * height
-        first, width, height = (t.reshape(-1, 1).int() for t in (first, width, height))
-        steps = torch.stack((0 * width, 0 * width + 1, width, width + 1), dim=-1)
-        return cls(table, first, (width, height), steps)
+    def at(self, x: Tensor, y: Tensor, share: Tensor | None = None) -> Tensor:
+        """Bilinear values [n,k·C] at k places (x, y) for each of the pixels, clamped to the border, times `share`; all
+        [n,k]."""
 
-    def at(self, some: slice, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Bilinear values [n,k·C] at k places (x, y) for each of `some` pixels, clamped to the border, times `weight`;
-        all [n,k]."""
-
-        def parted(place: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-            place = place.clamp_min(0).minimum(length - 1)
-            whole = place.detach().nan_to_num(0).int().minimum((length - 2).clamp_min(0))
+        def parted(place: Tensor, length: int) -> tuple[Tensor, Tensor]:
+            place = place.clamp(0, length - 1)
+            whole = place.detach().nan_to_num(0).int().clamp_max(length - 2)
             return whole, place - whole
 
-        width, height = (size[some] for size in self.size)
-        (left, across), (top, down) = parted(x, width), parted(y, height)
-        index = (self.first[some] + top * width + left)[..., None] + self.steps[some]
-        upper, lower = (1 - down, down) if weight is None else ((1 - down) * weight, down * weight)
+        (left, across), (top, down) = parted(x, self.width), parted(y, self.height)
+        index = (self.first + top * self.width + left)[..., None] + torch.tensor(
+            [0, 1, self.width, self.width + 1], dtype=torch.int32, device=x.device
+        )
+        upper, lower = (1 - down, down) if share is None else ((1 - down) * share, down * share)
         upper_right, lower_right = across * upper, across * lower
         shares = torch.stack((upper - upper_right, upper_right, lower - lower_right, lower_right), dim=-1)
-        index, shares = index.flatten(0, 1), shares.flatten(0, 1)
+        index, shares = index.flatten(0, 1), shares.flatten(0, 1).to(self.table.dtype)
         return F.embedding_bag(index, self.table, mode="sum", per_sample_weights=shares).view(len(x), -1)
+
+
+def _parts(features: Sequence[Tensor], reference: Tensor, count: int) -> Iterator[_Part]:
+    """All pixels of a level, at most `count` at a time."""
+    numbers = reference.flatten()
+    for number, map_ in enumerate(features):
+        if 1 in map_.shape[2:]:  # bilinear needs two pixels along each side
+            map_ = F.pad(map_, (0, int(map_.shape[3] == 1), 0, int(map_.shape[2] == 1)), "replicate")
+        height, width = map_.shape[2:]
+        table = map_.movedim(1, -1).flatten(0, 2).contiguous()  # no copy where channels are last
+        looking = (numbers == number).nonzero()[:, 0]
+        for some in looking.split(count) if len(looking) else ():
+            sample = some[:, None] // (len(numbers) // len(reference))
+            first = (sample * (height * width)).int() if len(reference) > 1 else 0
+            # a slice where it will do: it copies nothing
+            yield _Part(
+                slice(int(some[0]), int(some[-1]) + 1) if len(looking) == len(numbers) else some,
+                table,
+                height,
+                width,
+                first,
+            )
 
 
 def _check(features: Sequence[Tensor], correspondence: Correspondence, stride: int) -> None:

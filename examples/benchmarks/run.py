@@ -98,14 +98,19 @@ def transfer(size: int) -> Run:
     from def_hub.reference.transfer import DeformableTransfer
 
     module, stride = DeformableTransfer(64, 64, 64), 2
-    theirs, guide = (features(4 * size // stride, 64, seed) for seed in range(2))
+    theirs, guide = (channels_last(4 * size // stride, seed) for seed in range(2))
     return lambda: module([theirs], guide, Correspondence.identity(1, size, size), stride)
 
 
 def convolution(size: int) -> Run:
     """What the transfer stands beside: a plain 3×3 convolution of the same shape."""
-    module, x = torch.nn.Conv2d(64, 64, 3, padding=1), features(2 * size, 64)
+    module, x = torch.nn.Conv2d(64, 64, 3, padding=1), channels_last(2 * size)
     return lambda: module(x)
+
+
+def channels_last(side: int, seed: int = 0) -> Tensor:
+    """64 of them, in the layout that the pipeline has features in."""
+    return features(side, 64, seed).contiguous(memory_format=torch.channels_last)
 
 
 def features(size: int, channels: int = 256, seed: int = 0) -> Tensor:
