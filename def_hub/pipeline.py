@@ -29,7 +29,7 @@ from def_hub.provenance import provenance_shares
 from def_hub.reference.fitting import Fitted
 from def_hub.reference.matching import PAIRINGS, Correspondence, Views
 from def_hub.reference.network import ReferenceNetwork
-from def_hub.reference.transfer import overlapped, spread
+from def_hub.reference.transfer import spread
 
 EMBEDDED = Path(__file__).parent / "weights" / "def-mini"
 LOAD_WITH = [
@@ -317,7 +317,6 @@ class DEFPipeline(DiffusionPipeline):
                         refsr.fitted(y, r.picture, r.usable) if refine else Fitted(r.picture, r.usable)
                         for r in references
                     ]
-                    sharp = [k.picture for k in keys]  # each [1,3,Hr,Wr]
                     reference_views = [self._views(enhancer, operator, k, diffuse) for k in keys]
 
                     def matched(_: Correspondence) -> None:
@@ -337,6 +336,7 @@ class DEFPipeline(DiffusionPipeline):
                         on_match=matched,
                     )
                 result, alone, found = lent.sr.float(), lent.alone.float(), lent.correspondence
+                transferred = lent.transferred
 
                 # 4. Where the reference has nothing to offer, the diffusion detail stays
                 trust = spread(found.confidence, 1) if found is not None else 0.0
@@ -353,13 +353,12 @@ class DEFPipeline(DiffusionPipeline):
                     error = consistency_error(operator, result, y)
 
                 # 6. What came from where
-                transferred = overlapped(sharp, found) if found is not None else None
                 results["images"].append(_picture(result, output_type))
                 results["enhanced"].append(_picture(enhanced, output_type))
                 results["confidence"].append(_confidence(found, y))
                 results["correspondence"].append(_correspondence(found, y, keys))
                 results["transferred"].append(None if transferred is None else _picture(transferred, output_type))
-                results["provenance"].append(provenance_shares(operator, y, alone, result, found, len(sharp)))
+                results["provenance"].append(provenance_shares(operator, y, alone, result, found, len(keys)))
                 results["consistency_error"].append(255 * error)
         self.maybe_free_model_hooks()
         output = DEFOutput(**results)

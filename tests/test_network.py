@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from def_hub.operators import Downsample
 from def_hub.reference.aggregation import Aggregator, FoldedAggregator, Resample, Texture
-from def_hub.reference.features import MiniFeatures, VGG19Features, make_extractor
+from def_hub.reference.features import MiniFeatures, VGG19Features, in_bands, make_extractor
 from def_hub.reference.matching import Views
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.transfer import spread
@@ -168,3 +168,17 @@ def test_def_base_has_the_papers_sizes() -> None:
     y = torch.rand(1, 3, 8, 8, device="meta")
     enhanced = torch.rand(1, 3, 32, 32, device="meta")
     assert network(y, Views(enhanced, enhanced)).sr.shape == (1, 3, 32, 32)
+
+
+def test_bands_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("def_hub.reference.features.BAND", 64)
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 212, 36)
+    for extractor in (make_extractor("mini"), make_extractor("vgg19")):
+        sizes: list[int] = []
+        extractor.register_forward_pre_hook(lambda _, x, sizes=sizes: sizes.append(x[0].shape[2]))
+        with torch.no_grad():
+            whole, bands = extractor(image)[-2:], in_bands(extractor, image, 2)
+        assert len(bands) == 2 and max(sizes[1:]) == 64 + 2 * 32
+        for a, b in zip(whole, bands, strict=True):
+            torch.testing.assert_close(b, a)

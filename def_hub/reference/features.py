@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +14,11 @@ from torch import Tensor
 
 from def_hub.precision import compute_in
 
-Pyramid = tuple[Tensor, Tensor, Tensor]
+Pyramid = Sequence[Tensor]
 ExtractorName = Literal["vgg19", "vgg19_imagenet", "mini"]
+BAND, BAND_MARGIN = 1024, 32
+"""Rows of a picture whose features are computed at a time, and how many on either side influence them, at most:
+multiples of 4."""
 
 
 class FeatureExtractor(nn.Module):
@@ -86,6 +89,21 @@ class MiniFeatures(FeatureExtractor):
         second = F.relu(self.conv2(F.relu(self.conv2_down(first))))
         third = self.conv3(F.relu(self.conv3_down(second)))
         return first, second, third
+
+
+def in_bands(extractor: nn.Module, image: Tensor, levels: int) -> Pyramid:
+    """The last `levels` of the pyramid of `image` `[B, 3, H, W]`, sides multiples of 4, computed in bands of rows: the
+    first level of a large picture, which is several times the picture, is never held as a whole.
+    """
+    height = image.shape[2]
+    bands = []
+    for top in range(0, height, BAND):
+        bottom, first = min(top + BAND, height), max(top - BAND_MARGIN, 0)
+        pyramid = extractor(image[:, :, first : bottom + BAND_MARGIN])
+        strides = [2**level for level in range(len(pyramid))]
+        rows = [slice((top - first) // s, (bottom - first) // s) for s in strides]
+        bands.append([level[:, :, r] for level, r in zip(pyramid, rows, strict=True)][-levels:])
+    return tuple(torch.cat(level, dim=2) for level in zip(*bands, strict=True))
 
 
 def in_own_precision(extractor: nn.Module) -> Callable[[Tensor], Pyramid]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from def_hub.operators import Downsample
 from def_hub.reference.aggregation import STRIDES, Aggregator, FoldedAggregator, Texture
-from def_hub.reference.features import ExtractorName, Pyramid, make_extractor
+from def_hub.reference.features import ExtractorName, Pyramid, in_bands, make_extractor
 from def_hub.reference.fitting import Fitted, fitted
 from def_hub.reference.matching import CELL, Correspondence, Views, find, match, supported
 from def_hub.reference.transfer import DeformableTransfer, HardTransfer, overlapped, spread
@@ -30,12 +30,14 @@ TILE = 1024
 class ReferenceOutput:
     """sr, alone: the results with and without the references, `[B, 3, H, W]`, not clipped; the same where there are
     none.
-    correspondence: where the detail came from, or None without references.
+    correspondence: where the detail came from; transferred: the references' own pixels laid out like the image by it
+    (`transfer.overlapped`), `[B, 3, H, W]`. Both None without references.
     """
 
     sr: Tensor
     alone: Tensor
     correspondence: Correspondence | None = None
+    transferred: Tensor | None = None
 
 
 class ReferenceNetwork(ModelMixin, ConfigMixin):
@@ -170,16 +172,17 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             on_match(found)
         pyramids = [extract(s) for s in sharp]
 
-        def lend(window: Window) -> Texture:
+        def lend(window: Window) -> tuple[Texture, Tensor]:
             # a part is seen once: nothing to remember, and memory stays bounded by the window
             whole = (window.height, window.width) == seen.enhanced.shape[2:]
             guides = extract(seen.enhanced) if whole else self.feature_extractor(window.cut(seen.enhanced))
             return self._transfer(guides, pyramids, sharp, found.cut(_cells(window)))  # eq. 13
 
-        sr = self._base(y, image.enhanced) + self._residual(y, image.enhanced, lend)  # eq. 7
+        residual, transferred = self._residual(y, image.enhanced, lend).split(3, dim=1)
+        sr = self._base(y, image.enhanced) + residual  # eq. 7
         if turns > 1:  # features are those of one orientation: what comes with them is not averaged
             sr = sr + (1 - spread(found.confidence, 1)) * (alone - once)
-        return ReferenceOutput(sr, alone, found)
+        return ReferenceOutput(sr, alone, found, transferred)
 
     @torch.no_grad()
     def match(
@@ -225,13 +228,16 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         """The same of the picture turned so many quarters, turned back."""
         return self._alone(*(x.rot90(quarters, (-2, -1)) for x in (y, enhanced))).rot90(-quarters, (-2, -1))
 
-    def _residual(self, y: Tensor, enhanced: Tensor, lend: Callable[[Window], Texture] | None = None) -> Tensor:
-        """What the aggregator adds, tile by tile where the picture is larger than one. `lend` gives the texture of a
-        window, in HR pixels."""
+    def _residual(
+        self, y: Tensor, enhanced: Tensor, lend: Callable[[Window], tuple[Texture, Tensor]] | None = None
+    ) -> Tensor:
+        """What the aggregator adds, [B,3,H,W], tile by tile where the picture is larger than one. `lend` gives the
+        texture of a window, in HR pixels, and the pixels it is of, which then come along: [B,6,H,W]."""
 
         def residual(window: Window) -> Tensor:
-            texture = None if lend is None else lend(window)
-            return self.aggregator(_cells(window).cut(y), window.cut(enhanced), texture).float()
+            texture, *pixels = (None,) if lend is None else lend(window)
+            added = self.aggregator(_cells(window).cut(y), window.cut(enhanced), texture).float()
+            return torch.cat((added, *pixels), dim=1) if pixels else added
 
         height, width = enhanced.shape[2:]
         return tiled(residual, height, width, TILE, CELL * self._reach, multiple=CELL)
@@ -252,16 +258,21 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         return replace(reference, enhanced=self._alone(small, reference.enhanced).clamp(0, 1))
 
     def _transfer(
-        self, guides: Pyramid, pyramids: Sequence[Pyramid], references: Sequence[Tensor], found: Correspondence
-    ) -> Texture:
+        self,
+        guides: Sequence[Tensor],
+        pyramids: Sequence[Sequence[Tensor]],
+        references: Sequence[Tensor],
+        found: Correspondence,
+    ) -> tuple[Texture, Tensor]:
+        """The texture that the references lend, and their pixels."""
         features = [
             transfer([p[-1 - i] for p in pyramids], guides[-1 - i], found, stride)
             for i, (transfer, stride) in enumerate(zip(self.transfer, STRIDES, strict=False))
         ]
+        pixels = overlapped(references, found)
         if self.config.folded:
-            pixels = overlapped(references, found)
-            features.append(pixels - self._operator.pinv(self._operator.forward(pixels)))  # its null-space part
-        return Texture(features, [spread(found.confidence, stride) for stride in STRIDES])
+            features.append(pixels - self._operator.pinv(self._operator.forward(pixels)))  # their null-space part
+        return Texture(features, [spread(found.confidence, stride) for stride in STRIDES]), pixels
 
 
 def _cells(window: Window) -> Window:
@@ -284,7 +295,7 @@ class _Memo:
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Pyramid:
         if id(image) not in self.seen:  # the picture is kept beside its pyramid, so that its id stays taken
-            with self.precision:  # channels last: that is how they are gathered
-                pyramid = self.extractor(image.contiguous(memory_format=torch.channels_last))
-            self.seen[id(image)] = image, pyramid[-self.levels :]
+            last = image.contiguous(memory_format=torch.channels_last)  # as features are gathered
+            with self.precision:
+                self.seen[id(image)] = image, in_bands(self.extractor, last, self.levels)
         return self.seen[id(image)][1]
