@@ -16,7 +16,7 @@ from def_hub.precision import compute_in
 
 Pyramid = Sequence[Tensor]
 ExtractorName = Literal["vgg19", "vgg19_imagenet", "mini"]
-BAND, BAND_MARGIN = 1024, 32
+BAND, BAND_MARGIN = 256, 32
 """Rows of a picture whose features are computed at a time, and how many on either side influence them, at most:
 multiples of 4."""
 

@@ -175,7 +175,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         def lend(window: Window) -> tuple[Texture, Tensor]:
             # a part is seen once: nothing to remember, and memory stays bounded by the window
             whole = (window.height, window.width) == seen.enhanced.shape[2:]
-            guides = extract(seen.enhanced) if whole else self.feature_extractor(window.cut(seen.enhanced))
+            guides = extract(seen.enhanced) if whole else extract.once(window.cut(seen.enhanced))
             return self._transfer(guides, pyramids, sharp, found.cut(_cells(window)))  # eq. 13
 
         residual, transferred = self._residual(y, image.enhanced, lend).split(3, dim=1)
@@ -295,7 +295,12 @@ class _Memo:
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Pyramid:
         if id(image) not in self.seen:  # the picture is kept beside its pyramid, so that its id stays taken
-            last = image.contiguous(memory_format=torch.channels_last)  # as features are gathered
-            with self.precision:
-                self.seen[id(image)] = image, in_bands(self.extractor, last, self.levels)
+            self.seen[id(image)] = image, self.once(image)
         return self.seen[id(image)][1]
+
+    @torch.no_grad()
+    def once(self, image: Tensor) -> Pyramid:
+        """The pyramid of a picture that is not seen again."""
+        last = image.contiguous(memory_format=torch.channels_last)  # as features are gathered
+        with self.precision:
+            return in_bands(self.extractor, last, self.levels)
