@@ -47,6 +47,7 @@ def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
         page.locator("#compare .def-stack"),
         "getComputedStyle(document.querySelector('#compare .def-line')).left",
     )
+    stack.scroll_into_view_if_needed()
     box = stack.bounding_box()
     page.mouse.move(box["x"] + 10, box["y"] + 10)
     page.mouse.down()
