@@ -6,6 +6,7 @@ This is the only place that knows 8-bit values, alpha, palettes, EXIF orientatio
 import io
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,12 +99,12 @@ def to_array16(tensor: Tensor) -> np.ndarray:
     return scaled.permute(1, 2, 0).contiguous().numpy().astype(np.uint16)
 
 
-def save_image(image: Tensor | Image.Image, path: str | Path, bits: int = 8) -> None:
+def save_image(image: Tensor | Image.Image, path: str | Path, bits: int = 8, compression: int = 6) -> None:
     """Write a picture completely or not at all: to a temporary name beside `path`, then renamed.
 
     The suffix decides the format: `.png`, `.webp` (lossless), `.jpg` (quality 95, full colour resolution) or
-    `.tif`. `bits=16` needs a tensor and `.png`. Raises `ValueError` for any other suffix or combination,
-    `OSError` when the folder cannot be written.
+    `.tif`. `bits=16` needs a tensor and `.png`; `compression` is that of a `.png`, 0 … 9. Raises `ValueError` for any
+    other suffix or combination, `OSError` when the folder cannot be written.
     """
     path = Path(path)
     suffix = check_suffix(path)
@@ -112,13 +113,13 @@ def save_image(image: Tensor | Image.Image, path: str | Path, bits: int = 8) -> 
     if bits == 16 and (suffix != ".png" or not isinstance(image, Tensor)):
         raise ValueError(f"{path}: 16 bits can be written from a tensor to .png only")
 
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}{path.suffix}")
     try:
         if bits == 16:
             assert isinstance(image, Tensor)
-            temporary.write_bytes(_png16(to_array16(image)))
+            temporary.write_bytes(_png16(to_array16(image), compression))
         else:
-            _save8(image if isinstance(image, Image.Image) else to_pil(image), temporary, suffix)
+            _save8(image if isinstance(image, Image.Image) else to_pil(image), temporary, suffix, compression)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -310,7 +311,7 @@ def _planes(tensor: Tensor) -> Tensor:
     return planes.clamp(0, 1)
 
 
-def _save8(image: Image.Image, path: Path, suffix: str) -> None:
+def _save8(image: Image.Image, path: Path, suffix: str, compression: int) -> None:
     if suffix == ".webp":
         image.save(path, lossless=True, method=4)
     elif suffix in (".jpg", ".jpeg"):
@@ -318,10 +319,10 @@ def _save8(image: Image.Image, path: Path, suffix: str) -> None:
     elif suffix in (".tif", ".tiff"):
         image.save(path, compression="tiff_lzw")
     else:
-        image.save(path)
+        image.save(path, compress_level=compression)
 
 
-def _png16(pixels: np.ndarray) -> bytes:
+def _png16(pixels: np.ndarray, compression: int) -> bytes:
     """A PNG file of `HxWx1` or `HxWx3` uint16, which Pillow cannot write; rows are stored as differences."""
     height, width, channels = pixels.shape
     rows = pixels.astype(">u2").view(np.uint8).reshape(height, -1)
@@ -332,5 +333,5 @@ def _png16(pixels: np.ndarray) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 16, 0 if channels == 1 else 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(filtered.tobytes(), 6)) + chunk(b"IEND", b"")
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(filtered.tobytes(), compression)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body

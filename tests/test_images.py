@@ -1,7 +1,9 @@
 """`images`: exact round trips at every size, every mode of Pillow, and refusals that name the culprit."""
 
 import struct
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -242,3 +244,18 @@ def test_padding_reaches_the_multiple_and_keeps_the_picture(size: tuple[int, int
     if size[0] > 1 and height > size[0]:
         assert torch.equal(padded[..., size[0], : size[1]], x[..., size[0] - 2, :])  # reflected, the edge not repeated
     assert padded.min() >= x.min() and padded.max() <= x.max()
+
+
+def test_two_threads_may_write_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, save = threading.Barrier(2, timeout=60), images._save8
+
+    def save_together(*given: object) -> None:
+        save(*given)
+        both.wait()
+
+    monkeypatch.setattr(images, "_save8", save_together)
+    pixels = random_pixels(9, 11)
+    with ThreadPoolExecutor(2) as pool:
+        written = [pool.submit(images.save_image, Image.fromarray(pixels), tmp_path / "same.png") for _ in range(2)]
+    assert [future.result() for future in written] == [None, None]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "same.png")), pixels)

@@ -116,6 +116,17 @@ def test_drawings_become_masks_of_the_full_size(visit: Visit) -> None:
             visit.call(Settings())
 
 
+def test_drawings_stay_with_their_references(visit: Visit) -> None:
+    first, second = visit.uploads
+    visit.draw(0, stroke(192, 160, (0, 0, 8, 12)))
+    visit.draw(1, stroke(121, 99, (10, 20, 60, 50)))
+    drawn = visit.drawings[1]
+    visit.set_uploads([second])
+    assert visit.drawings == {0: drawn}
+    visit.set_uploads([first])
+    assert not visit.drawings
+
+
 def test_what_would_not_fit_is_refused_before_anything_is_computed(
     visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +206,27 @@ def test_closing_stops_inside_any_stage(tiny_pipe: DEFPipeline, visit: Visit, st
     threading.Timer(0.1, left.set).start()
     events.close()
     assert not after and not [t for t in threading.enumerate() if t.name == "def-run"]
+
+
+def test_closing_stops_while_the_first_pictures_are_written(
+    tiny_pipe: DEFPipeline, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large result, each takes seconds."""
+    reached, left, written, save = threading.Event(), threading.Event(), [], Outcome.save
+
+    def wait(outcome: Outcome, name: str, picture: object) -> None:
+        reached.set()
+        assert left.wait(60)
+        save(outcome, name, picture)
+        written.append(name)
+
+    monkeypatch.setattr(Outcome, "save", wait)
+    progress = Studio(tiny_pipe).run(visit, Settings("fast"))
+    while not reached.is_set():
+        next(progress)
+    threading.Timer(0.1, left.set).start()
+    progress.close()
+    assert not written and visit.outcome is None
 
 
 def test_a_failure_in_the_thread_reaches_the_visitor(tiny_pipe: DEFPipeline, visit: Visit) -> None:

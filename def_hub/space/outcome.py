@@ -17,7 +17,7 @@ from def_hub.evaluation.metrics import Protocol, psnr, ssim
 from def_hub.operators import make_operator
 from def_hub.pipeline import EMBEDDED, DEFOutput
 from def_hub.report import report
-from def_hub.space.run import Call, Finished
+from def_hub.space.run import Call
 from def_hub.space.uploads import check_photo, check_truth
 
 PREVIEW = 1024  # longest side, in pixels, of a reference as it is shown
@@ -61,20 +61,18 @@ class Outcome:
     def save(self, name: str, picture: Any) -> None:
         """Write a picture and know it by its name."""
         path = self.root / f"{name}.png"
-        images.save_image(picture, path)
+        # the result is the very file that Pillow writes; for the others, to be quick counts
+        images.save_image(picture, path, compression=6 if name == "result" else 1)
         self.files[name] = path
 
 
-def begin(finished: Finished, folder: TemporaryDirectory, call: Call, model: str, weights: str) -> Outcome:
-    """The outcome with what is wanted first: "result", "bicubic" and "enhanced"."""
-    output = finished.output
-    outcome = Outcome(folder, call, model, weights, finished.seconds)
+def begin(outcome: Outcome, output: DEFOutput) -> None:
+    """What is wanted first: "result", "bicubic" and "enhanced"."""
     outcome.save("result", output.images[0])
-    outcome.save("bicubic", make_operator().upsample(images.to_tensor(outcome.root / call.photo)))
+    outcome.save("bicubic", make_operator().upsample(images.to_tensor(outcome.root / outcome.call.photo)))
     outcome.save("enhanced", output.enhanced[0])
     outcome.sources = visualization.sources(output.provenance[0])
     outcome.correspondence, outcome.confidence = output.correspondence[0].clone(), output.confidence[0].clone()
-    return outcome
 
 
 def explain(outcome: Outcome, output: DEFOutput, steps: Sequence[tuple[str, Tensor]]) -> None:
@@ -107,7 +105,7 @@ def explain(outcome: Outcome, output: DEFOutput, steps: Sequence[tuple[str, Tens
 def _take_away(outcome: Outcome, result: Tensor) -> None:
     """The files behind the buttons: 16 bits, the report, the script, and all of it as a ZIP."""
     root = outcome.root
-    images.save_image(result, root / "result-16bit.png", bits=16)
+    images.save_image(result, root / "result-16bit.png", bits=16, compression=1)
     (root / "report.json").write_text(json.dumps(outcome.report, indent=2) + "\n")
     (root / "reproduce.py").write_text(outcome.python)
     with zipfile.ZipFile(root / "everything.zip", "w") as archive:

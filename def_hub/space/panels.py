@@ -64,22 +64,27 @@ class Shown:
         """Everything about an outcome, or nothing. Pictures that are not drawn yet are left empty."""
         path = (lambda name: None) if outcome is None else outcome.picture
         known = [pair for pair, names in PAIRS.items() if all(path(name) for name in names)]
-        entries = [] if outcome is None else [(f"{s.name} {100 * s.share:.0f} %", s.colour) for s in outcome.sources]
+        entries = [] if outcome is None else [(f"{s.name}: {100 * s.share:.0f} %", s.colour) for s in outcome.sources]
         looked = outcome is not None and path("reference-1") is not None
+
+        def explained(name: str, alt: str) -> Any:
+            """A picture whose tab says what it is."""
+            return view(path(name), alt, caption=False)
+
         return {
             self.pair: gr.Radio(choices=known or list(PAIRS)[:1], value=(known or list(PAIRS))[0]),
             self.compare: compared(outcome, list(PAIRS)[0]),
             self.scores: "",
-            self.enhanced: view(path("enhanced"), NAMES["enhanced"]),
-            self.pick: view(path("result"), "result: choose a point") if looked else None,
+            self.enhanced: explained("enhanced", NAMES["enhanced"]),
+            self.pick: view(path("result"), "result") if looked else None,
             self.found: view(path("reference-1"), "reference 1") if looked else None,
             self.words: "Click a point of the result, or focus it and use the arrow keys." if looked else "",
-            self.matches: view(path("matches"), "places of the result joined with their matches in the references"),
-            self.confidence: view(path("confidence"), "how far each match is trusted"),
-            self.overlay: view(path("overlay"), "where each pixel's detail came from"),
+            self.matches: explained("matches", "places of the result joined with their matches in the references"),
+            self.confidence: explained("confidence", "how far each match is trusted"),
+            self.overlay: explained("overlay", "where each pixel's detail came from"),
             self.legend: legend(entries) if entries else "",
-            self.transferred: view(path("transferred"), "texture of the references, laid out like the result"),
-            self.steps: view(path("steps"), "estimates of the diffusion, step by step"),
+            self.transferred: explained("transferred", "texture of the references, laid out like the result"),
+            self.steps: explained("steps", "estimates of the diffusion, step by step"),
             self.python: "" if outcome is None else outcome.python,
             **{
                 button: gr.DownloadButton(value=str(path(name)) if path(name) else None, interactive=bool(path(name)))
@@ -108,8 +113,8 @@ def results() -> Shown:
             with gr.Tab("Matches", render_children=True, id="matches"):
                 words = gr.Markdown(elem_id="words")
                 with gr.Row():
-                    pick = viewer(without, pointed=True, elem_id="pick")
-                    found = viewer(without, elem_id="found")
+                    pick = viewer(without, pointed=True, min_width=300, elem_id="pick")
+                    found = viewer(without, min_width=300, elem_id="found")
                 about("All at once: lines join the surest places; below, equal colours are matched places.")
                 matches = viewer(without, elem_id="matches")
             with gr.Tab("Confidence", render_children=True, id="confidence"):
@@ -123,7 +128,7 @@ def results() -> Shown:
                 about("The pixels of the references, moved to where they were matched.")
                 transferred = viewer(without, elem_id="transferred")
             with gr.Tab("Steps", render_children=True, id="steps"):
-                about("What the diffusion model believed on the way.")
+                about("What the diffusion model believed on the way. Settings has the number of its steps.")
                 steps = viewer(nothing, elem_id="steps")
         gr.Markdown("### Take away")
         with gr.Row(elem_id="downloads"):
@@ -167,7 +172,7 @@ def wire(shown: Shown, state: gr.State, options: dict[str, Any]) -> None:
             look = look_up(outcome, float(event._data["x"]), float(event._data["y"]))
         except (ValueError, TypeError, KeyError):
             return gr.skip(), gr.skip(), "That is not a point of the picture."
-        here = view(outcome.picture("result"), "result: choose a point", mark=look.here)
+        here = view(outcome.picture("result"), "result", mark=look.here)
         if look.reference is None:
             return here, None, "Nothing was looked up here."
         width, height = outcome.sizes[look.reference - 1]

@@ -81,7 +81,10 @@ class Studio:
                     steps.append((f"step {event.number} of {event.total}", event.picture))
                 yield Progress(clock.read(), event if isinstance(event, Step) else None)
         self.pace = 0.5 * self.pace + 0.5 * min(max(finished.seconds / expected * self.pace, 0.05), 50)
-        outcome = visit.outcome = begin(finished, folder, call, self.model, self.weights[call.settings.preset])
+        outcome = Outcome(folder, call, self.model, self.weights[call.settings.preset], finished.seconds)
+        for _ in stoppable(lambda: begin(outcome, finished.output), "def-begin"):
+            yield Progress(clock.read())
+        visit.outcome = outcome
         yield Progress(outcome=outcome)
         try:
             for _ in stoppable(lambda: explain(outcome, finished.output, steps), "def-draw"):

@@ -29,6 +29,7 @@ SUFFIXES = {
 }
 SHOWN = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "GIF")  # by every browser
 SMALLER = "Make it smaller, cut out the part that matters, or use the def-hub command, which has no such limit."
+READABLE = "Save it as PNG, JPEG, WEBP, AVIF or TIFF first."
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 ORIENTATION = 0x0112
 
@@ -63,7 +64,12 @@ def check_references(paths: list[str] | None, limit: int = MAX_CANDIDATES) -> li
     given = paths or []
     if len(given) > limit:
         raise ValueError(f"At most {limit} references are taken at a time, got {len(given)}.")
-    return [_check(Path(path), MAX_REFERENCE_PIXELS, f"Reference {n}") for n, path in enumerate(given, start=1)]
+    return [check_reference(path, f"Reference {n}") for n, path in enumerate(given, start=1)]
+
+
+def check_reference(path: str, name: str | None = None) -> Upload:
+    """One reference, called by its file's name unless it has another. Raises `ValueError` like `check_references`."""
+    return _check(Path(path), MAX_REFERENCE_PIXELS, name or Path(path).name)
 
 
 def check_truth(path: str | Path, photo: Upload) -> Upload:
@@ -90,7 +96,7 @@ def _check(path: Path, limit: int, name: str) -> Upload:
                 width, height = height, width
             format = opened.format or ""
     except Exception as error:  # decoders raise whatever they like on bad files
-        raise ValueError(f"{name} is not a picture that can be read ({', '.join(SHOWN)} or TIFF).") from error
+        raise ValueError(f"{name} is not a picture that can be read. {READABLE}") from error
     if width * height > limit:
         raise ValueError(f"{name} has {width}×{height} pixels; at most {limit / 1e6:g} million are taken. {SMALLER}")
     if min(width, height) < 8:

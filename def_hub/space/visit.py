@@ -55,9 +55,11 @@ class Visit:
         self.drawings.pop(None, None)
 
     def set_uploads(self, uploads: list[Upload]) -> None:
-        """Other candidates; what was drawn over the last ones goes."""
+        """Other candidates; what was drawn over those that are candidates no more goes."""
+        drawn = {None if key is None else self.uploads[key].path: d for key, d in self.drawings.items()}
         self.uploads, self.ranked, self.chosen = uploads, [], list(range(len(uploads)))[:MAX_REFERENCES]
-        self.drawings = {key: drawing for key, drawing in self.drawings.items() if key is None}
+        keys = {None: None} | {upload.path: index for index, upload in enumerate(uploads)}
+        self.drawings = {keys[path]: drawing for path, drawing in drawn.items() if path in keys}
 
     def rank(self, rank: Rank) -> None:
         """Score the candidates and choose those that are likely to help, or else the best, if it may."""
@@ -100,9 +102,13 @@ class Visit:
             )
             lines.append("not used" if number is None else f"✓ reference {number + 1}")
             colour = QUIET if number is None else visualization.reference_colour(number)
-            picture = self._cached(self.uploads[index], THUMBNAIL)
+            picture = self.thumbnail(self.uploads[index])
             cards.append(card(picture, lines, pressed=number is not None, colour=colour))
         return cards
+
+    def thumbnail(self, upload: Upload) -> Path:
+        """A candidate for the gallery. Raises `ValueError` where it cannot be decoded."""
+        return self._cached(upload, THUMBNAIL)
 
     def preview(self, index: int | None) -> Path:
         """The photograph (None) or an upload, upright, to draw on."""

@@ -1,0 +1,103 @@
+"""How the page looks: colours, letters, and the style sheet of what is in `viewer`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+
+def theme() -> Any:
+    """Teal, with the letters of the visitor's own system: none are fetched."""
+    return gr.themes.Soft(primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+
+
+CSS = """
+.def-fold { gap: 0 !important; border-radius: var(--block-radius); background: var(--block-background-fill);
+  box-shadow: var(--block-shadow); }
+.def-fold button[aria-expanded] { font: inherit; width: 100%; text-align: left; cursor: pointer; color: inherit;
+  background: none; border: 0; box-shadow: none; padding: .8rem 1rem; border-radius: var(--block-radius); }
+.def-fold button[aria-expanded]::before { content: "▸" / ""; display: inline-block; width: 1.2rem; }
+.def-fold button[aria-expanded="true"]::before { content: "▾" / ""; }
+.def-folded { padding: .3rem 1rem 1rem; }
+.def-fold:has(> * button[aria-expanded="false"]) > .def-folded { display: none !important; }
+.gradio-container :is(button, a, input, canvas, .def-pane):focus-visible, .gradio-container label:has(:focus-visible) {
+  outline: 3px solid var(--color-accent) !important; outline-offset: 2px !important; }
+.gradio-container .html-container { padding: 0 !important; }
+/* the result stays in sight beside a long form */
+@media (min-width: 1000px) { .column:has(> .tabs) { position: sticky; top: 0; align-self: flex-start; } }
+#candidates:not(:has(img)), #status:not(:has(.prose > *)), footer .divider { display: none !important; }
+.def-label { font-weight: 600; font-size: .9rem; margin: 0 0 .5rem !important; }
+.def-cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); gap: .6rem; list-style: none;
+  padding: 0 !important; margin: 0 !important; }
+.def-cards li { margin: 0; }
+.def-card { font: inherit; font-size: .82rem; line-height: 1.35; text-align: left; width: 100%; height: 100%;
+  padding: 0; display: flex; flex-direction: column; cursor: pointer; overflow: hidden; border-radius: var(--radius-lg);
+  border: 3px solid var(--border-color-primary); background: var(--background-fill-primary);
+  color: var(--body-text-color); }
+.def-card[aria-pressed="true"] { border-color: var(--frame); }
+.def-card[aria-pressed="false"] img { opacity: .55; }
+.def-card:hover { box-shadow: 0 1px 8px #0004; }
+.def-card img { width: 100%; height: 6.5rem; object-fit: cover; margin: 0 !important; border-radius: 0 !important; }
+.def-card span { padding: .4rem .55rem; }
+.def-view, .def-draw { margin: 0; }
+.def-bar { display: flex; flex-wrap: wrap; gap: .35rem; align-items: center; margin-bottom: .5rem; }
+.def-bar button { font: inherit; font-size: .85rem; padding: .2rem .65rem; border-radius: 99px; cursor: pointer;
+  border: 1px solid var(--border-color-primary); background: var(--background-fill-primary);
+  color: var(--body-text-color); }
+.def-bar button[aria-pressed="true"] { background: var(--button-primary-background-fill);
+  color: var(--button-primary-text-color); border-color: transparent; }
+.def-names { margin-left: auto; font-size: .85rem; color: var(--body-text-color-subdued); }
+.def-bar label { font-size: .85rem; display: flex; align-items: center; gap: .4rem; }
+.def-pane { overflow: auto; max-height: 78vh; border-radius: var(--radius-lg); text-align: center;
+  background: var(--background-fill-secondary); }
+.def-stack { position: relative; display: inline-block; max-width: 100%; vertical-align: top; user-select: none; }
+.def-stack img { display: block; width: 100%; max-width: none; margin: 0 !important; border-radius: 0 !important; }
+.def-view[data-zoom="fit"] .def-after { width: auto; max-width: 100%; max-height: 76vh; }
+.def-view:not([data-zoom="fit"]) .def-stack { max-width: none; }
+.def-view:not([data-zoom="fit"]) img { image-rendering: pixelated; }
+.def-stack:has(.def-before) { cursor: ew-resize; touch-action: pan-y; }
+.def-pointed { cursor: crosshair; }
+.def-before { position: absolute; inset: 0; height: 100%; clip-path: inset(0 calc(100% - var(--at)) 0 0); }
+.def-line { position: absolute; inset: 0 auto 0 var(--at); width: 2px; margin-left: -1px; background: #fff;
+  box-shadow: 0 0 4px #000a; pointer-events: none; }
+.def-line b { position: absolute; top: 50%; left: 50%; transform: translate(-50%, -50%); background: #fff; color: #223;
+  font-size: .8rem; line-height: 1; padding: .45rem .4rem; border-radius: 99px; box-shadow: 0 0 6px #0007; }
+.def-range, .def-brush { appearance: none; height: .4rem; border-radius: 99px; cursor: pointer;
+  background: var(--border-color-primary); }
+.def-range { width: 100%; margin-top: .9rem; }
+.def-range::-webkit-slider-thumb, .def-brush::-webkit-slider-thumb { appearance: none; width: 1.1rem; height: 1.1rem;
+  border-radius: 99px; background: var(--color-accent); }
+.def-range::-moz-range-thumb, .def-brush::-moz-range-thumb { width: 1.1rem; height: 1.1rem; border: 0;
+  border-radius: 99px; background: var(--color-accent); }
+.def-mark { position: absolute; aspect-ratio: 1; min-width: 14px; transform: translate(-50%, -50%);
+  border: 2px solid #fff; outline: 3px solid #e6007e; border-radius: 4px; pointer-events: none;
+  box-shadow: 0 0 0 6px #0006; }
+.def-empty { min-height: 15rem; display: grid; place-items: center; text-align: center; padding: 1rem;
+  border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg);
+  color: var(--body-text-color-subdued); }
+.def-canvas { touch-action: none; cursor: crosshair; }
+.def-canvas [hidden] { display: none; }
+.def-tip { display: none; position: absolute; left: 50%; top: 50%; width: 8%; aspect-ratio: 1; pointer-events: none;
+  transform: translate(-50%, -50%); border-radius: 50%; border: 2px dashed #fff; outline: 2px solid #e6007e; }
+.def-tip.def-down { border-style: solid; background: #e6007e88; }
+canvas:focus-visible + .def-tip { display: block; }
+.def-hint { font-size: .8rem; margin: .4rem 0 0 !important; color: var(--body-text-color-subdued); }
+.def-canvas canvas { position: absolute; inset: 0; width: 100%; height: 100%; opacity: .6; }
+.def-legend { display: flex; flex-wrap: wrap; gap: .4rem 1.2rem; list-style: none; padding: 0 !important;
+  margin: .6rem 0 !important; }
+.def-legend li { display: flex; align-items: center; gap: .45rem; margin: 0; font-variant-numeric: tabular-nums; }
+.def-legend i { width: 1rem; height: 1rem; border-radius: 3px; border: 1px solid #8888; }
+.def-progress { display: grid; gap: .3rem; }
+.def-progress ol { display: flex; flex-wrap: wrap; gap: .2rem .9rem; list-style: none; padding: 0 !important;
+  margin: 0 !important; font-size: .85rem; color: var(--body-text-color-subdued); }
+.def-progress li { margin: 0; }
+.def-progress [aria-current] { font-weight: 700; color: var(--body-text-color); }
+.def-progress progress { width: 100%; height: .55rem; appearance: none; border: 0; border-radius: 99px;
+  overflow: hidden; background: var(--border-color-primary); }
+.def-progress ::-webkit-progress-bar { background: var(--border-color-primary); }
+.def-progress ::-webkit-progress-value { background: var(--color-accent); transition: width .4s; }
+.def-progress ::-moz-progress-bar { background: var(--color-accent); }
+.def-note { border-left: 3px solid var(--color-accent); padding: .15rem .8rem; }
+.def-warn { border-left: 3px solid #d9480f; padding: .15rem .8rem; }
+"""

@@ -1,0 +1,172 @@
+"""The browser interface in a real Chromium: what the tests of this folder share."""
+
+import itertools
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import app
+from def_hub import DEFPipeline
+from tests.conftest import EXAMPLES, make_tiny_pipe
+
+TABS = ("Compare", "Enhanced", "Matches", "Confidence", "Provenance", "Texture", "Steps")
+
+
+PATIENCE = 240_000  # milliseconds, for machines that are slow or crowded; nothing waits longer than it must
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = next(filter(None, map(shutil.which, names)), None)
+    options = ["--no-sandbox", "--use-fake-device-for-media-stream"]  # the camera
+    with playwright.sync_playwright() as started:
+        try:
+            browser = started.chromium.launch(executable_path=found, args=options)
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium that starts: {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def tiny() -> DEFPipeline:
+    return make_tiny_pipe()
+
+
+@pytest.fixture(scope="module")
+def url(tiny: DEFPipeline) -> Iterator[str]:
+    with serving(app.build_demo(tiny).queue(max_size=8)) as url:
+        yield url
+
+
+@contextmanager
+def serving(demo: Any) -> Iterator[str]:
+    _, url, _ = demo.launch(**app.launch_options(), prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    try:
+        yield url
+    finally:
+        demo.close()
+
+
+class Gate:
+    """A hook that keeps who comes to it until it is opened. Use it with `with`: it never stays shut after that."""
+
+    def __init__(self, module: Any) -> None:
+        self.reached, self._open = threading.Event(), threading.Event()
+        self._hook = module.register_forward_pre_hook(self._wait)
+
+    def _wait(self, *_: Any) -> None:
+        self.reached.set()
+        self._open.wait(600)
+
+    def open(self) -> None:
+        self._open.set()
+
+    def __enter__(self) -> "Gate":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._hook.remove()
+        self._open.set()
+
+
+@pytest.fixture
+def page(browser: Any, url: str) -> Iterator[Any]:
+    with opened(browser, url) as page:
+        yield page
+
+
+@contextmanager
+def opened(browser: Any, url: str, expected: str = "") -> Iterator[Any]:
+    """A fresh page; whatever goes wrong in it (but for `expected`), or leaves this machine, fails the test."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page.set_default_timeout(PATIENCE)
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: wrong.append(request.url) if foreign(request.url) else None)
+    page.goto(url)
+    page.locator("#start").wait_for()
+    yield page
+    page.close()
+    assert not [words for words in wrong if not (expected and expected in words)]
+
+
+def foreign(url: str) -> bool:
+    return not url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:"))
+
+
+def corner(folder: Path, name: str = "photo.png", **options: Any) -> Path:
+    path = folder / name
+    Image.open(EXAMPLES / "street_lr.png").convert("RGB").crop((40, 30, 72, 54)).save(path, **options)
+    return path
+
+
+def give(page: Any, where: str, *paths: Path) -> None:
+    page.locator(f"{where} input[type=file]").first.set_input_files([str(path) for path in paths])
+
+
+def enlarge(page: Any) -> None:
+    """Press the button and wait until all is drawn."""
+    page.locator("#start").click()
+    page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
+
+
+def is_sharp(page: Any, where: str) -> bool:
+    """Whether one pixel of the picture is one pixel of the screen."""
+    return page.locator(f"{where} img.def-after").evaluate(
+        "image => image.getBoundingClientRect().width * devicePixelRatio === image.naturalWidth"
+    )
+
+
+def set_steps(page: Any, number: int) -> None:
+    """Type into the settings; what was typed is what stands there when the box is left."""
+    from playwright.sync_api import expect  # not at the top: where it is missing, these tests are skipped
+
+    box = page.get_by_label("number input for Diffusion steps")
+    if not box.is_visible():
+        page.get_by_text("Settings", exact=True).click()
+    box.fill(str(number))
+    box.press("Tab")
+    expect(box).to_have_value(str(number), timeout=PATIENCE)
+
+
+@pytest.fixture
+def held(page: Any, tiny: DEFPipeline, tmp_path: Path) -> Iterator[Any]:
+    """After a first result, a run of 50 steps that waits in its second: a model so small would be done before anyone
+    sees it at work. (the picture of the first result, the event that lets it go on)."""
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    calls: list[int] = []
+    counter = tiny.unet.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        enlarge(page)  # one step
+    finally:
+        counter.remove()
+    first = page.locator("#compare img.def-after").get_attribute("src")
+    reached, opened, number = threading.Event(), threading.Event(), itertools.count(1)
+
+    def wait(*_: Any) -> None:
+        if next(number) > len(calls) and not opened.is_set():  # the first step is done, its estimate is to be seen
+            reached.set()
+            opened.wait(120)
+
+    hook = tiny.unet.register_forward_pre_hook(wait)
+    try:  # whatever goes wrong from here on, no later test shall wait at the hook
+        set_steps(page, 50)
+        page.locator("#start").click()
+        assert reached.wait(PATIENCE / 1000), f"no second step; the page says {page.locator('#status').inner_text()!r}"
+        page.locator("#compare", has_text="estimate after step 1 of 50").wait_for()  # live
+        assert page.locator("#status [aria-current=step]").inner_text() == "Enhancing"
+        yield first, opened
+    finally:
+        hook.remove()
+        opened.set()

@@ -1,0 +1,114 @@
+"""With the keyboard alone."""
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tests.browser.conftest import corner, enlarge, give
+from tests.conftest import EXAMPLES
+
+FOCUS = """() => {
+  const e = document.activeElement, label = e.closest('label') ?? e, style = getComputedStyle(e);
+  const seen = [style, getComputedStyle(label)].some(s => s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 1);
+  const within = e.querySelector('[aria-label]')?.ariaLabel;
+  const name = [e.ariaLabel, e.labels?.[0]?.innerText, e.innerText, e.title, within].find(text => text?.trim()) ?? '';
+  return {body: e === document.body, id: e.closest('[id]')?.id ?? '', tag: e.tagName, name: name.trim(), seen};
+}"""
+
+
+def test_everything_is_reached_and_seen_by_keys(page: Any, tmp_path: Path) -> None:
+    """With the Tab key alone, in order, each with a frame that is seen and a name."""
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    give(page, "#files", EXAMPLES / "street_ref1.jpg")
+    card = page.locator("#candidates .def-card")
+    card.wait_for()
+    if card.get_attribute("aria-pressed") == "false":
+        card.click()
+        page.locator("#candidates .def-card[aria-pressed='true']").wait_for()
+    enlarge(page)
+    page.locator("#start:enabled").wait_for()
+    page.locator("#examples .def-card").first.focus()
+    page.keyboard.press("Shift+Tab")
+    reached: list[dict[str, Any]] = []
+    for _ in range(150):  # what opens is opened on the way
+        page.keyboard.press("Tab")
+        focus = page.evaluate(FOCUS)
+        if len(reached) > 10 and focus == reached[0]:
+            break
+        reached.append(focus)
+        if page.evaluate("document.activeElement.ariaExpanded") == "false" and focus["tag"] == "BUTTON":
+            page.keyboard.press("Enter")
+    reached = [focus for focus in reached if not focus["body"]]
+    assert not [focus for focus in reached if not (focus["seen"] and focus["name"])]
+    names = [focus["name"] for focus in reached]
+    wanted = ["Cathedral", "Click to upload", "#1 ·", "Draw over", "Brush", "Wipe", "Drawing over", "Fast", "Settings",
+              "number input for Diffusion steps", "Seed", "Random seed", "Reset to the preset", "Enlarge", "Compare",
+              "bicubic", "Fit", "400 %", "result", "Divider", "Do you have the original", "PNG", "Everything (ZIP)",
+              "Copy as Python"]  # fmt: skip
+    at = 0
+    for name in wanted:
+        found = [number for number, there in enumerate(names) if number >= at and there.startswith(name)]
+        found = found or [number for number, there in enumerate(names) if number >= at and name in there]
+        assert found, f"{name!r} is not reached, or not in order, in {names}"
+        at = found[0]
+
+
+def choose(page: Any, where: str, label: str, file: Path) -> None:
+    """Ask for the window in which files are chosen, and choose."""
+    page.locator(where).get_by_label(label, exact=True).focus()
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Space")
+    chooser.value.set_files(str(file))
+
+
+def test_a_visit_by_keys_alone(page: Any, tmp_path: Path) -> None:
+    """But for the window in which files are chosen, which is not the page's."""
+    keys = page.keyboard
+    choose(page, "#photo", "Drop an image file here to upload", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    reference = tmp_path / "reference.png"
+    Image.open(EXAMPLES / "street_ref1.jpg").crop((160, 120, 352, 280)).save(reference)
+    choose(page, "#files", "Click to upload or drop files", reference)
+    card = page.locator("#candidates .def-card")
+    card.wait_for()
+    card.focus()
+    before = card.get_attribute("aria-pressed")
+    for _ in range(2 if before == "true" else 1):
+        keys.press("Space")
+        after = {"true": "false", "false": "true"}[before]
+        page.locator(f"#candidates .def-card[aria-pressed='{after}']:focus").wait_for()  # the focus stays
+        before = after
+    page.get_by_role("button", name="Draw where references may be used").focus()
+    keys.press("Enter")
+    canvas = page.locator("#canvas canvas")
+    canvas.focus()
+    for key in ("Space", "Shift+ArrowLeft", "Shift+ArrowUp", "Space", "ArrowLeft"):
+        keys.press(key)
+    drawn = (
+        "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.filter(v => v).length"
+    )
+    assert canvas.evaluate(drawn) > 50
+    page.wait_for_timeout(500)  # the drawing is on its way
+    page.get_by_role("radio", name="Fast").focus()
+    keys.press("Space")
+    page.locator("input[type=radio][value=fast]:checked").wait_for()
+    page.locator("#start").focus()
+    keys.press("Enter")
+    page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
+    page.locator("#start:enabled").wait_for()
+    assert "mask='inputs/mask.png'" in (page.locator("#python").text_content() or "")
+    page.locator("#compare").get_by_role("button", name="200 %").focus()
+    keys.press("Enter")
+    assert page.locator("#compare img.def-after").bounding_box()["width"] == 2 * 128
+    page.get_by_role("tab", name="Matches", exact=True).focus()
+    keys.press("Enter")
+    page.locator("#pick .def-pane").focus()
+    keys.press("ArrowRight")
+    page.locator("#words", has_text="Found in reference").wait_for()
+    assert page.evaluate("document.activeElement.className") == "def-pane"  # the next key moves on
+    page.locator("#downloads").get_by_text("PNG", exact=True).focus()
+    with page.expect_download() as download:
+        keys.press("Enter")
+    assert Image.open(download.value.path()).size == (128, 96)

@@ -1,0 +1,93 @@
+"""Runs: cancelled, left, waited for, refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import app
+from def_hub import DEFPipeline
+from def_hub.space import page as space_page
+from def_hub.space import run, shipped
+from tests.browser.conftest import PATIENCE, Gate, corner, enlarge, give, opened, serving, set_steps
+from tests.conftest import EXAMPLES
+
+
+def test_cancel_stops_and_keeps_the_last_result(page: Any, held: Any) -> None:
+    first, opened = held
+    ((worker, stop),) = run._WORKERS.items()
+    page.locator("#cancel").click()
+    assert stop.wait(PATIENCE / 1000)
+    opened.set()
+    page.locator("#status", has_text="Cancelled").wait_for()
+    worker.join(60)
+    assert not worker.is_alive()
+    page.locator(f"#compare img.def-after[src='{first}']").wait_for()
+    page.locator("#start:enabled").wait_for()
+    set_steps(page, 1)
+    enlarge(page)  # and again
+
+
+def test_leaving_the_page_stops_computing(page: Any, held: Any) -> None:
+    _, opened = held
+    ((worker, stop),) = run._WORKERS.items()
+    page.close()
+    assert stop.wait(PATIENCE / 1000)
+    opened.set()
+    worker.join(60)
+    assert not worker.is_alive()
+
+
+def test_a_full_queue_is_said_on_the_page(browser: Any, tiny: DEFPipeline, tmp_path: Path) -> None:
+    with (
+        serving(app.build_demo(tiny).queue(max_size=1)) as url,
+        opened(browser, url, "503") as last,  # how Gradio refuses; the browser lists it
+        opened(browser, url) as first,
+        opened(browser, url) as second,
+        Gate(tiny.unet) as gate,
+    ):
+        for page in (first, second, last):
+            give(page, "#photo", corner(tmp_path))
+            page.locator("#info", has_text="32×24 in").wait_for()
+        first.locator("#start").click()
+        assert gate.reached.wait(PATIENCE / 1000), first.locator("#status").inner_text()
+        second.locator("#start").click()
+        second.wait_for_timeout(1000)  # it waits: that fills the queue
+        last.locator("#start").click()
+        last.locator("#status .def-warn", has_text="The queue is full: too many people are waiting").wait_for()
+        give(last, "#files", EXAMPLES / "banana_ref1.jpg")
+        last.locator("#info .def-warn", has_text="The queue is full").wait_for()
+        gate.open()
+        for page in (first, second):
+            page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
+        enlarge(last)
+
+
+def test_an_example_that_is_being_prepared_is_waited_for(
+    browser: Any, tiny: DEFPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("street", "robot"):
+        corner(tmp_path, f"{name}_lr.png")
+        Image.open(EXAMPLES / f"{name}_ref1.jpg").crop((100, 100, 260, 240)).save(tmp_path / f"{name}_ref1.jpg")
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    later: list[Any] = []
+    monkeypatch.setattr(space_page, "start_thread", lambda work, name: later.append((work, name)))
+    demo = app.build_demo(tiny, prepare=True).queue()
+    with serving(demo) as url, Gate(tiny.unet) as gate, opened(browser, url) as page, opened(browser, url) as other:
+        page.locator("#status", has_text="of the detail comes from").wait_for()  # the first is shown at once
+        made, make = [], run.Call.make
+        monkeypatch.setattr(
+            run.Call, "make", lambda call, *given, **more: made.append(call) or make(call, *given, **more)
+        )
+        run.start(*later[0])
+        assert gate.reached.wait(PATIENCE / 1000)
+        for visitor in (page, other):
+            visitor.locator("#examples .def-card").nth(1).click()
+        page.locator("#status .def-progress", has_text="just being prepared").wait_for()
+        other.wait_for_timeout(500)
+        gate.open()
+        for visitor in (page, other):
+            visitor.locator("#status .def-note", has_text="of the detail comes from").wait_for()
+            visitor.locator("#start:enabled").wait_for()
+        assert len(made) == 1

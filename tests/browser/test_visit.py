@@ -1,0 +1,190 @@
+"""What most visitors do: upload, choose, enlarge, look inside, take away."""
+
+import gc
+import json
+import zipfile
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import app
+from def_hub import DEFPipeline
+from def_hub.space.page import HOUR
+from def_hub.space.temporary import delete_old, own_folder
+from tests.browser.conftest import PATIENCE, TABS, corner, enlarge, give, is_sharp, opened, serving
+from tests.conftest import EXAMPLES
+
+
+def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
+    """The whole way: upload, choose, run, compare, look inside, take away."""
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in, 128×96 out, with no reference").wait_for()
+    give(page, "#files", EXAMPLES / "street_ref1.jpg", EXAMPLES / "banana_ref1.jpg")
+    cards = page.locator("#candidates .def-card")
+    cards.nth(1).wait_for()
+    assert "#1 ·" in cards.nth(0).inner_text() and "% match" in cards.nth(1).inner_text()
+
+    # click and Enter both choose
+    before = cards.nth(0).get_attribute("aria-pressed")
+    after = {"true": "false", "false": "true"}[before]
+    cards.nth(0).click()
+    page.locator(f"#candidates .def-card[data-index='0'][aria-pressed='{after}']").wait_for()
+    cards.nth(0).focus()
+    page.keyboard.press("Enter")
+    page.locator(f"#candidates .def-card[data-index='0'][aria-pressed='{before}']").wait_for()
+    if before == "false":
+        cards.nth(0).click()
+    page.locator("#candidates .def-card[data-index='0'][aria-pressed='true']").wait_for()
+    enlarge(page)
+
+    # the slider, by mouse and by key
+    stack, line = (
+        page.locator("#compare .def-stack"),
+        "getComputedStyle(document.querySelector('#compare .def-line')).left",
+    )
+    stack.scroll_into_view_if_needed()
+    box = stack.bounding_box()
+    page.mouse.move(box["x"] + 10, box["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 10)
+    page.mouse.up()
+    assert float(page.evaluate(line)[:-2]) == pytest.approx(0.25 * box["width"], abs=2)
+    page.locator("#compare .def-range").focus()
+    page.keyboard.press("End")
+    assert float(page.evaluate(line)[:-2]) == pytest.approx(box["width"], abs=2)
+
+    # every tab has its picture, as PNG, with a text for those who cannot see it
+    for tab in TABS:
+        page.get_by_role("tab", name=tab, exact=True).click()
+        for picture in page.locator("[role=tabpanel]:visible img").all():
+            assert picture.get_attribute("alt") and picture.get_attribute("src").endswith(".png")
+        assert page.locator("[role=tabpanel]:visible img.def-after").count() == (3 if tab == "Matches" else 1)
+    page.get_by_role("tab", name="Provenance", exact=True).click()
+    assert "reference 1" in page.locator("#legend").inner_text() and "%" in page.locator("#legend").inner_text()
+
+    # exact zoom
+    page.get_by_role("tab", name="Compare", exact=True).click()
+    page.locator("#compare").get_by_role("button", name="100 %", exact=True).click()
+    assert is_sharp(page, "#compare")
+    page.locator("#compare").get_by_role("button", name="400 %").click()
+    assert page.locator("#compare img.def-after").bounding_box()["width"] == 4 * 128
+
+    # a point of the result lights up in the reference
+    page.get_by_role("tab", name="Matches", exact=True).click()
+    page.locator("#pick .def-stack").click(position={"x": 20, "y": 20})
+    page.locator("#words", has_text="Found in reference").wait_for()
+    assert page.locator("#pick .def-mark").is_visible() and page.locator("#found .def-mark").is_visible()
+    there = page.locator("#words").inner_text()
+    page.locator("#pick .def-pane").focus()
+    for _ in range(6):
+        page.keyboard.press("Shift+ArrowRight")
+    page.wait_for_function("text => document.querySelector('#words').innerText !== text", arg=there)
+
+    # take away
+    files = {}
+    for label in ("PNG", "PNG, 16 bit", "Everything (ZIP)", "Report (JSON)"):
+        with page.expect_download() as download:
+            page.locator("#downloads").get_by_role("button", name=label, exact=True).or_(
+                page.locator("#downloads").get_by_role("link", name=label, exact=True)
+            ).first.click()
+        files[label] = Path(download.value.path())
+    shown = np.asarray(Image.open(files["PNG"]))
+    assert shown.shape == (96, 128, 3) and json.loads(files["Report (JSON)"].read_text())["seed"] == 0
+    assert zipfile.is_zipfile(files["Everything (ZIP)"])
+    page.get_by_text("Copy as Python").click()
+    assert "DEFPipeline.from_pretrained" in page.locator("#python").inner_text()
+
+
+def test_an_example_needs_one_click(page: Any) -> None:
+    page.locator("#examples .def-card").nth(2).click()
+    page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
+    assert page.locator("#compare img.def-after").evaluate("image => image.naturalWidth") == 512
+    page.get_by_text("Do you have the original?").click()
+    give(page, "#truth", EXAMPLES / "banana_hr.webp")
+    page.locator("#scores", has_text="dB").wait_for()
+    assert page.get_by_label("result ◂▸ original").is_checked()
+
+
+def test_what_is_typed_at_once_stays(page: Any, tmp_path: Path) -> None:
+    """On a machine that draws slowly, too: parts of the page that were still being built took typed values back."""
+    page.add_init_script(
+        "{ const draw = window.requestAnimationFrame.bind(window);"
+        "window.requestAnimationFrame = then => draw(() => setTimeout(() => then(performance.now()), 400)); }"
+    )
+    page.reload()
+    page.locator("#start").wait_for()
+    page.get_by_text("Settings", exact=True).click()
+    box = page.get_by_label("number input for Diffusion steps")
+    box.fill("3")
+    page.wait_for_timeout(2000)
+    assert box.input_value() == "3"
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    enlarge(page)
+    page.get_by_text("Copy as Python").click()
+    assert "num_inference_steps=3" in page.locator("#python").inner_text()
+
+
+def test_it_fits_a_phone_in_the_dark(browser: Any, url: str, tmp_path: Path) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844}, device_scale_factor=2, color_scheme="dark")
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{url}?__theme=dark")
+    page.locator("#start").wait_for()
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    enlarge(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(map(int, paper.strip("rgb()").split(",")[:3])) < 100
+    page.locator("#compare").get_by_role("button", name="100 %", exact=True).click()
+    assert is_sharp(page, "#compare")
+    page.close()
+
+
+def test_an_hour_later_nothing_of_a_visitor_is_left(
+    browser: Any, tiny: DEFPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was uploaded, what was sent, and what the visit kept: once with the clock before the hour, once after."""
+    photo, reference, original = corner(tmp_path), tmp_path / "reference.png", tmp_path / "original.png"
+    Image.open(EXAMPLES / "street_ref1.jpg").crop((100, 100, 260, 240)).save(reference)
+    Image.new("RGB", (128, 96)).save(original)
+
+    def files() -> set[Path]:
+        return {path for path in root.rglob("*") if path.is_file()}
+
+    def clock(**later: float) -> None:
+        class Later(datetime):
+            @classmethod
+            def now(cls, *given: Any) -> datetime:
+                return datetime.now(*given) + timedelta(**later)
+
+        monkeypatch.setattr("gradio.state_holder.datetime", SimpleNamespace(datetime=Later, timedelta=timedelta))
+        demo.app.state_holder.delete_all_expired_state()
+        monkeypatch.setattr("def_hub.space.temporary.time", SimpleNamespace(time=lambda: Later.now().timestamp()))
+        delete_old(root / "gradio", HOUR, before)
+        gc.collect()
+
+    with own_folder() as root:
+        demo = app.build_demo(tiny).queue()
+        with serving(demo) as url, opened(browser, url) as page:
+            before = files()
+            give(page, "#photo", photo)
+            page.locator("#info", has_text="32×24 in").wait_for()
+            give(page, "#files", reference)
+            page.locator("#candidates .def-card").wait_for()
+            enlarge(page)
+            page.get_by_text("Do you have the original?").click()
+            give(page, "#truth", original)
+            page.locator("#scores", has_text="dB").wait_for()
+            page.locator("#start:enabled").wait_for()
+            there = files() - before
+            assert {"photo.png", "reference.png", "original.png", "result.png"} <= {path.name for path in there}
+            clock(minutes=55)
+            assert files() - before == there
+            clock(minutes=65)
+            assert not {path.relative_to(root).as_posix()[-60:] for path in files() - before}
