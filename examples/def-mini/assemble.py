@@ -1,8 +1,7 @@
 """Put the parts that the run files trained together: `python examples/def-mini/assemble.py [FOLDER]`, half
-precision. Part 5, the weights of the preset "detail", only where it was trained.
-
-The weights of part 4 are averaged with those of part 3, which it began from: what training with references costs where
-there are none, 0.03 dB, is so won back (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+precision. Part 5, the weights of the preset "detail", only where it was trained, and averaged with part 4, which it
+began from: with a quarter of that it is as near to the truth for a VGG19, and 0.1 dB nearer in PSNR (MultiView, every
+fourth; Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
 """
 
 import shutil
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from def_hub import ReferenceNetwork
 from def_hub.assemble import assemble
 
 
@@ -34,10 +32,8 @@ pipe = assemble(
     refsr_detail=runs / "detail/export/refsr" if "detail" in names else None,
     dtype=torch.float16,
 )
-trunk = ReferenceNetwork.from_pretrained(str(runs / "trunk/export/refsr"))
-mix(pipe.refsr, trunk, 0.75)
 if pipe.refsr_detail is not None:
-    mix(pipe.refsr_detail, pipe.refsr, 0.5)
+    mix(pipe.refsr_detail, pipe.refsr, 0.75)
 pipe.save_pretrained(str(folder))  # small files: every clone carries them
 (folder / "made-by").mkdir(exist_ok=True)
 for number, name in enumerate(names, start=1):

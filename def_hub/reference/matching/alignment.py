@@ -119,7 +119,8 @@ def _carried(place: Tensor, x: float, y: float) -> Tensor:
 
 
 def _agreement(reference: Tensor, state: Tensor) -> Tensor:
-    """[B,h,w]: share of a cell's four neighbours whose frames, carried on to it, put it where it is."""
+    """[B,h,w]: share of a cell's neighbours whose frames, carried on to it, put it where it is. Of the four those count
+    that look at the same reference: where one ends and another goes on, both may be right."""
     agree, count = torch.zeros(reference.shape, device=state.device), torch.zeros_like(reference)
     h, w = reference.shape[1:]
     for rows, columns in ((0, 1), (1, 0), (0, -1), (-1, 0)):
@@ -127,9 +128,10 @@ def _agreement(reference: Tensor, state: Tensor) -> Tensor:
         there = (..., slice(max(-rows, 0), h + min(-rows, 0)), slice(max(-columns, 0), w + min(-columns, 0)))
         carried = _carried(state[(*there, slice(None))], CELL * columns, CELL * rows)
         near = (carried[..., :2] - state[(*here, slice(None))][..., :2]).norm(dim=-1) < TOLERANCE
-        agree[here] += near & (reference[there] == reference[here])
-        count[here] += 1
-    return agree / count.clamp_min(1)
+        same = reference[there] == reference[here]
+        agree[here] += near & same
+        count[here] += same
+    return agree / count.clamp_min(2)  # one neighbour is too little company
 
 
 class _Windows:
