@@ -24,8 +24,6 @@ CSS = """
 .gradio-container :is(button, a, input, canvas, .def-pane):focus-visible, .gradio-container label:has(:focus-visible) {
   outline: 3px solid var(--color-accent) !important; outline-offset: 2px !important; }
 .gradio-container .html-container { padding: 0 !important; }
-/* the result stays in sight beside a long form */
-@media (min-width: 1000px) { .column:has(> .tabs) { position: sticky; top: 0; align-self: flex-start; } }
 #candidates:not(:has(img)), #status:not(:has(.prose > *)), footer .divider { display: none !important; }
 .def-label { font-weight: 600; font-size: .9rem; margin: 0 0 .5rem !important; }
 .def-cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); gap: .6rem; list-style: none;
