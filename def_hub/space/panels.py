@@ -98,7 +98,7 @@ def results() -> Shown:
     nothing = "Nothing yet: choose an example, or upload a photograph and press Enlarge."
     without = "Only there when a reference was used."
     with gr.Column(scale=3, min_width=320):
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
             with gr.Tab("Compare", render_children=True, id="compare"):
                 pair = gr.Radio(list(PAIRS)[:1], value=list(PAIRS)[0], label="Left and right of the divider")
                 compare = viewer(nothing, elem_id="compare")
