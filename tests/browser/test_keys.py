@@ -55,22 +55,22 @@ def test_everything_is_reached_and_seen_by_keys(page: Any, tmp_path: Path) -> No
         at = found[0]
 
 
-def choose(page: Any, where: str, label: str, file: Path) -> None:
-    """Ask for the window in which files are chosen, and choose."""
+def choose(page: Any, where: str, label: str, key: str, file: Path) -> None:
+    """Ask by a key for the window in which files are chosen, and choose."""
     page.locator(where).get_by_label(label, exact=True).focus()
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Space")
+        page.keyboard.press(key)
     chooser.value.set_files(str(file))
 
 
 def test_a_visit_by_keys_alone(page: Any, tmp_path: Path) -> None:
     """But for the window in which files are chosen, which is not the page's."""
     keys = page.keyboard
-    choose(page, "#photo", "Drop an image file here to upload", corner(tmp_path))
+    choose(page, "#photo", "Drop an image file here to upload", "Enter", corner(tmp_path))
     page.locator("#info", has_text="32×24 in").wait_for()
     reference = tmp_path / "reference.png"
     Image.open(EXAMPLES / "street_ref1.jpg").crop((160, 120, 352, 280)).save(reference)
-    choose(page, "#files", "Click to upload or drop files", reference)
+    choose(page, "#files", "Click to upload or drop files", "Space", reference)
     card = page.locator("#candidates .def-card")
     card.wait_for()
     card.focus()

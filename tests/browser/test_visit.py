@@ -47,7 +47,7 @@ def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
         page.locator("#compare .def-stack"),
         "getComputedStyle(document.querySelector('#compare .def-line')).left",
     )
-    stack.scroll_into_view_if_needed()
+    stack.scroll_into_view_if_needed()  # to press the button, below a long form, the page was scrolled past it
     box = stack.bounding_box()
     page.mouse.move(box["x"] + 10, box["y"] + 10)
     page.mouse.down()
@@ -139,6 +139,9 @@ def test_it_fits_a_phone_in_the_dark(browser: Any, url: str, tmp_path: Path) -> 
     page.locator("#info", has_text="32×24 in").wait_for()
     enlarge(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for tab in TABS:  # none in a menu
+        box = page.get_by_role("tab", name=tab, exact=True).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(map(int, paper.strip("rgb()").split(",")[:3])) < 100
     page.locator("#compare").get_by_role("button", name="100 %", exact=True).click()
