@@ -97,16 +97,16 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 yield {form.info: form.told(visit, *values)}
                 if visit.cancelled:
                     words = panels.note("Cancelled. Nothing is computing any more.")
-                    yield {status: words} | panel(visit.outcome)
+                    yield {status: words + panels.earlier(visit)} | panel(visit.outcome)
             except Exception as error:
                 words = complaint(error)
                 gr.Warning(words)
-                yield {status: panels.warning(words)} | panel(visit.outcome)
+                yield {status: panels.warning(words) + panels.earlier(visit)} | panel(visit.outcome)
 
         def advance(visit: Visit, at: Progress) -> dict[Any, Any]:
             if at.outcome is not None:
-                words = panels.summary(at.outcome) if at.drawn else "Drawing what happened …"
-                return {state: visit, status: panels.note(words)} | panel(at.outcome)
+                words = panels.standing(visit) if at.drawn else panels.note("Drawing what happened …")
+                return {state: visit, status: words} | panel(at.outcome)
             reading, update = at.reading, {}
             assert reading is not None
             words = f"about {panels.duration(reading.left)} left"
@@ -154,13 +154,8 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
 
             def opened(visit: Visit) -> dict[Any, Any]:
                 """An example, with its outcome where there is one."""
-                words = panels.note(panels.summary(visit.outcome)) if visit.outcome else ""
-                return (
-                    form.chosen(visit)
-                    | panel(visit.outcome)
-                    | given(visit)
-                    | {status: words, form.info: form.told(visit, *standard_values())}
-                )
+                words = {status: panels.standing(visit), form.info: form.told(visit, *standard_values())}
+                return form.chosen(visit) | panel(visit.outcome) | given(visit) | words
 
             everything = [form.photo, form.files, *form.outputs, *outputs[2:]]
             begun = strip.select(

@@ -238,6 +238,18 @@ def duration(seconds: float) -> str:
     return f"{round(seconds / 60)}\N{NO-BREAK SPACE}min"
 
 
+def standing(visit: Visit) -> str:
+    """What the result that is shown is, and of what."""
+    if visit.outcome is None:
+        return ""
+    return earlier(visit) + note(summary(visit.outcome))
+
+
+def earlier(visit: Visit) -> str:
+    """To be said as long as the result that is shown is not of the photograph that is given."""
+    return note("<b>The result shown is still that of the earlier photograph.</b>") if visit.outdated else ""
+
+
 def summary(outcome: Outcome) -> str:
     """A result in one sentence."""
     scores, sizes = outcome.report.get("scores"), outcome.report.get("sizes")

@@ -29,6 +29,18 @@ def test_cancel_stops_and_keeps_the_last_result(page: Any, held: Any) -> None:
     enlarge(page)  # and again
 
 
+def test_another_photograph_while_one_is_enlarged(page: Any, held: Any, tmp_path: Path) -> None:
+    _, opened = held
+    other = tmp_path / "other.png"
+    Image.open(EXAMPLES / "banana_lr.png").crop((0, 0, 40, 24)).save(other)
+    page.get_by_label("Remove Image").click()
+    give(page, "#photo", other)
+    page.locator("#info", has_text="40×24 in").wait_for()
+    page.locator("#status [aria-current=step]", has_text="Enhancing").wait_for()  # what runs is said on
+    opened.set()
+    page.locator("#status", has_text="still that of the earlier photograph").get_by_text("128×96 in").wait_for()
+
+
 def test_leaving_the_page_stops_computing(page: Any, held: Any) -> None:
     _, opened = held
     ((worker, stop),) = run._WORKERS.items()

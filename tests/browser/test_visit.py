@@ -110,6 +110,32 @@ def test_an_example_needs_one_click(page: Any) -> None:
     assert page.get_by_label("result ◂▸ original").is_checked()
 
 
+def test_a_result_of_an_earlier_photograph_is_called_so_and_kept(page: Any, tmp_path: Path) -> None:
+    def shown() -> str:
+        return page.locator("#compare img.def-after").get_attribute("src")
+
+    first, other = corner(tmp_path), tmp_path / "other.png"
+    Image.open(EXAMPLES / "banana_lr.png").crop((0, 0, 40, 24)).save(other)
+    give(page, "#photo", first)
+    page.locator("#info", has_text="32×24 in").wait_for()
+    enlarge(page)
+    page.locator("#start:enabled").wait_for()
+    result, words = shown(), page.locator("#status")
+    earlier = words.locator("b", has_text="still that of the earlier photograph")
+    assert not earlier.count()
+    page.get_by_label("Remove Image").click()
+    earlier.wait_for()
+    give(page, "#photo", other)
+    page.locator("#info", has_text="40×24 in").wait_for()
+    assert earlier.is_visible() and "128×96 in" in words.inner_text() and shown() == result
+    with page.expect_download() as download:
+        page.locator("#downloads").get_by_text("PNG", exact=True).click()
+    assert Image.open(download.value.path()).size == (128, 96)
+    page.locator("#start").click()
+    words.locator(".def-note", has_text="160×96 in").wait_for()
+    assert not earlier.count() and shown() != result
+
+
 def test_what_is_typed_at_once_stays(page: Any, tmp_path: Path) -> None:
     """On a machine that draws slowly, too: parts of the page that were still being built took typed values back."""
     page.add_init_script(
