@@ -51,10 +51,7 @@ def main() -> None:
 
 def show(page: Any, tab: str) -> None:
     """Open a tab that looks its best: a point chosen, everything loaded."""
-    entry = page.get_by_role("tab", name=tab, exact=True)
-    if not entry.is_visible():
-        page.get_by_label("More tabs").or_(page.locator(".overflow-menu button")).first.click()
-    entry.click()
+    page.get_by_role("tab", name=tab, exact=True).click()
     if tab == "Matches":
         page.locator("#pick .def-stack").click(position={"x": 90, "y": 200})
         page.locator("#found .def-mark").wait_for()

@@ -229,6 +229,26 @@ def test_closing_stops_while_the_first_pictures_are_written(
     assert not written and visit.outcome is None
 
 
+def test_a_result_is_of_the_photograph_that_was_given_when_it_began(
+    tiny_pipe: DEFPipeline, visit: Visit, tmp_path: Path
+) -> None:
+    first = visit.photo
+    assert not visit.outdated
+    finish(tiny_pipe, visit, Settings("fast"))
+    assert not visit.outdated
+    Image.new("RGB", (32, 24)).save(tmp_path / "other.png")
+    visit.set_photo(check_photo(tmp_path / "other.png"))
+    assert visit.outdated
+    visit.set_photo(first)
+    assert not visit.outdated
+    progress = Studio(tiny_pipe).run(visit, Settings("fast"))
+    next(progress)
+    visit.set_photo(check_photo(tmp_path / "other.png"))
+    for _ in progress:
+        pass
+    assert visit.outdated
+
+
 def test_a_failure_in_the_thread_reaches_the_visitor(tiny_pipe: DEFPipeline, visit: Visit) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("can't allocate memory")

@@ -162,7 +162,7 @@ def wire(form: Form, refused: Callable[[], str]) -> None:
 
 
 def _wire_uploads(form: Form, refused: Callable[[], str]) -> None:
-    state, photo, files, info = form.state, form.photo, form.files, form.info
+    state, photo, files, info, status = form.state, form.photo, form.files, form.info, form.status
 
     @kept
     def take_photo(path: str, visit: Visit, *values: Any) -> Iterator[dict[Any, Any]]:
@@ -171,14 +171,16 @@ def _wire_uploads(form: Form, refused: Callable[[], str]) -> None:
             visit.preview(None)  # what cannot be decoded is found here
         except Exception as error:
             visit.set_photo(None)
-            yield {info: panels.warning(complaint(error)), photo: None} | form.chosen(visit)
+            wrong = {info: panels.warning(complaint(error)), photo: None, status: panels.standing(visit)}
+            yield wrong | form.chosen(visit)
             return
-        yield {info: form.told(visit, *values), photo: str(visit.shown() or path)}
-        yield from form.rank(visit, *values)
+        yield {info: form.told(visit, *values), photo: str(visit.shown() or path), status: panels.standing(visit)}
+        for change in form.rank(visit, *values):  # meanwhile a run may have ended
+            yield change | {status: panels.standing(visit)}
 
     def drop_photo(visit: Visit) -> dict[Any, Any]:
         visit.set_photo(None)
-        return {info: LIMITS, photo: None} | form.chosen(visit)
+        return {info: LIMITS, photo: None, status: panels.standing(visit)} | form.chosen(visit)
 
     @kept
     def take_files(paths: list[str] | None, visit: Visit, *values: Any) -> Iterator[dict[Any, Any]]:
@@ -191,8 +193,8 @@ def _wire_uploads(form: Form, refused: Callable[[], str]) -> None:
         begun.failure(refused, None, info, **LIGHT)
 
     # Not `input`: when a picture that came from here is removed, Gradio gives it the picture, as if it were new.
-    said(photo.upload(take_photo, [photo, state, *form.settings], [*form.outputs, photo], **RANKING))
-    said(photo.clear(drop_photo, state, [*form.outputs, photo], **RANKING))
+    said(photo.upload(take_photo, [photo, state, *form.settings], [*form.outputs, photo, status], **RANKING))
+    said(photo.clear(drop_photo, state, [*form.outputs, photo, status], **RANKING))
     said(
         gr.on(
             [files.upload, files.clear, files.delete],

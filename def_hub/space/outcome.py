@@ -18,7 +18,7 @@ from def_hub.operators import make_operator
 from def_hub.pipeline import EMBEDDED, DEFOutput
 from def_hub.report import report
 from def_hub.space.run import Call
-from def_hub.space.uploads import check_photo, check_truth
+from def_hub.space.uploads import Upload, check_photo, check_truth
 
 PREVIEW = 1024  # longest side, in pixels, of a reference as it is shown
 TEMPORARY = "def_hub-"
@@ -29,6 +29,7 @@ class Outcome:
     """One result. Pictures are PNG files of `folder`, by name; they appear as they are drawn.
 
     folder: deleted when nothing holds the outcome any more.
+    upload: the photograph as it was given.
     sources: shares of the whole picture, for the legend.
     model, weights: what `from_pretrained` was called with, and the fingerprint of what it loaded.
     sizes: (width, height) of each reference in pixels.
@@ -40,6 +41,7 @@ class Outcome:
     model: str
     weights: str
     seconds: float
+    upload: Upload | None = None
     files: dict[str, Path] = field(default_factory=dict)
     sources: list[visualization.Source] = field(default_factory=list)
     correspondence: Tensor | None = None

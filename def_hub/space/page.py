@@ -29,6 +29,9 @@ Give it a small photograph and, if you have any, sharp photographs of the same p
 larger. Detail is taken from the references where they truly match and from a diffusion model where they do not, and you
 can see which is which. Made smaller again, the result is the picture you gave.
 """
+# In the browser, before the server answers: while a run or an example waits for its turn, no other is taken.
+RUNNING, OPENING = "not while something is computed", "opening, or waiting for its turn …"
+TAKEN = "() => [{__type__: 'update', props: {off: '%s'}}, {__type__: 'update', interactive: false}]"
 # On a phone, what an example shows is far below it.
 SCROLL = "() => { if (innerWidth < 768) document.querySelector('#status').scrollIntoView({behavior: 'smooth'}); }"
 
@@ -49,12 +52,11 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
     with gr.Blocks(title="def_hub", delete_cache=(600, HOUR), analytics_enabled=False) as demo:
         state = gr.State(Visit(), time_to_live=HOUR)
         gr.Markdown(TITLE + INTRODUCTION)
-        if shipped:
-            strip = cards(
-                "Try an example: one click",
-                value=[card(e.references[0], [e.title]) for e in shipped],
-                elem_id="examples",
-            )
+        strip = cards(
+            "Try an example: one click",
+            value=[card(e.references[0], [e.title]) for e in shipped],
+            elem_id="examples",
+        )
         with gr.Row():
             form = forms.form(studio, state)
             shown = panels.results()
@@ -75,13 +77,21 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
 
         def rest() -> dict[Any, Any]:
             """After a run, not with its last words: the browser drops a click on what has not quite ended."""
-            return {start: gr.update(interactive=True), cancel: gr.update(interactive=False)}
+            return {
+                start: gr.update(interactive=True),
+                cancel: gr.update(interactive=False),
+                strip: gr.update(off=""),
+            }
 
         def ends(begun: Any) -> None:
-            begun.then(rest, None, [start, cancel], **LIGHT)
-            begun.failure(lambda: rest() | {status: refused()}, None, [start, cancel, status], **LIGHT)
+            begun.then(rest, None, [start, cancel, strip], **LIGHT)
+            begun.failure(lambda: rest() | {status: refused()}, None, [start, cancel, strip, status], **LIGHT)
 
-        busy = {start: gr.update(interactive=False), cancel: gr.update(interactive=True)}
+        busy = {
+            start: gr.update(interactive=False),
+            cancel: gr.update(interactive=True),
+            strip: gr.update(off=RUNNING),
+        }
 
         @kept
         def enlarge(visit: Visit, *values: Any) -> Iterator[dict[Any, Any]]:
@@ -97,16 +107,16 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 yield {form.info: form.told(visit, *values)}
                 if visit.cancelled:
                     words = panels.note("Cancelled. Nothing is computing any more.")
-                    yield {status: words} | panel(visit.outcome)
+                    yield {status: words + panels.earlier(visit)} | panel(visit.outcome)
             except Exception as error:
                 words = complaint(error)
                 gr.Warning(words)
-                yield {status: panels.warning(words)} | panel(visit.outcome)
+                yield {status: panels.warning(words) + panels.earlier(visit)} | panel(visit.outcome)
 
         def advance(visit: Visit, at: Progress) -> dict[Any, Any]:
             if at.outcome is not None:
-                words = panels.summary(at.outcome) if at.drawn else "Drawing what happened …"
-                return {state: visit, status: panels.note(words)} | panel(at.outcome)
+                words = panels.standing(visit) if at.drawn else panels.note("Drawing what happened …")
+                return {state: visit, status: words} | panel(at.outcome)
             reading, update = at.reading, {}
             assert reading is not None
             words = f"about {panels.duration(reading.left)} left"
@@ -116,7 +126,8 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 update = {shown.compare: view(path, f"estimate after step {at.step.number} of {at.step.total}")}
             return update | {status: panels.progress(reading, words)}
 
-        outputs = [state, form.info, start, cancel, status, *shown.outputs]
+        outputs = [state, form.info, start, cancel, strip, status, *shown.outputs]
+        start.click(None, None, [strip, start], js=TAKEN % RUNNING, **LIGHT)
         begun = start.click(
             enlarge,
             [state, *form.settings],
@@ -154,15 +165,12 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
 
             def opened(visit: Visit) -> dict[Any, Any]:
                 """An example, with its outcome where there is one."""
-                words = panels.note(panels.summary(visit.outcome)) if visit.outcome else ""
-                return (
-                    form.chosen(visit)
-                    | panel(visit.outcome)
-                    | given(visit)
-                    | {status: words, form.info: form.told(visit, *standard_values())}
-                )
+                words = {status: panels.standing(visit), form.info: form.told(visit, *standard_values())}
+                return form.chosen(visit) | panel(visit.outcome) | given(visit) | words
 
             everything = [form.photo, form.files, *form.outputs, *outputs[2:]]
+            strip.select(None, None, [strip, start], js=TAKEN % OPENING, **LIGHT)
+            strip.select(None, js=SCROLL, **LIGHT)
             begun = strip.select(
                 show_example,
                 [state, *form.settings],
@@ -173,7 +181,6 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 concurrency_limit=1,
             )
             ends(begun)
-            strip.select(None, js=SCROLL, **LIGHT)
 
             def first(visit: Visit) -> dict[Any, Any]:
                 """The first example, unless the visitor was quicker."""

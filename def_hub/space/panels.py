@@ -98,7 +98,7 @@ def results() -> Shown:
     nothing = "Nothing yet: choose an example, or upload a photograph and press Enlarge."
     without = "Only there when a reference was used."
     with gr.Column(scale=3, min_width=320):
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
             with gr.Tab("Compare", render_children=True, id="compare"):
                 pair = gr.Radio(list(PAIRS)[:1], value=list(PAIRS)[0], label="Left and right of the divider")
                 compare = viewer(nothing, elem_id="compare")
@@ -236,6 +236,18 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))}\N{NO-BREAK SPACE}s"
     return f"{round(seconds / 60)}\N{NO-BREAK SPACE}min"
+
+
+def standing(visit: Visit) -> str:
+    """What the result that is shown is, and of what."""
+    if visit.outcome is None:
+        return ""
+    return earlier(visit) + note(summary(visit.outcome))
+
+
+def earlier(visit: Visit) -> str:
+    """To be said as long as the result that is shown is not of the photograph that is given."""
+    return note("<b>The result shown is still that of the earlier photograph.</b>") if visit.outdated else ""
 
 
 def summary(outcome: Outcome) -> str:

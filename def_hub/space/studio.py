@@ -69,6 +69,7 @@ class Studio:
     def _run(self, visit: Visit, folder: TemporaryDirectory, call: Call, clock: Clock) -> Iterator[Progress]:
         expected = sum(clock.plan.values())
         steps: list[tuple[str, Tensor]] = []
+        upload = visit.photo  # there may be another one when this ends
         with contextlib.closing(self._compute(call, expected)) as events:
             for event in events:
                 if isinstance(event, Finished):
@@ -81,7 +82,7 @@ class Studio:
                     steps.append((f"step {event.number} of {event.total}", event.picture))
                 yield Progress(clock.read(), event if isinstance(event, Step) else None)
         self.pace = 0.5 * self.pace + 0.5 * min(max(finished.seconds / expected * self.pace, 0.05), 50)
-        outcome = Outcome(folder, call, self.model, self.weights[call.settings.preset], finished.seconds)
+        outcome = Outcome(folder, call, self.model, self.weights[call.settings.preset], finished.seconds, upload)
         for _ in stoppable(lambda: begin(outcome, finished.output), "def-begin"):
             yield Progress(clock.read())
         visit.outcome = outcome

@@ -24,9 +24,7 @@ CSS = """
 .gradio-container :is(button, a, input, canvas, .def-pane):focus-visible, .gradio-container label:has(:focus-visible) {
   outline: 3px solid var(--color-accent) !important; outline-offset: 2px !important; }
 .gradio-container .html-container { padding: 0 !important; }
-/* the result stays in sight beside a long form */
-@media (min-width: 1000px) { .column:has(> .tabs) { position: sticky; top: 0; align-self: flex-start; } }
-#candidates:not(:has(img)), #status:not(:has(.prose > *)), footer .divider { display: none !important; }
+:is(#candidates, #examples):not(:has(img)), #status:not(:has(.prose > *)), footer .divider { display: none !important; }
 .def-label { font-weight: 600; font-size: .9rem; margin: 0 0 .5rem !important; }
 .def-cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); gap: .6rem; list-style: none;
   padding: 0 !important; margin: 0 !important; }
@@ -37,7 +35,8 @@ CSS = """
   color: var(--body-text-color); }
 .def-card[aria-pressed="true"] { border-color: var(--frame); }
 .def-card[aria-pressed="false"] img { opacity: .55; }
-.def-card:hover { box-shadow: 0 1px 8px #0004; }
+.def-card[aria-disabled="true"] { cursor: not-allowed; opacity: .5; }
+.def-card:hover:not([aria-disabled="true"]) { box-shadow: 0 1px 8px #0004; }
 .def-card img { width: 100%; height: 6.5rem; object-fit: cover; margin: 0 !important; border-radius: 0 !important; }
 .def-card span { padding: .4rem .55rem; }
 .def-view, .def-draw { margin: 0; }

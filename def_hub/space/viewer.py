@@ -155,8 +155,9 @@ element.addEventListener('load', fresh, true);
 """
 
 CARDS = """
-${value && value.length ? `<p class="def-label">TITLE</p><ul class="def-cards">${value.map((card, i) => `
-  <li><button type="button" class="def-card" data-index="${i}" ${card.pressed === null ? '' :
+${value && value.length ? `<p class="def-label" role="status">TITLE${off && ` (${off})`}</p>
+<ul class="def-cards">${value.map((card, i) => `
+  <li><button type="button" class="def-card" aria-disabled="${!!off}" data-index="${i}" ${card.pressed === null ? '' :
     `aria-pressed="${card.pressed}"`} style="--frame: ${card.colour}">
     <img src="${card.picture.url}" alt="${card.alt}"><span>${card.lines.join('<br>')}</span></button></li>`).join('')}
 </ul>` : ''}
@@ -165,7 +166,7 @@ ${value && value.length ? `<p class="def-label">TITLE</p><ul class="def-cards">$
 CARDS_SCRIPT = """
 element.addEventListener('click', e => {
   const card = e.target.closest('.def-card');
-  if (card) trigger('select', {index: +card.dataset.index});
+  if (card && card.ariaDisabled !== 'true') trigger('select', {index: +card.dataset.index});
 });
 """
 
@@ -215,8 +216,11 @@ def drawing(empty: str, ink: str, **options: Any) -> gr.HTML:
 
 
 def cards(title: str, **options: Any) -> gr.HTML:
-    """Pictures to choose from; a click, or Enter, triggers `select` with the index. Its value: a list of `card`."""
-    return _component(CARDS, CARDS_SCRIPT, {"TITLE": title}, options)
+    """Pictures to choose from; a click, or Enter, triggers `select` with the index. Its value: a list of `card`.
+
+    `gr.update(off="why")` lets none be chosen until it is "" again; the focus stays where it is.
+    """
+    return _component(CARDS, CARDS_SCRIPT, {"TITLE": title}, {"off": ""} | options)
 
 
 @contextmanager

@@ -49,6 +49,11 @@ class Visit:
             self.folder = TemporaryDirectory(prefix=TEMPORARY, ignore_cleanup_errors=True)
         return Path(self.folder.name)
 
+    @property
+    def outdated(self) -> bool:
+        """Whether the outcome is of another photograph than that which is given now."""
+        return self.outcome is not None and self.outcome.upload != self.photo
+
     def set_photo(self, photo: Upload | None) -> None:
         """Another photograph; what was drawn over the last one goes."""
         self.photo, self.ranked, self.chosen = photo, [], []

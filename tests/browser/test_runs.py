@@ -29,6 +29,56 @@ def test_cancel_stops_and_keeps_the_last_result(page: Any, held: Any) -> None:
     enlarge(page)  # and again
 
 
+def test_another_photograph_while_one_is_enlarged(page: Any, held: Any, tmp_path: Path) -> None:
+    _, opened = held
+    other = tmp_path / "other.png"
+    Image.open(EXAMPLES / "banana_lr.png").crop((0, 0, 40, 24)).save(other)
+    page.get_by_label("Remove Image").click()
+    give(page, "#photo", other)
+    page.locator("#info", has_text="40×24 in").wait_for()
+    page.locator("#status [aria-current=step]", has_text="Enhancing").wait_for()  # what runs is said on
+    opened.set()
+    page.locator("#status", has_text="still that of the earlier photograph").get_by_text("128×96 in").wait_for()
+
+
+def test_no_example_is_taken_during_a_run(page: Any, held: Any) -> None:
+    _, opened = held
+    example = page.locator("#examples .def-card").nth(2)
+    page.locator("#examples .def-card[aria-disabled='true']").nth(2).wait_for()
+    example.focus()
+    page.keyboard.press("Enter")
+    example.click(force=True)
+    page.wait_for_timeout(500)
+    opened.set()
+    page.locator("#status", has_text="128×96 in").wait_for()  # of the photograph, and stays
+    page.locator("#start:enabled").wait_for()
+    page.wait_for_timeout(500)
+    assert page.locator("#compare img.def-after").evaluate("image => image.naturalWidth") == 128
+    set_steps(page, 1)
+    page.locator("#examples .def-card[aria-disabled='false']").nth(2).focus()
+    page.keyboard.press("Enter")
+    page.locator("#status", has_text="512×512 in").wait_for()
+    assert example.evaluate("card => card === document.activeElement")
+
+
+def test_an_example_says_at_once_that_it_waits_for_its_turn(
+    browser: Any, url: str, tiny: DEFPipeline, tmp_path: Path
+) -> None:
+    with opened(browser, url) as first, opened(browser, url) as second, Gate(tiny.unet) as gate:
+        give(first, "#photo", corner(tmp_path))
+        first.locator("#info", has_text="32×24 in").wait_for()
+        first.locator("#start").click()
+        assert gate.reached.wait(PATIENCE / 1000)
+        second.locator("#examples .def-card").nth(2).click()
+        second.locator("#examples", has_text="waiting for its turn").wait_for()
+        assert second.locator("#examples .def-card[aria-disabled='true']").count() == 3
+        assert second.locator("#start").is_disabled()
+        gate.open()
+        second.locator("#status", has_text="512×512 in").wait_for()
+        second.locator("#start:enabled").wait_for()
+        second.locator("#examples .def-card[aria-disabled='false']").nth(2).wait_for()
+
+
 def test_leaving_the_page_stops_computing(page: Any, held: Any) -> None:
     _, opened = held
     ((worker, stop),) = run._WORKERS.items()

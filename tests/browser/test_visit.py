@@ -47,7 +47,7 @@ def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
         page.locator("#compare .def-stack"),
         "getComputedStyle(document.querySelector('#compare .def-line')).left",
     )
-    stack.scroll_into_view_if_needed()
+    stack.scroll_into_view_if_needed()  # to press the button, below a long form, the page was scrolled past it
     box = stack.bounding_box()
     page.mouse.move(box["x"] + 10, box["y"] + 10)
     page.mouse.down()
@@ -110,6 +110,32 @@ def test_an_example_needs_one_click(page: Any) -> None:
     assert page.get_by_label("result ◂▸ original").is_checked()
 
 
+def test_a_result_of_an_earlier_photograph_is_called_so_and_kept(page: Any, tmp_path: Path) -> None:
+    def shown() -> str:
+        return page.locator("#compare img.def-after").get_attribute("src")
+
+    first, other = corner(tmp_path), tmp_path / "other.png"
+    Image.open(EXAMPLES / "banana_lr.png").crop((0, 0, 40, 24)).save(other)
+    give(page, "#photo", first)
+    page.locator("#info", has_text="32×24 in").wait_for()
+    enlarge(page)
+    page.locator("#start:enabled").wait_for()
+    result, words = shown(), page.locator("#status")
+    earlier = words.locator("b", has_text="still that of the earlier photograph")
+    assert not earlier.count()
+    page.get_by_label("Remove Image").click()
+    earlier.wait_for()
+    give(page, "#photo", other)
+    page.locator("#info", has_text="40×24 in").wait_for()
+    assert earlier.is_visible() and "128×96 in" in words.inner_text() and shown() == result
+    with page.expect_download() as download:
+        page.locator("#downloads").get_by_text("PNG", exact=True).click()
+    assert Image.open(download.value.path()).size == (128, 96)
+    page.locator("#start").click()
+    words.locator(".def-note", has_text="160×96 in").wait_for()
+    assert not earlier.count() and shown() != result
+
+
 def test_what_is_typed_at_once_stays(page: Any, tmp_path: Path) -> None:
     """On a machine that draws slowly, too: parts of the page that were still being built took typed values back."""
     page.add_init_script(
@@ -139,6 +165,9 @@ def test_it_fits_a_phone_in_the_dark(browser: Any, url: str, tmp_path: Path) -> 
     page.locator("#info", has_text="32×24 in").wait_for()
     enlarge(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for tab in TABS:  # none in a menu
+        box = page.get_by_role("tab", name=tab, exact=True).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(map(int, paper.strip("rgb()").split(",")[:3])) < 100
     page.locator("#compare").get_by_role("button", name="100 %", exact=True).click()
