@@ -252,6 +252,18 @@ def test_what_lies_alone_is_not_trusted():
     assert found.confidence[0, 0, 4, 9] == 0 and found.confidence[0, 0, 12, 12] > 0.99
 
 
+def test_where_one_reference_ends_and_another_goes_on_both_are_trusted():
+    scene = texture(1, 3, 64, 64, seed=1)
+    home = Correspondence.identity(1, 16, 16)
+    reference = home.reference.clone()
+    reference[:, :, 8:] = 1
+    found = align(Correspondence(reference, home.position, home.confidence), scene, [scene, scene.clone()], rounds=0)
+    assert found.confidence.min() > 0.99
+    reference[:, 4, 4] = 1  # alone among those that look elsewhere: nothing vouches for it
+    found = align(Correspondence(reference, home.position, home.confidence), scene, [scene, scene.clone()], rounds=0)
+    assert found.confidence[0, 0, 4, 4] == 0 and found.confidence[0, 0, 4, 5] > 0.99
+
+
 def test_what_has_no_trusted_surroundings_is_not_trusted() -> None:
     """A region that matches keeps its confidence, what unrelated pictures have by chance loses it; none gains any."""
     chance = torch.rand(1, 1, 60, 80, generator=torch.Generator().manual_seed(0)) * 0.3
