@@ -24,7 +24,7 @@ PAIRINGS: dict[str, tuple[tuple[str, str], ...]] = {
 LIKELY, ROUGH = 8, {torch.bfloat16: 3e-3, torch.float32: 1e-5}
 """Rows of a reference that are compared exactly for a cell at most, and by how much two cosines must differ to be told
 apart."""
-BLOCK = 24
+BLOCK = 28
 """Rows of a reference at a time: with more, what is added up leaves the cache."""
 
 
