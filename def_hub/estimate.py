@@ -47,12 +47,11 @@ class Amounts(NamedTuple):
 
 
 # Seconds for a machine on which `probe` says `PROBE`, one part in the precision of the networks and one in float32: as
-# `examples/benchmarks/growth.py --fit` printed, but for `REST.step`, then 0.386. Bytes: by hand, to nine calls of the
-# code after that, which holds less.
-PROBE = (0.0013, 0.0014)
-NETWORKS = Amounts(turned=0.11, step=0.0626, pairs=0.00161)
-REST = Amounts(calls=0.0252, image=0.398, matched=7.33, reference=0.172, step=0.32)
-BYTES = Amounts(calls=170e6, image=200e6, matched=40e6, reference=300e6)
+# `examples/benchmarks/growth.py --fit` printed. Bytes: by hand, to seven calls from 0.1 to 17 megapixels.
+PROBE = (0.0014, 0.0014)
+NETWORKS = Amounts(turned=0.154, step=0.22)
+REST = Amounts(calls=0.0364, image=0.956, matched=10.1)
+BYTES = Amounts(calls=220e6, image=205e6, reference=175e6)
 
 
 @dataclass(frozen=True)
