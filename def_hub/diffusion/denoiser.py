@@ -40,8 +40,7 @@ class Denoiser:
                 f"a prior with {channels} input channels must return {self.image_channels} channels "
                 f"(or twice that, with a variance), this one returns {unet.config.out_channels}"
             )
-        # channels last: the fastest layout for convolutions in half precision, and in no case the slowest
-        self.unet = unet.to(memory_format=torch.channels_last)
+        self.unet = unet
         self.alphas_cumprod = alphas_cumprod.float()
         self.prediction_type = prediction_type
         #: sides of an input must be multiples of this many pixels
@@ -65,6 +64,7 @@ class Denoiser:
             timestep: one for all, or `[B]`.
         """
         x_in = torch.cat((x_t, condition), dim=1) if self.conditioned else x_t
+        # channels last: the fastest layout for convolutions in half precision, and in no case the slowest
         x_in = F.pixel_unshuffle(x_in, self.patch).to(self.unet.dtype, memory_format=torch.channels_last)
         out = self.unet(x_in, timestep, return_dict=False)[0][:, : self.image_channels]
         out = F.pixel_shuffle(out, self.patch).to(x_t.dtype)

@@ -76,6 +76,7 @@ class PriorTask(nn.Module):
         super().__init__()
         self.config = config
         self.unet, self.scheduler = make_prior(config)
+        self.unet.to(memory_format=torch.channels_last)
         self.validation = validation
 
     @property

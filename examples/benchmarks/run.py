@@ -176,11 +176,9 @@ def share_of_limit(size: int, repeat: int) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     from def_hub import DEFPipeline
-    from def_hub.diffusion.denoiser import Denoiser
     from def_hub.precision import compute_in
 
-    pipe = DEFPipeline.from_pretrained()
-    unet = Denoiser(pipe.unet, pipe.scheduler.alphas_cumprod).unet  # laid out as the loop has it
+    unet = DEFPipeline.from_pretrained().unet
     x = torch.rand(1, unet.config.in_channels, 4 * (size // 4), 4 * (size // 4))
     wide, probe = torch.nn.Conv2d(256, 256, 3, padding=1), torch.rand(1, 256, 64, 64)
     rates = []
