@@ -140,9 +140,9 @@ class DeformableTransfer(nn.Module):
             matched[part.pixels] = part.at(x[part.pixels], y[part.pixels])
         matched = matched.view(*reference.shape, -1).movedim(-1, 1)
 
-        # The convolution of both is the sum of one of each: what lies side by side is not copied together first.
-        ours, theirs = self.offsets.weight.split([matched.shape[1], guide.shape[1]], dim=1)
-        moved = F.conv2d(matched, ours, self.offsets.bias, padding=1) + F.conv2d(guide, theirs, padding=1)
+        guide = guide.contiguous(memory_format=torch.channels_last)  # as `matched` is
+        # the layer itself is called, not its weights used: with offloading it has none before
+        moved = self.offsets(torch.cat((matched, guide.to(matched.dtype)), dim=1))
         dx, dy, mask = moved.float().movedim(1, -1).reshape(-1, 3, 9).unbind(1)  # [N,9] each
         share = 2 * mask.sigmoid() * spread(correspondence.confidence, stride).reshape(-1, 1)
 
