@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -182,13 +182,18 @@ class _Pair:
 
     @classmethod
     def of(cls, query: _Patches, key: _Patches, low: torch.dtype) -> _Pair:
-        scales = query.scale.flatten(), F.pad(key.scale, (0, 1))
+        pair = cls(query.width, query.features, key.features, query.scale.flatten(), F.pad(key.scale, (0, 1)))
         if low == torch.float32:
-            return cls(query.width, query.features, key.features, *scales)
+            return pair
         mean = F.normalize(key.features.mean(0), dim=0)
         ours, theirs = query.features @ mean, key.features @ mean
-        rest = (x - torch.outer(along, mean) for x, along in ((query.features, ours), (key.features, theirs)))
-        return cls(query.width, *(x.to(low) for x in rest), *scales, ours, theirs)
+        return replace(
+            pair,
+            query=(query.features - torch.outer(ours, mean)).to(low),
+            key=(key.features - torch.outer(theirs, mean)).to(low),
+            query_along=ours,
+            key_along=theirs,
+        )
 
     def by_rows(self, first: int, last: int, start: int, stop: int) -> Iterator[Tensor]:
         """Products [w,(stop-start)(wr+1)] of each row `first … last` of the query with rows `start … stop` of the key.
@@ -201,7 +206,7 @@ class _Pair:
         part = slice(start * step, (stop + 2) * step + 2)
         theirs = self.key[part].T
         # Buffers serve all rows: fresh ones would cost more in the allocator than the arithmetic does.
-        pointwise = _aligned(theirs, w + 2)
+        pointwise = _aligned(theirs, w + 2, theirs.shape[1])
         full = pointwise if pointwise.dtype == torch.float32 else torch.empty_like(pointwise, dtype=torch.float32)
         across = full.new_empty(3, w, theirs.shape[1] - 2)
         product = full.new_empty((w, (stop - start) * step))
@@ -227,19 +232,22 @@ class _Pair:
         columns = torch.arange(3, device=self.key.device)
         for cells in parts:
             first = _first(cells, self.width)[:, None] + columns
-            product = self.key_scale.new_zeros((len(cells), size))
+            product = _aligned(self.key_scale, len(cells), size).zero_()
             for row in range(3):
                 here, there = first + row * (self.width + 1), slice(row * step, row * step + size)
-                product += (self.query[here].flatten(1) @ theirs[:, there]).float()
+                ours = self.query[here].flatten(1)
+                if ours.dtype == product.dtype:
+                    product.addmm_(ours, theirs[:, there])
+                else:
+                    product += ours @ theirs[:, there]
                 if self.query_along is not None and along is not None:
                     product.addmm_(self.query_along[here], along[:, there])
             yield product
 
 
-def _aligned(like: Tensor, rows: int) -> Tensor:
-    """Room for a product of `rows` with as many columns as `like` has, each row where a line of the cache begins: the
-    product is up to twice as fast."""
-    columns, line = like.shape[1], 32
+def _aligned(like: Tensor, rows: int, columns: int) -> Tensor:
+    """Room for a product, each of whose rows begins where a line of the cache does: it is up to twice as fast."""
+    line = 32  # in half precision; in float32 it is two
     return like.new_empty((rows, -columns // line * -line))[:, :columns]
 
 
