@@ -6,14 +6,15 @@ from def_hub.estimate import BYTES, NETWORKS, REST, estimate, load, probe
 
 
 def test_more_pixels_more_references_more_steps_cost_more() -> None:
-    base = estimate((64, 64), [(256, 256)])
+    base = estimate((64, 64), [(256, 256)], "fast")
     assert base.seconds > 0 and base.bytes > 0
     for more in (
-        estimate((128, 64), [(256, 256)]),
-        estimate((64, 64), [(512, 256)]),
-        estimate((64, 64), [(256, 256), (256, 256)]),
+        estimate((128, 64), [(256, 256)], "fast"),
+        estimate((64, 64), [(512, 256)], "fast"),
+        estimate((64, 64), [(256, 256), (256, 256)], "fast"),
+        estimate((64, 64), [(256, 256)], "balanced"),
         estimate((64, 64), [(256, 256)], "detail"),
-        estimate((64, 64), [(256, 256)], num_inference_steps=9),
+        estimate((64, 64), [(256, 256)], "fast", num_inference_steps=9),
     ):
         assert more.seconds > base.seconds and more.bytes >= base.bytes
 
