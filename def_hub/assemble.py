@@ -92,6 +92,13 @@ def load_prior(name: str | Path) -> tuple[UNet2DModel, SchedulerMixin]:
     return unet, scheduler.from_pretrained(str(found))
 
 
+def mix(network: torch.nn.Module, other: torch.nn.Module, share: float) -> None:
+    """Average the weights of two networks: `share` of the first's, which is changed."""
+    theirs = other.state_dict()
+    mean = {k: torch.lerp(theirs[k].float(), v.float(), share) for k, v in network.state_dict().items()}
+    network.load_state_dict(mean)
+
+
 def _arguments(config: str) -> dict[str, Any]:
     if config == "base":
         return dict(BASE)

@@ -10,15 +10,7 @@ from pathlib import Path
 
 import torch
 
-from def_hub.assemble import assemble
-
-
-def mix(network: torch.nn.Module, other: torch.nn.Module, share: float) -> None:
-    """Average the weights of two networks: `share` of the first's, which is changed."""
-    theirs = other.state_dict()
-    mean = {k: torch.lerp(theirs[k].float(), v.float(), share) for k, v in network.state_dict().items()}
-    network.load_state_dict(mean)
-
+from def_hub.assemble import assemble, mix
 
 runs, here = Path("runs"), Path(__file__).resolve().parent
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else here.parents[1] / "def_hub/weights/def-mini")

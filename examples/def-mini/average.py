@@ -11,14 +11,12 @@ import torch
 from diffusers import UNet2DModel
 
 from def_hub import DEFPipeline, ReferenceNetwork
+from def_hub.assemble import mix
 
 one, other, output = sys.argv[1:]
 pipe = DEFPipeline.from_pretrained(
     one, unet=UNet2DModel.from_pretrained(other, subfolder="unet", use_safetensors=True), torch_dtype=torch.float32
 )
-theirs = ReferenceNetwork.from_pretrained(other, subfolder="refsr").state_dict()
-pipe.refsr.load_state_dict(
-    {k: torch.lerp(v.float(), theirs[k].float(), 0.5) for k, v in pipe.refsr.state_dict().items()}
-)
+mix(pipe.refsr, ReferenceNetwork.from_pretrained(other, subfolder="refsr"), 0.5)
 pipe.to(dtype=torch.float16)
 pipe.save_pretrained(output)

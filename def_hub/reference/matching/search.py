@@ -177,8 +177,7 @@ class _Pair:
     key: Tensor  # [(hr+2)(wr+1)+2,C]
     query_scale: Tensor  # [hw]
     key_scale: Tensor  # [hr,wr+1], with zeros for patches that straddle two rows of the picture
-    query_along: Tensor | None = None  # their parts along the mean, [(h+2)(w+1)+2]
-    key_along: Tensor | None = None
+    along: tuple[Tensor, Tensor] | None = None  # parts along the mean: [(h+2)(w+1)+2] and [(hr+2)(wr+1)+2]
 
     @classmethod
     def of(cls, query: _Patches, key: _Patches, low: torch.dtype) -> _Pair:
@@ -191,8 +190,7 @@ class _Pair:
             pair,
             query=(query.features - torch.outer(ours, mean)).to(low),
             key=(key.features - torch.outer(theirs, mean)).to(low),
-            query_along=ours,
-            key_along=theirs,
+            along=(ours, theirs),
         )
 
     def by_rows(self, first: int, last: int, start: int, stop: int) -> Iterator[Tensor]:
@@ -213,8 +211,8 @@ class _Pair:
         for row in range(first, last + 2):  # the query has one more above and below
             here = slice(row * (w + 1), row * (w + 1) + w + 2)
             torch.mm(self.query[here], theirs, out=pointwise)
-            if self.query_along is not None and self.key_along is not None:
-                full.copy_(pointwise).addcmul_(self.query_along[here, None], self.key_along[part])
+            if self.along is not None:
+                full.copy_(pointwise).addcmul_(self.along[0][here, None], self.along[1][part])
             now = across[row % 3]
             torch.add(full[:-2, :-2], full[1:-1, 1:-1], out=now).add_(full[2:, 2:])
             if row >= first + 2:
@@ -228,7 +226,7 @@ class _Pair:
         size = (stop - start) * step
         beside = [slice(start * step + column, (stop + 2) * step + column) for column in range(3)]
         theirs = torch.cat([self.key[b] for b in beside], dim=1).T
-        along = None if self.key_along is None else torch.stack([self.key_along[b] for b in beside])
+        along = None if self.along is None else (self.along[0], torch.stack([self.along[1][b] for b in beside]))
         columns = torch.arange(3, device=self.key.device)
         for cells in parts:
             first = _first(cells, self.width)[:, None] + columns
@@ -240,8 +238,8 @@ class _Pair:
                     product.addmm_(ours, theirs[:, there])
                 else:
                     product += ours @ theirs[:, there]
-                if self.query_along is not None and along is not None:
-                    product.addmm_(self.query_along[here], along[:, there])
+                if along is not None:
+                    product.addmm_(along[0][here], along[1][:, there])
             yield product
 
 
