@@ -1,9 +1,10 @@
-"""Does a preset look closer to the truth, to a classification network, and at what price in PSNR?
+"""Does a preset look closer to the truth, to a classification network, and at what price: PSNR, invented lines?
 
     python examples/perceptual.py DATA/MultiView --vgg VGG19.safetensors [--model FOLDER] [--presets balanced detail]
 
-The distance is `def_hub.evaluation.metrics.feature_distance` on VGG19's relu1_1, relu2_1 and relu3_1. Each picture is
-enlarged with its first reference.
+The distance is `def_hub.evaluation.metrics.feature_distance` on VGG19's relu1_1, relu2_1 and relu3_1, the grid
+`grid_pattern` of the same module, its largest value over the pictures beside the mean. Each picture is enlarged with its
+first reference.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tqdm.auto import tqdm
 
 from def_hub import DEFPipeline
 from def_hub.evaluation.benchmark import bicubic, load_dataset, restorer
-from def_hub.evaluation.metrics import Protocol, feature_distance, psnr
+from def_hub.evaluation.metrics import Protocol, feature_distance, grid_pattern, psnr
 from def_hub.reference.features import VGG19Features
 
 
@@ -37,15 +38,17 @@ def main() -> None:
     indices = range(0, len(dataset.items), options.every)
     methods = {"bicubic": bicubic} | {name: restorer(pipe, preset=name) for name in options.presets}
     print(f"{dataset.name}, {len(indices)} pictures, first reference; PSNR: {Protocol()}; distance: VGG19 relu1_1-3_1")
-    print("| preset | PSNR | distance |\n|---|---:|---:|")
+    print("| preset | PSNR | distance | grid, mean | most |\n|---|---:|---:|---:|---:|")
     for name, method in methods.items():
-        scores, distances = [], []
+        scores, distances, grids = [], [], []
         for index in tqdm(indices, desc=name, disable=None, leave=False):
             truth, small = dataset.load(index)
             result = method(small, dataset.load_references(index, "first"))
             scores.append(float(psnr(result, truth)))
             distances.append(float(feature_distance(result, truth, features)))
-        print(f"| {name} | {sum(scores) / len(scores):.2f} | {sum(distances) / len(distances):.4f} |", flush=True)
+            grids.append(float(grid_pattern(result, truth)))
+        means = (sum(scores) / len(scores), sum(distances) / len(distances), sum(grids) / len(grids))
+        print("| {} | {:.2f} | {:.4f} | {:.2f} | {:.2f} |".format(name, *means, max(grids)), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from def_hub.evaluation.metrics import Protocol, feature_distance, luma, psnr, ssim
+from def_hub.evaluation.metrics import Protocol, feature_distance, grid_pattern, luma, psnr, ssim
 
 
 def pictures(height: int = 32, width: int = 40, batch: int = 2) -> tuple[Tensor, Tensor]:
@@ -117,3 +117,17 @@ def test_feature_distance_is_zero_for_equals_and_blind_to_contrast() -> None:
     assert torch.allclose(feature_distance(a, b, features), 2 - 2 * torch.stack(cosine).mean(0), atol=1e-5)
     with pytest.raises(ValueError, match="one shape"):
         feature_distance(a, b[..., 1:], features)
+
+
+def test_grid_pattern_sees_lines_of_the_grid_and_no_others() -> None:
+    image, truth = pictures(192, 168)
+    assert grid_pattern(image, truth).sub(1).abs().max() < 0.5
+    lines = torch.zeros(168)
+    lines[::4] = 0.05
+    assert (grid_pattern(image - lines, truth) > 3).all()  # upright
+    assert (grid_pattern((image - lines).mT, truth.mT) > 3).all()  # lying
+    others = torch.zeros(168)
+    others[::6] = 0.05
+    assert grid_pattern(image - others, truth).max() < 2
+    with pytest.raises(ValueError, match="24×24"):
+        grid_pattern(image[..., :20], truth[..., :20])

@@ -10,6 +10,9 @@ from torch import Tensor
 
 Channel = Literal["y", "rgb"]
 
+PIECE = 24
+"""Pixels along a side of what `grid_pattern` looks at at a time."""
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -78,6 +81,27 @@ def feature_distance(image: Tensor, truth: Tensor, features: Callable[[Tensor], 
     levels = zip(features(image), features(truth), strict=True)
     per_level = [(F.normalize(a) - F.normalize(b)).square().sum(1).mean(dim=(1, 2)) for a, b in levels]
     return torch.stack(per_level).mean(0)
+
+
+def grid_pattern(image: Tensor, truth: Tensor) -> Tensor:
+    """How much of the error repeats with the LR grid, as straight lines four pixels apart: two `[B,3,H,W]` in `[0,1]` →
+    `[B]`, near 1 where nothing does.
+
+    The error's profile across 24×24 pixels, in both directions: its power at a period of 4 pixels, divided by that at
+    the periods beside it. Networks that compute on the LR grid and fold pixels into channels tend to draw such lines.
+    Raises ValueError for shapes that differ, and for pictures under 24×24.
+    """
+    error = torch.sub(*_compared(image, truth, Protocol()))[:, 0]
+    if min(error.shape[1:]) < PIECE:
+        raise ValueError(f"a grid is looked for on {PIECE}×{PIECE} pixels at least, got {list(image.shape)}")
+    height, width = (side // PIECE * PIECE for side in error.shape[1:])
+    error, k = error[:, :height, :width], PIECE // 4
+    shares = []
+    for lines in (error, error.mT):
+        pieces = lines.unflatten(2, (-1, PIECE)).unflatten(1, (-1, PIECE))  # [B,n,24,m,24]
+        power = torch.fft.rfft(pieces.mean(2)).abs().square().mean((1, 2))  # [B,13]
+        shares.append(2 * power[:, k] / (power[:, k - 1] + power[:, k + 1]))
+    return torch.stack(shares).mean(0)
 
 
 def luma(image: Tensor) -> Tensor:
