@@ -5,6 +5,7 @@ Everything takes what `DEFOutput` holds for one image and returns a Pillow image
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,9 +29,12 @@ VIRIDIS = np.array(
     dtype=np.float64,
 )  # fmt: skip
 
-# Okabe and Ito's colours, which stay apart for the colour-blind: input, prior, then reference 1, 2, …
+# Okabe and Ito's colours, which stay apart for the colour-blind, and two dark ones: input, prior, reference 1, 2, …
 INPUT, PRIOR = (200, 200, 196), (230, 159, 0)
-REFERENCES = ((0, 114, 178), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66))
+REFERENCES = (
+    (0, 114, 178), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66),
+    (96, 42, 130), (110, 60, 30),
+)  # fmt: skip
 
 
 class Explained(Protocol):
@@ -88,7 +92,9 @@ def provenance_map(provenance: Tensor) -> Image.Image:
     """
     if provenance.ndim != 3 or provenance.shape[0] < 2:
         raise ValueError(f"provenance: expected [2+K,H,W], got {list(provenance.shape)}")
-    entries = [(f"{source.name} {100 * source.share:.0f} %", source.colour) for source in sources(provenance)]
+    found = sources(provenance)
+    per_cents = per_cent([source.share for source in found])
+    entries = [(f"{source.name} {n} %", source.colour) for source, n in zip(found, per_cents, strict=True)]
     return _sheet([[_Panel(Image.fromarray(_mixed(provenance)))]], _Legend(entries))
 
 
@@ -106,6 +112,16 @@ def sources(provenance: Tensor) -> list[Source]:
     names = ["input", "diffusion prior", *(f"reference {k + 1}" for k in range(len(means) - 2))]
     colours = [INPUT, PRIOR, *(reference_colour(k) for k in range(len(means) - 2))]
     return [Source(*source) for source in zip(names, colours, means, strict=True)]
+
+
+def per_cent(shares: Sequence[float]) -> list[int]:
+    """Shares in whole per cent whose sum is that of the shares: what rounding down takes most from is rounded up."""
+    exact = [100 * share for share in shares]
+    whole = [math.floor(value) for value in exact]
+    missing = round(sum(exact)) - sum(whole)
+    for index in sorted(range(len(exact)), key=lambda i: whole[i] - exact[i])[:missing]:
+        whole[index] += 1
+    return whole
 
 
 def thumbnail(picture: ImageLike, side: int) -> Image.Image:
@@ -185,7 +201,7 @@ def steps_strip(steps: Sequence[tuple[str, ImageLike]], height: int = 256) -> Im
 
 
 def reference_colour(number: int) -> tuple[int, int, int]:
-    """The colour of reference `number`, counted from 0; they repeat after six."""
+    """The colour of reference `number`, counted from 0; they repeat after eight."""
     return REFERENCES[number % len(REFERENCES)]
 
 

@@ -22,6 +22,7 @@ from PIL import Image
 from def_hub import DEFPipeline, images
 from def_hub.reference.selection import RankedReference
 from def_hub.space import outcome as outcomes
+from def_hub.space import panels
 from def_hub.space.clock import Clock
 from def_hub.space.outcome import Outcome, compare_with_truth, look_up
 from def_hub.space.run import LIVE, Begun, Finished, Settings, Step, run, shown_steps
@@ -85,8 +86,11 @@ def test_the_likely_are_chosen_and_the_best_of_the_possible(visit: Visit) -> Non
 def test_a_click_chooses_or_leaves_out_and_the_order_stays(visit: Visit) -> None:
     visit.rank(lambda image, candidates: [RankedReference(1, 0.4), RankedReference(0, 0.05)])
     first, second = visit.gallery()
-    assert first["lines"] == ["#1 · 40 % match", "likely to help", "✓ reference 1"] and first["pressed"]
-    assert second["lines"] == ["#2 · 5 % match", "unlikely to help", "not used"] and not second["pressed"]
+    assert first["lines"] == ["1.jpg", "#1 · 40 % match", "likely to help", "✓ reference 1"] and first["pressed"]
+    assert second["lines"] == ["0.jpg", "#2 · 5 % match", "unlikely to help", "not used"] and not second["pressed"]
+    assert (first["alt"], second["alt"]) == ("1.jpg", "0.jpg")
+    visit.draw(1, stroke(16, 12, (0, 0, 8, 12)))
+    assert visit.gallery()[0]["lines"][-1] == "only the part drawn"
     visit.toggle(1)
     assert visit.chosen == [1, 0]
     visit.toggle(0)
@@ -343,7 +347,7 @@ def test_the_copied_python_gives_the_same_bytes(finished: Outcome, tmp_path: Pat
     (tmp_path / "result.png").unlink()
     assert (tmp_path / "reproduce.py").read_text() == finished.python
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # sums are split, and rounded, by threads
+    environment["OMP_NUM_THREADS"] = str(torch.get_num_threads() % 2 + 1)  # the script sets its own
     done = subprocess.run(
         [sys.executable, "reproduce.py"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
@@ -363,7 +367,13 @@ def test_what_is_taken_away(finished: Outcome, tmp_path: Path) -> None:
     assert report["seed"] == 11 and report["parameters"]["reference_strength"] == 0.8
     assert report["sizes"]["references"] == ["160x192", "121x99"]  # upright
     assert set(report["versions"]) >= {"def_hub", "torch", "python"} and report["scores"]["consistency_error"] >= 0
+    assert report["files"]["input"] == "photo.png" and report["files"]["references"][1] == {
+        "name": "1.webp",
+        "match": None,
+    }
+    assert report["threads"] == torch.get_num_threads() and report["device"] == "cpu" and len(report["weights"]) == 12
     assert sum(source.share for source in finished.sources) == pytest.approx(1, abs=1e-4)
+    assert sum(per_cent for _, per_cent, _ in finished.legend) == 100
 
 
 def test_a_point_of_the_result_is_looked_up(finished: Outcome) -> None:
@@ -378,15 +388,40 @@ def test_a_point_of_the_result_is_looked_up(finished: Outcome) -> None:
             look_up(finished, outside, 0.5)
 
 
-def test_an_original_is_measured(finished: Outcome, tmp_path: Path) -> None:
-    truth = tmp_path / "truth.png"
-    Image.open(EXAMPLES / "street_hr.webp").crop((160, 120, 288, 216)).save(truth)
-    words = compare_with_truth(finished, str(truth))
-    picture, original = (np.asarray(Image.open(p)) for p in (finished.files["result"], truth))
-    assert np.array_equal(np.asarray(Image.open(finished.files["truth"])), original)
-    assert "dB" in words and "SSIM" in words and not np.array_equal(picture, original)
+def test_an_original_is_measured(finished: Outcome, visit: Visit, tmp_path: Path) -> None:
+    truth = tmp_path / "truth.webp"
+    Image.open(EXAMPLES / "street_hr.webp").crop((160, 120, 288, 216)).save(truth, lossless=True)
+    visit.set_truth(truth)
+    assert visit.truth is not None and visit.truth.suffix == ".png"
+    assert np.array_equal(np.asarray(Image.open(visit.truth)), np.asarray(Image.open(truth).convert("RGB")))
+    words = compare_with_truth(finished, visit.truth)
+    assert "dB" in words and "SSIM" in words
     with pytest.raises(ValueError, match="the size of the result, 128×96, got 32×24"):
-        compare_with_truth(finished, str(finished.root / finished.call.photo))
+        visit.set_truth(visit.photo.path)
+    assert visit.truth is None
+
+
+def test_an_original_is_its_visitors_alone_and_goes_with_the_photograph(tiny_pipe: DEFPipeline, visit: Visit) -> None:
+    finish(tiny_pipe, visit, Settings("fast"))
+    one, other = visit.own(), visit.own()
+    pairs, scores = panels.known(one), panels.scored(one)
+    one.set_truth(one.outcome.picture("result"))
+    assert panels.known(one) == [*pairs, panels.ORIGINAL] and "**inf dB**" in panels.scored(one) and not scores
+    assert panels.known(other) == pairs == panels.known(visit) and not panels.scored(other)
+    assert one.root != other.root != visit.root and one.truth.parent == one.root
+    one.set_photo(check_photo(EXAMPLES / "banana_lr.png"))
+    assert panels.known(one) == pairs and one.truth is None
+
+
+def test_a_result_of_other_references_is_called_so(tiny_pipe: DEFPipeline, visit: Visit) -> None:
+    finish(tiny_pipe, visit, Settings("fast"))
+    assert not visit.outdated and panels.earlier(visit) == ""
+    visit.toggle(0)
+    assert "that of the earlier choice of references" in panels.earlier(visit)
+    visit.toggle(0)
+    assert not visit.outdated
+    visit.draw(None, stroke(16, 12, (0, 0, 8, 12)))
+    assert visit.outdated == "choice of references"
 
 
 def test_what_is_left_behind_is_deleted(tiny_pipe: DEFPipeline, visit: Visit) -> None:

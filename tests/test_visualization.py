@@ -9,6 +9,21 @@ from torch import Tensor
 from def_hub import visualization as draw
 
 
+def test_per_cents_add_up() -> None:
+    assert draw.per_cent([0.575, 0.16, 0.236, 0.029]) == [58, 16, 23, 3]
+    assert draw.per_cent([1 / 3] * 3) == [34, 33, 33] and draw.per_cent([1.0, 0.0]) == [100, 0]
+    generator = np.random.default_rng(0)
+    for count in range(2, 10):
+        shares = generator.dirichlet(np.ones(count))
+        found = draw.per_cent(shares.tolist())
+        assert sum(found) == 100 and np.abs(100 * shares - found).max() < 1
+
+
+def test_eight_references_have_eight_colours() -> None:
+    colours = [draw.INPUT, draw.PRIOR, *(draw.reference_colour(n) for n in range(8))]
+    assert min(np.abs(np.subtract(a, b)).sum() for a in colours for b in colours if a is not b) > 90
+
+
 def correspondence(h: int, w: int, reference: int = 0, shift: float = 0.0) -> Tensor:
     y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
     return torch.stack([torch.full((h, w), float(reference)), 4 * x + 1.5 + shift, 4 * y + 1.5])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from fnmatch import fnmatch
 from pathlib import Path
@@ -53,6 +54,16 @@ def locate(
         check_folder(folder, variant=variant, without=without)
         return folder
     return _download(str(name), subfolder, variant, without, {k: v for k, v in options.items() if v is not None})
+
+
+def origin(folder: str | Path) -> dict[str, str]:
+    """The arguments that make `locate` find a folder of the Hub's cache again, by commit: "name", "revision" and, if
+    need be, "subfolder". Empty for any other folder."""
+    found = re.search(r"/models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})(?:/(.+))?$", Path(folder).as_posix())
+    if found is None:
+        return {}
+    user, model, revision, subfolder = found.groups()
+    return {"name": f"{user}/{model}", "revision": revision} | ({"subfolder": subfolder} if subfolder else {})
 
 
 def locate_part(name: str | Path, part: str, **options: Any) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import wraps
@@ -45,6 +45,7 @@ class Form:
     gallery: gr.HTML
     target: gr.Dropdown
     canvas: gr.HTML
+    wipe: gr.Button
     preset: gr.Radio
     steps: gr.Slider
     eta: gr.Slider
@@ -68,14 +69,15 @@ class Form:
         """All that `chosen` and `told` set."""
         return [self.state, self.gallery, self.target, self.canvas, self.info]
 
-    def chosen(self, visit: Visit) -> dict[Any, Any]:
-        """All that follows from the visit."""
+    def chosen(self, visit: Visit, target: int = OWN[1]) -> dict[Any, Any]:
+        """All that follows from the visit. target: what is drawn over, if it is still there."""
         references = [(f"reference {n}: use only this part", i) for n, i in enumerate(visit.chosen, start=1)]
+        target = target if target in visit.chosen else OWN[1]
         return {
             self.state: visit,
             self.gallery: visit.gallery(),
-            self.target: gr.Dropdown(choices=[OWN, *references], value=OWN[1]),
-            self.canvas: to_draw_on(visit, OWN[1]),
+            self.target: gr.Dropdown(choices=[OWN, *references], value=target),
+            self.canvas: to_draw_on(visit, target),
         }
 
     def told(self, visit: Visit, *values: Any) -> str:
@@ -125,9 +127,10 @@ def form(studio: Studio, state: gr.State) -> Form:
             elem_id="files",
         )
         gallery = cards("Best match first; click to use or to leave out", elem_id="candidates")
-        with fold("Draw where references may be used (optional)"):
+        with fold("Draw which parts count (optional)"):
             target = gr.Dropdown([OWN], value=OWN[1], label="Draw over", interactive=True)
             canvas = drawing("Upload a photograph first.", "#e6007e", elem_id="canvas")
+            wipe = gr.Button("Wipe all drawings", size="sm")
         preset = gr.Radio(
             PRESET_WORDS,
             value=standard.preset,
@@ -135,12 +138,12 @@ def form(studio: Studio, state: gr.State) -> Form:
             info="Fast looks less closely, Balanced keeps to what is known, Detail looks sharper and invents more",
         )
         with fold("Settings"):
-            steps = gr.Slider(1, MAX_STEPS, standard.num_inference_steps, step=1, label="Diffusion steps")
-            eta = gr.Slider(0, 1, standard.eta, step=0.05, label="η: fresh noise per step")
+            steps = unchecked(gr.Slider(1, MAX_STEPS, standard.num_inference_steps, step=1, label="Diffusion steps"))
+            eta = unchecked(gr.Slider(0, 1, standard.eta, step=0.05, label="η: fresh noise per step"))
             with gr.Row(equal_height=True):
-                seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, scale=3)
+                seed = unchecked(gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, scale=3))
                 dice = gr.Button("🎲 Random seed", size="sm", scale=1, min_width=130)
-            strength = gr.Slider(0, 1, 1, step=0.05, label="Reference strength: how much they may add")
+            strength = unchecked(gr.Slider(0, 1, 1, step=0.05, label="Reference strength"))
             matching = gr.Radio(MATCHING_WORDS, value=standard.matching_image, label="Matching image")
             consistency = gr.Checkbox(True, label="Consistency: the result, made smaller, is the input")
             reset = gr.Button("Reset to the preset", size="sm")
@@ -149,8 +152,8 @@ def form(studio: Studio, state: gr.State) -> Form:
             cancel = gr.Button("Cancel", variant="stop", interactive=False, scale=1, min_width=100, elem_id="cancel")
         status = gr.HTML(elem_id="status", padding=False)
     return Form(
-        studio, state, photo, info, files, gallery, target, canvas, preset, steps, eta, seed, dice, strength, matching,
-        consistency, reset, start, cancel, status,
+        studio, state, photo, info, files, gallery, target, canvas, wipe, preset, steps, eta, seed, dice, strength,
+        matching, consistency, reset, start, cancel, status,
     )  # fmt: skip
 
 
@@ -226,23 +229,36 @@ def sifted(paths: list[str], visit: Visit) -> tuple[list[Upload], list[str]]:
 def _wire_choice(form: Form) -> None:
     state = form.state
 
-    def choose(visit: Visit, event: gr.EventData, *values: Any) -> dict[Any, Any]:
+    def changed(visit: Visit, target: int, values: Sequence[Any], wrong: str = "") -> dict[Any, Any]:
+        """After a choice. wrong: why it was none (a toast is not shown for what does not queue)."""
+        told = (wrong and panels.warning(wrong)) + form.told(visit, *values)
+        return form.chosen(visit, target) | {form.info: told, form.status: panels.standing(visit)}
+
+    def choose(visit: Visit, target: int, event: gr.EventData, *values: Any) -> dict[Any, Any]:
         try:
             visit.toggle(int(event._data["index"]))
         except ValueError as error:
-            gr.Warning(complaint(error))
-        return form.chosen(visit) | {form.info: form.told(visit, *values)}
+            return changed(visit, target, values, complaint(error))
+        return changed(visit, target, values)
 
-    def drawn(index: int, visit: Visit, event: gr.EventData) -> Visit:
+    def drawn(visit: Visit, target: int, event: gr.EventData, *values: Any) -> dict[Any, Any]:
         try:
-            visit.draw(None if index < 0 else index, event._data.get("drawing"))
+            visit.draw(None if target < 0 else target, event._data.get("drawing"))
         except ValueError as error:
-            gr.Warning(complaint(error))
-        return visit
+            return changed(visit, target, values, complaint(error))
+        after = changed(visit, target, values)
+        del after[form.canvas], after[form.target]  # where the visitor draws on
+        return after
 
-    form.gallery.select(choose, [state, *form.settings], form.outputs, **LIGHT)
+    def wiped(visit: Visit, target: int, *values: Any) -> dict[Any, Any]:
+        visit.drawings.clear()
+        return changed(visit, target, values)
+
+    given, shown = [state, form.target, *form.settings], [*form.outputs, form.status]
+    form.gallery.select(choose, given, shown, **LIGHT)
     form.target.input(lambda index, visit: to_draw_on(visit, index), [form.target, state], form.canvas, **LIGHT)
-    form.canvas.input(drawn, [form.target, state], state, **LIGHT)
+    form.canvas.input(drawn, given, shown, **LIGHT)
+    form.wipe.click(wiped, given, shown, **LIGHT)
 
 
 def to_draw_on(visit: Visit, index: int) -> dict[str, Any] | None:
@@ -271,16 +287,25 @@ def _wire_settings(form: Form) -> None:
         **LIGHT,
     ).then(**told)
     form.dice.click(lambda: random.randrange(2**31), None, form.seed, **LIGHT)
-    gr.on([form.steps.release, form.strength.release], **told)
+    gr.on([widget.change for widget in (form.steps, form.eta, form.seed, form.strength)], **told)
 
 
 def make_settings(
     preset: str, steps: int, eta: float, seed: int, strength: float, matching: str, consistency: bool
 ) -> Settings:
     """What the widgets hold, as settings. Raises `ValueError` for what they should not."""
-    if seed is None or steps is None:
-        raise ValueError("Steps and seed must be whole numbers.")
+    numbers = {"Steps": steps, "η": eta, "Seed": seed, "Reference strength": strength}
+    for name, number in numbers.items():
+        if number is None or (name in ("Steps", "Seed") and number != int(number)):
+            raise ValueError(f"{name}: expected a {'whole ' * (name in ('Steps', 'Seed'))}number, got {number}")
     return Settings(preset, int(steps), float(eta), int(seed), float(strength), matching, bool(consistency))
+
+
+def unchecked(component: Any) -> Any:
+    """A component whose numbers `make_settings` checks: Gradio's own complaint does not say which field is wrong, and
+    is an error of the server where nothing queues."""
+    component.preprocess = lambda payload: payload
+    return component
 
 
 def standard_values() -> tuple[Any, ...]:

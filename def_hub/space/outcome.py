@@ -15,10 +15,9 @@ from torch import Tensor
 from def_hub import images, visualization
 from def_hub.evaluation.metrics import Protocol, psnr, ssim
 from def_hub.operators import make_operator
-from def_hub.pipeline import EMBEDDED, DEFOutput
+from def_hub.pipeline import DEFOutput
 from def_hub.report import report
-from def_hub.space.run import Call
-from def_hub.space.uploads import Upload, check_photo, check_truth
+from def_hub.space.run import Call, Setup
 
 PREVIEW = 1024  # longest side, in pixels, of a reference as it is shown
 TEMPORARY = "def_hub-"
@@ -29,19 +28,20 @@ class Outcome:
     """One result. Pictures are PNG files of `folder`, by name; they appear as they are drawn.
 
     folder: deleted when nothing holds the outcome any more.
-    upload: the photograph as it was given.
+    setup, weights: what computed, and the fingerprint of the weights it had.
+    inputs: what was given, see `Visit.inputs`. names: what the visitor calls the files, for the report.
     sources: shares of the whole picture, for the legend.
-    model, weights: what `from_pretrained` was called with, and the fingerprint of what it loaded.
     sizes: (width, height) of each reference in pixels.
     python: the script that makes the same call.
     """
 
     folder: TemporaryDirectory
     call: Call
-    model: str
+    setup: Setup
     weights: str
     seconds: float
-    upload: Upload | None = None
+    inputs: Any = None
+    names: dict[str, Any] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
     sources: list[visualization.Source] = field(default_factory=list)
     correspondence: Tensor | None = None
@@ -55,7 +55,13 @@ class Outcome:
 
     @property
     def python(self) -> str:
-        return self.call.as_python(self.model)
+        return self.call.as_python(self.setup)
+
+    @property
+    def legend(self) -> list[tuple[str, int, tuple[int, int, int]]]:
+        """Name, per cent and colour of each source: the input, the prior, the references."""
+        per_cent = visualization.per_cent([source.share for source in self.sources])
+        return [(s.name, n, s.colour) for s, n in zip(self.sources, per_cent, strict=True)]
 
     def picture(self, name: str) -> Path | None:
         return self.files.get(name)
@@ -94,8 +100,13 @@ def explain(outcome: Outcome, output: DEFOutput, steps: Sequence[tuple[str, Tens
         outcome.save(f"reference-{number}", visualization.thumbnail(reference, PREVIEW))
     settings = outcome.call.settings
     outcome.report = {
-        "model": "embedded default" if outcome.model == str(EMBEDDED) else outcome.model,
+        "model": outcome.setup.name,
+        "revision": outcome.setup.model.get("revision"),
         "weights": outcome.weights,
+        "device": outcome.setup.device,
+        "precision": outcome.setup.precision,
+        "threads": outcome.setup.threads,
+        "files": outcome.names,
         "seed": settings.seed,
         "parameters": outcome.call.options,
         "masks": {"image": outcome.call.mask, "references": list(outcome.call.reference_masks)},
@@ -156,14 +167,9 @@ def look_up(outcome: Outcome, x: float, y: float) -> Look:
     return Look(here, int(number) + 1, there, float(outcome.confidence[row, column]))
 
 
-def compare_with_truth(outcome: Outcome, truth: str) -> str:
-    """PSNR and SSIM of the result and of the bicubic enlargement, in words; the original becomes the picture "truth".
-
-    Raises `ValueError` as `check_truth` does.
-    """
-    checked = check_truth(truth, check_photo(outcome.root / outcome.call.photo))
-    original = images.to_tensor(checked.path, "original")
-    outcome.save("truth", original)
+def compare_with_truth(outcome: Outcome, truth: Path) -> str:
+    """PSNR and SSIM of the result and of the bicubic enlargement, in words. truth: of the result's size."""
+    original = images.to_tensor(truth, "original")
     numbers = []
     for name in ("bicubic", "result"):
         picture = images.to_tensor(outcome.root / f"{name}.png")

@@ -107,16 +107,16 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 yield {form.info: form.told(visit, *values)}
                 if visit.cancelled:
                     words = panels.note("Cancelled. Nothing is computing any more.")
-                    yield {status: words + panels.earlier(visit)} | panel(visit.outcome)
+                    yield {status: words + panels.earlier(visit)} | panel(visit)
             except Exception as error:
                 words = complaint(error)
                 gr.Warning(words)
-                yield {status: panels.warning(words) + panels.earlier(visit)} | panel(visit.outcome)
+                yield {status: panels.warning(words) + panels.earlier(visit)} | panel(visit)
 
         def advance(visit: Visit, at: Progress) -> dict[Any, Any]:
             if at.outcome is not None:
                 words = panels.standing(visit) if at.drawn else panels.note("Drawing what happened …")
-                return {state: visit, status: words} | panel(at.outcome)
+                return {state: visit, status: words} | panel(visit)
             reading, update = at.reading, {}
             assert reading is not None
             words = f"about {panels.duration(reading.left)} left"
@@ -161,14 +161,15 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             def given(visit: Visit) -> dict[Any, Any]:
                 """The files of a visit, as if they were uploaded."""
                 files = [str(upload.path) for upload in visit.uploads]
-                return {form.photo: visit.photo and str(visit.photo.path), form.files: files}
+                truth = visit.truth and str(visit.truth)
+                return {form.photo: visit.photo and str(visit.photo.path), form.files: files, shown.truth: truth}
 
             def opened(visit: Visit) -> dict[Any, Any]:
                 """An example, with its outcome where there is one."""
                 words = {status: panels.standing(visit), form.info: form.told(visit, *standard_values())}
-                return form.chosen(visit) | panel(visit.outcome) | given(visit) | words
+                return form.chosen(visit) | panel(visit) | given(visit) | words
 
-            everything = [form.photo, form.files, *form.outputs, *outputs[2:]]
+            everything = [form.photo, form.files, shown.truth, *form.outputs, *outputs[2:]]
             strip.select(None, None, [strip, start], js=TAKEN % OPENING, **LIGHT)
             strip.select(None, js=SCROLL, **LIGHT)
             begun = strip.select(
@@ -197,7 +198,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             visit.cancelled = True
 
         cancel.click(stop, state, None, **LIGHT)
-        panels.wire(shown, state, LIGHT)
+        panels.wire(shown, state, form.photo, LIGHT)
         add_endpoints(studio)
     return demo
 

@@ -15,13 +15,14 @@ from def_hub.space.clock import Reading
 from def_hub.space.outcome import PREVIEW, Outcome, compare_with_truth, look_up
 from def_hub.space.studio import complaint
 from def_hub.space.viewer import fold, legend, view, viewer
-from def_hub.space.visit import Visit
+from def_hub.space.visit import PHOTOGRAPH, Visit
 from def_hub.visualization import thumbnail
 
+ORIGINAL = "result ◂▸ original"
 PAIRS = {
     "bicubic ◂▸ result": ("bicubic", "result"),
     "enhanced ◂▸ result": ("enhanced", "result"),
-    "result ◂▸ original": ("result", "truth"),
+    ORIGINAL: ("result", "truth"),
 }
 NAMES = {
     "bicubic": "plain bicubic enlargement",
@@ -60,11 +61,11 @@ class Shown:
         single = [getattr(self, f.name) for f in fields(self) if f.name not in ("downloads", "truth")]
         return [*single, *self.downloads.values()]
 
-    def refresh(self, outcome: Outcome | None) -> dict[Any, Any]:
-        """Everything about an outcome, or nothing. Pictures that are not drawn yet are left empty."""
+    def refresh(self, visit: Visit) -> dict[Any, Any]:
+        """Everything about the visit's outcome, or nothing. Pictures that are not drawn yet are left empty."""
+        outcome = visit.outcome
         path = (lambda name: None) if outcome is None else outcome.picture
-        known = [pair for pair, names in PAIRS.items() if all(path(name) for name in names)]
-        entries = [] if outcome is None else [(f"{s.name}: {100 * s.share:.0f} %", s.colour) for s in outcome.sources]
+        entries = [] if outcome is None else [(f"{name}: {n} %", colour) for name, n, colour in outcome.legend]
         looked = outcome is not None and path("reference-1") is not None
 
         def explained(name: str, alt: str) -> Any:
@@ -72,9 +73,9 @@ class Shown:
             return view(path(name), alt, caption=False)
 
         return {
-            self.pair: gr.Radio(choices=known or list(PAIRS)[:1], value=(known or list(PAIRS))[0]),
-            self.compare: compared(outcome, list(PAIRS)[0]),
-            self.scores: "",
+            self.pair: gr.Radio(choices=known(visit), value=list(PAIRS)[0]),
+            self.compare: compared(visit, list(PAIRS)[0]),
+            self.scores: scored(visit),
             self.enhanced: explained("enhanced", NAMES["enhanced"]),
             self.pick: view(path("result"), "result") if looked else None,
             self.found: view(path("reference-1"), "reference 1") if looked else None,
@@ -145,24 +146,22 @@ def results() -> Shown:
     )  # fmt: skip
 
 
-def wire(shown: Shown, state: gr.State, options: dict[str, Any]) -> None:
-    """What happens on the right half alone: another pair, an original, a point."""
+def wire(shown: Shown, state: gr.State, photo: gr.Image, options: dict[str, Any]) -> None:
+    """What happens on the right half alone: another pair, an original, a point; and another photograph."""
 
     def another(pair: str, visit: Visit) -> Any:
-        return compared(visit.outcome, pair)
+        return compared(visit, pair)
 
-    def with_truth(path: str | None, visit: Visit) -> tuple[Any, Any, Any]:
-        pairs = [pair for pair, names in PAIRS.items() if "truth" not in names]
-        if path is None:
-            return gr.Radio(choices=pairs, value=pairs[0]), compared(visit.outcome, pairs[0]), ""
+    def with_truth(path: str | None, visit: Visit) -> tuple[Any, Any, Any, Any]:
+        words = ""
         try:
-            if visit.outcome is None:
-                raise ValueError("Enlarge a photograph first, then compare.")
-            words = compare_with_truth(visit.outcome, path)
+            visit.set_truth(path)
+            words = scored(visit) or ("It is compared with as soon as there is a result." if path else "")
         except Exception as error:
-            return gr.Radio(choices=pairs, value=pairs[0]), compared(visit.outcome, pairs[0]), complaint(error)
-        last = list(PAIRS)[-1]
-        return gr.Radio(choices=list(PAIRS), value=last), compared(visit.outcome, last), words
+            words = complaint(error)
+        pairs = known(visit)
+        pair = ORIGINAL if ORIGINAL in pairs else pairs[0]
+        return visit, gr.Radio(choices=pairs, value=pair), compared(visit, pair), words
 
     def point(visit: Visit, event: gr.EventData) -> tuple[Any, Any, str]:
         outcome = visit.outcome
@@ -184,22 +183,52 @@ def wire(shown: Shown, state: gr.State, options: dict[str, Any]) -> None:
             f"Found in **reference {look.reference}** at {place}, trusted {100 * look.confidence:.0f} %.",
         )
 
+    def without_truth(visit: Visit) -> tuple[Any, Any, Any, Any, Any]:
+        """It was the original of the photograph before."""
+        return (None, *with_truth(None, visit))
+
     shown.pair.input(another, [shown.pair, state], shown.compare, **options)
     gr.on(
         [shown.truth.upload, shown.truth.clear],
         with_truth,
         [shown.truth, state],
-        [shown.pair, shown.compare, shown.scores],
+        [state, shown.pair, shown.compare, shown.scores],
+        **options,
+    )
+    gr.on(
+        [photo.upload, photo.clear],
+        without_truth,
+        state,
+        [shown.truth, state, shown.pair, shown.compare, shown.scores],
         **options,
     )
     shown.pick.select(point, state, [shown.pick, shown.found, shown.words], **options)
 
 
-def compared(outcome: Outcome | None, pair: str) -> Any:
+def compared(visit: Visit, pair: str) -> Any:
     """The value of the comparison: two pictures of a pair."""
     left, right = PAIRS.get(pair, ("bicubic", "result"))
-    before, after = (None, None) if outcome is None else (outcome.picture(left), outcome.picture(right))
+    before, after = _picture(visit, left), _picture(visit, right)
     return None if before is None or after is None else view(after, NAMES[right], before=(before, NAMES[left]))
+
+
+def known(visit: Visit) -> list[str]:
+    """The pairs that there are pictures of; before there is any, the first."""
+    there = [pair for pair, names in PAIRS.items() if all(_picture(visit, name) for name in names)]
+    return there or list(PAIRS)[:1]
+
+
+def scored(visit: Visit) -> str:
+    """How near the result is to the original; empty where one of them is missing."""
+    truth = _picture(visit, "truth")
+    return "" if truth is None or visit.outcome is None else compare_with_truth(visit.outcome, truth)
+
+
+def _picture(visit: Visit, name: str) -> Path | None:
+    """A picture of the outcome, or the original of the photograph that it is of."""
+    if visit.outcome is None or (name == "truth" and visit.outdated == PHOTOGRAPH):
+        return None
+    return visit.truth if name == "truth" else visit.outcome.picture(name)
 
 
 def save_estimate(picture: Tensor, path: Path) -> None:
@@ -246,8 +275,8 @@ def standing(visit: Visit) -> str:
 
 
 def earlier(visit: Visit) -> str:
-    """To be said as long as the result that is shown is not of the photograph that is given."""
-    return note("<b>The result shown is still that of the earlier photograph.</b>") if visit.outdated else ""
+    """To be said as long as the result that is shown is not of what is given."""
+    return note(f"<b>The result shown is still that of the earlier {visit.outdated}.</b>") if visit.outdated else ""
 
 
 def summary(outcome: Outcome) -> str:
@@ -255,8 +284,9 @@ def summary(outcome: Outcome) -> str:
     scores, sizes = outcome.report.get("scores"), outcome.report.get("sizes")
     if scores is None or sizes is None:
         return "The result is there; what explains it could not be drawn."
+    lent = sum(per_cent for _, per_cent, _ in outcome.legend[2:])
     return (
         f"<b>{sizes['output'].replace('x', '×')}</b> in {outcome.seconds:.1f} s; "
-        f"<b>{100 * scores['reference_share']:.0f} %</b> of the detail comes from the references. Made smaller again, "
+        f"<b>{lent} %</b> of the detail comes from the references. Made smaller again, "
         f"the result differs from the input by at most {scores['consistency_error']:.2f} of 255."
     )

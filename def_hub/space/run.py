@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from def_hub.hub.fetch import origin
 from def_hub.pipeline import EMBEDDED, PRESETS, DEFOutput, DEFPipeline, Stage
+from def_hub.precision import fast_bfloat16
 
 MAX_STEPS = 50
 HEARTBEAT = 0.4  # seconds between two looks at whether the visitor is still there
@@ -43,6 +45,9 @@ class Settings:
             raise ValueError(f"steps must be a whole number in 1 … {MAX_STEPS}, got {self.num_inference_steps}")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be a whole number in 0 … 2147483647, got {self.seed}")
+        for name, number in (("η", self.eta), ("reference strength", self.reference_strength)):
+            if not 0 <= number <= 1:
+                raise ValueError(f"{name} must lie in 0 … 1, got {number}")
 
     @staticmethod
     def of(preset: str) -> Settings:
@@ -51,6 +56,32 @@ class Settings:
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
         standard = PRESETS[preset]
         return Settings(preset, standard.steps, standard.eta, matching_image=standard.matching_image)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What computes, beside a call's arguments: only the same gives the same bytes.
+
+    model: arguments of `from_pretrained`; none for the embedded default. precision: see `DEFPipeline.__call__`.
+    threads: sums are split among them, and rounded.
+    """
+
+    model: dict[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+    precision: str = "float32"
+    threads: int = 1
+
+    @staticmethod
+    def of(pipeline: DEFPipeline) -> Setup:
+        """The pipeline, here and now. Of a folder of this machine only the last name is told."""
+        folder = str(getattr(pipeline, "name_or_path", None) or "MODEL")
+        model = {} if folder == str(EMBEDDED) else origin(folder) or {"name": Path(folder).name}
+        precision = "bfloat16" if fast_bfloat16(pipeline.device) else "float32"
+        return Setup(model, pipeline.device.type, precision, torch.get_num_threads())
+
+    @property
+    def name(self) -> str:
+        return self.model.get("name", "embedded default")
 
 
 @dataclass(frozen=True)
@@ -82,12 +113,13 @@ class Call:
         generator = torch.Generator().manual_seed(self.settings.seed)
         return pipeline(self.folder / self.photo, references, generator=generator, **self.options, **masks, **more)
 
-    def as_python(self, model: str) -> str:
+    def as_python(self, setup: Setup) -> str:
         """A script that makes the same call, run in `folder`. All in it is ours or checked: names, numbers, choices."""
+        model = ", ".join(repr(v) if k == "name" else f"{k}={v!r}" for k, v in setup.model.items())
         given = (
             [f"    {self.photo!r},", f"    {list(self.references)!r},"] if self.references else [f"    {self.photo!r},"]
         )
-        options: dict[str, Any] = dict(self.options)
+        options: dict[str, Any] = self.options | {"precision": setup.precision}
         if self.mask:
             options["mask"] = self.mask
         if any(self.reference_masks):
@@ -98,7 +130,8 @@ class Call:
                 "",
                 "from def_hub import DEFPipeline",
                 "",
-                f"pipe = DEFPipeline.from_pretrained({'' if model == str(EMBEDDED) else repr(model)})",
+                f"torch.set_num_threads({setup.threads})",
+                f"pipe = DEFPipeline.from_pretrained({model}).to({setup.device!r})",
                 "result = pipe(",
                 *given,
                 *(f"    {name}={value!r}," for name, value in options.items()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import threading
 import time
@@ -66,13 +65,11 @@ class Prepared:
     def visit(self, example: Example) -> Visit:
         """A visitor's own copy of a visit to the example; without an outcome where none is computed yet."""
         if example.name in self._done:
-            visit = copy.copy(self._done[example.name])
-            visit.uploads, visit.ranked, visit.chosen = list(visit.uploads), list(visit.ranked), list(visit.chosen)
-            visit.drawings = {}
-            return visit
+            return self._done[example.name].own()
         visit = Visit()
         visit.set_photo(check_photo(example.photo))
         visit.set_uploads(check_references([str(path) for path in example.references]))
+        visit.set_truth(example.truth)
         return visit
 
     def follow(self, example: Example) -> Iterator[Progress]:

@@ -16,7 +16,7 @@ from def_hub.pipeline import PRESETS, DEFPipeline
 from def_hub.reference.selection import RankedReference, rank_references
 from def_hub.space.clock import Clock, Reading
 from def_hub.space.outcome import Outcome, begin, explain
-from def_hub.space.run import Begun, Call, Event, Finished, Settings, Step, on_device, run, stoppable
+from def_hub.space.run import Begun, Call, Event, Finished, Settings, Setup, Step, on_device, run, stoppable
 from def_hub.space.visit import Visit
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Studio:
 
     def __init__(self, pipeline: DEFPipeline) -> None:
         # looked at once, and here: on a ZeroGPU Space this process has no weights to look at once it serves
-        self.model = str(getattr(pipeline, "name_or_path", None) or "MODEL")
+        self.setup = Setup.of(pipeline)
         self.weights = {preset: fingerprint(pipeline.parts(preset)) for preset in PRESETS}  # as the card names them
         self.pace = 1.0  # how much slower this machine is, just now, than estimated
 
@@ -69,7 +69,7 @@ class Studio:
     def _run(self, visit: Visit, folder: TemporaryDirectory, call: Call, clock: Clock) -> Iterator[Progress]:
         expected = sum(clock.plan.values())
         steps: list[tuple[str, Tensor]] = []
-        upload = visit.photo  # there may be another one when this ends
+        inputs, names = visit.inputs, visit.names  # there may be others when this ends
         with contextlib.closing(self._compute(call, expected)) as events:
             for event in events:
                 if isinstance(event, Finished):
@@ -82,7 +82,7 @@ class Studio:
                     steps.append((f"step {event.number} of {event.total}", event.picture))
                 yield Progress(clock.read(), event if isinstance(event, Step) else None)
         self.pace = 0.5 * self.pace + 0.5 * min(max(finished.seconds / expected * self.pace, 0.05), 50)
-        outcome = Outcome(folder, call, self.model, self.weights[call.settings.preset], finished.seconds, upload)
+        outcome = Outcome(folder, call, self.setup, self.weights[call.settings.preset], finished.seconds, inputs, names)
         for _ in stoppable(lambda: begin(outcome, finished.output), "def-begin"):
             yield Progress(clock.read())
         visit.outcome = outcome

@@ -244,13 +244,19 @@ def _component(template: str, script: str, words: dict[str, str], options: dict[
 
 
 def card(
-    path: Path, lines: Sequence[str], *, pressed: bool | None = None, colour: tuple[int, int, int] = (0, 0, 0)
+    path: Path,
+    lines: Sequence[str],
+    *,
+    alt: str = "",
+    pressed: bool | None = None,
+    colour: tuple[int, int, int] = (0, 0, 0),
 ) -> dict[str, Any]:
-    """One picture with what is said below it. pressed: whether it is chosen, None where that is no question."""
+    """One picture with what is said below it. alt: of the picture, where not all of that is to be read twice. pressed:
+    whether it is chosen, None where that is no question."""
     return {
         "picture": _file(path),
         "lines": [escape(line) for line in lines],
-        "alt": escape(", ".join(lines)),
+        "alt": escape(alt or ", ".join(lines)),
         "pressed": pressed,
         "colour": f"rgb{colour}",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,13 +14,14 @@ from def_hub.estimate import Estimate, estimate, gigabytes, total_memory
 from def_hub.reference.selection import RankedReference
 from def_hub.space.outcome import TEMPORARY, Outcome
 from def_hub.space.run import Call, Settings
-from def_hub.space.uploads import MAX_REFERENCES, SHOWN, SMALLER, Upload
+from def_hub.space.uploads import MAX_REFERENCES, SHOWN, SMALLER, Upload, check_truth
 from def_hub.space.viewer import card
 
 Rank = Callable[[Path, Sequence[Path]], list[RankedReference]]
 
 THUMBNAIL, CANVAS = 240, 640  # pixels, longest side: in the gallery, and to draw on
 QUIET = (150, 150, 150)
+PHOTOGRAPH = "photograph"
 VERDICTS = {"likely": "likely to help", "possible": "may help", "unlikely": "unlikely to help"}
 
 
@@ -30,8 +31,9 @@ class Visit:
 
     ranked: best first; empty while there is nothing to rank for. chosen: indices of uploads, best first.
     drawings: PNG over the photograph (key None) and over uploads (key: index): which part.
+    truth: the sharp original of the photograph, as a PNG of `folder`, where the visitor has one.
     cancelled: whether the run that is under way is no longer wanted.
-    folder: thumbnails and previews; deleted with the visit.
+    folder: thumbnails, previews and the original; deleted with the visit.
     """
 
     photo: Upload | None = None
@@ -39,6 +41,7 @@ class Visit:
     ranked: list[RankedReference] = field(default_factory=list)
     chosen: list[int] = field(default_factory=list)
     drawings: dict[int | None, bytes] = field(default_factory=dict)
+    truth: Path | None = None
     outcome: Outcome | None = None
     cancelled: bool = False
     folder: TemporaryDirectory | None = None
@@ -49,15 +52,48 @@ class Visit:
             self.folder = TemporaryDirectory(prefix=TEMPORARY, ignore_cleanup_errors=True)
         return Path(self.folder.name)
 
+    def own(self) -> Visit:
+        """A copy for one visitor: what he does to it, the others do not see."""
+        mine = replace(self, uploads=[*self.uploads], ranked=[*self.ranked], chosen=[*self.chosen])
+        mine.drawings, mine.cancelled, mine.folder = dict(self.drawings), False, None
+        return mine
+
     @property
-    def outdated(self) -> bool:
-        """Whether the outcome is of another photograph than that which is given now."""
-        return self.outcome is not None and self.outcome.upload != self.photo
+    def inputs(self) -> tuple[Upload | None, list[Upload], list[bytes | None]]:
+        """What a run would be given, but for settings: the photograph, the references, and what was drawn."""
+        uploads = [self.uploads[i] for i in self.chosen]
+        return self.photo, uploads, [self.drawings.get(key) for key in (None, *self.chosen)]
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """What the visitor calls the files of a run, and how well each reference matched, 0 … 1."""
+        scores = {r.index: round(r.score, 4) for r in self.ranked}
+        references = [{"name": self.uploads[i].path.name, "match": scores.get(i)} for i in self.chosen]
+        return {"input": self.photo and self.photo.path.name, "references": references}
+
+    @property
+    def outdated(self) -> str:
+        """What of the outcome is not what is given now, in a word or two; empty where it is."""
+        if self.outcome is None or self.outcome.inputs == self.inputs:
+            return ""
+        return PHOTOGRAPH if self.outcome.inputs[0] != self.photo else "choice of references"
 
     def set_photo(self, photo: Upload | None) -> None:
-        """Another photograph; what was drawn over the last one goes."""
-        self.photo, self.ranked, self.chosen = photo, [], []
+        """Another photograph; the original of the last one, and what was drawn over it, go."""
+        self.photo, self.ranked, self.chosen, self.truth = photo, [], [], None
         self.drawings.pop(None, None)
+
+    def set_truth(self, path: str | Path | None) -> None:
+        """The original to compare results with. Raises `ValueError` where it cannot be that."""
+        self.truth = None
+        if path is None:
+            return
+        if self.photo is None:
+            raise ValueError("Upload the small photograph first, then its original.")
+        truth = check_truth(path, self.photo)
+        picture = self.root / "original.png"
+        images.save_image(images.to_tensor(truth.path, "original"), picture, compression=1)
+        self.truth = picture
 
     def set_uploads(self, uploads: list[Upload]) -> None:
         """Other candidates; what was drawn over those that are candidates no more goes."""
@@ -97,18 +133,16 @@ class Visit:
         cards = []
         for rank, index in enumerate(self._order, start=1):
             number = self.chosen.index(index) if index in self.chosen else None
-            lines = (
-                []
-                if index not in scores
-                else [
-                    f"#{rank} · {100 * scores[index].score:.0f} % match",
-                    VERDICTS[scores[index].verdict],
-                ]
-            )
+            name = self.uploads[index].path.name
+            lines = [name]
+            if index in scores:
+                lines += [f"#{rank} · {100 * scores[index].score:.0f} % match", VERDICTS[scores[index].verdict]]
             lines.append("not used" if number is None else f"✓ reference {number + 1}")
+            if number is not None and index in self.drawings:
+                lines.append("only the part drawn")
             colour = QUIET if number is None else visualization.reference_colour(number)
             picture = self.thumbnail(self.uploads[index])
-            cards.append(card(picture, lines, pressed=number is not None, colour=colour))
+            cards.append(card(picture, lines, alt=name, pressed=number is not None, colour=colour))
         return cards
 
     def thumbnail(self, upload: Upload) -> Path:

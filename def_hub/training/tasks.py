@@ -337,8 +337,8 @@ class ReferenceTask(nn.Module):
 
 
 def _off_the_grid(restored: Tensor, truth: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Both without their first 0 … 3 rows and columns. A VGG19 and a critic see every fourth pixel alike; where those are
-    always the same ones of a cell, a pattern of that period costs nothing, and is learned."""
+    """Both without their first 0 … 3 rows and columns. A VGG19 and a critic see every fourth pixel alike; where those
+    are always the same ones of a cell, a pattern of that period costs nothing, and is learned."""
     top, left = torch.randint(CELL, (2,), generator=generator).tolist()
     return restored[..., top:, left:], truth[..., top:, left:]
 
