@@ -117,14 +117,15 @@ def add_endpoints(studio: Studio) -> None:
         return [{"index": r.index, "score": round(r.score, 4), "verdict": r.verdict} for r in ranked]
 
     with gr.Column(visible=False):  # what the parameters are; nothing is shown
-        photo = photograph(label="photo: the small photograph")
-        references = several(label="references: sharp photographs")
-        preset = gr.Radio(["fast", "balanced", "detail"], value="balanced", label="preset")
+        photo = photograph(label="photo: the small photograph, at most one million pixels")
+        references = several(label=f"references: sharp photographs, at most {MAX_REFERENCES} in a run")
+        words = "preset: detail is sharper to the eye and invents more"
+        preset = gr.Radio(["fast", "balanced", "detail"], value="balanced", label=words)
         steps = gr.Number(
             None, precision=0, minimum=1, maximum=MAX_STEPS, label="steps: of the diffusion, or none for the preset's"
         )
         eta = gr.Number(None, minimum=0, maximum=1, label="eta: fresh noise per step, or none for the preset's")
-        seed = gr.Number(0, precision=0, minimum=0, maximum=2**31 - 1, label="seed")
+        seed = gr.Number(0, precision=0, minimum=0, maximum=2**31 - 1, label="seed: of all randomness")
         strength = gr.Slider(0, 1, 1, step=0.01, label="strength: how much the references may add")
         matching = gr.Radio(["joint", "enhanced", "bicubic"], label="matching_image, or none for the preset's")
         consistency = gr.Checkbox(True, label="consistency: the result agrees with the photograph")

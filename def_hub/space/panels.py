@@ -138,7 +138,7 @@ def results() -> Shown:
                 for name, label in DOWNLOADS.items()
             }
         with fold("Copy as Python: the exact call"):
-            about("Run it in the unpacked ZIP, which holds the inputs: it writes the same bytes.")
+            about("Run it in the unpacked ZIP, which has the inputs: on a machine like this it writes the same bytes.")
             python = gr.Code(language="python", label="reproduce.py", interactive=False, elem_id="python")
     return Shown(
         pair, compare, truth, scores, enhanced, pick, found, words, matches, confidence, overlay, key, transferred,
