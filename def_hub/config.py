@@ -109,6 +109,7 @@ class ReferenceConfig:
     `ReferenceNetwork`'s.
     perceptual, adversarial: weights of L_per and L_adv beside L_rec (eq. 14; 1e-2 and 1e-4 in the paper), which join
     after `reconstruction_steps`. perceptual_weights: safetensors of a VGG19, see `training.losses.PerceptualLoss`.
+    grid: weight of `training.losses.grid_loss`, which joins with them.
     """
 
     prior: str | None = None
@@ -127,6 +128,7 @@ class ReferenceConfig:
     perceptual: float = 0.0
     perceptual_weights: str | None = None
     adversarial: float = 0.0
+    grid: float = 0.0
     reconstruction_steps: int = 0
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from def_hub.training.losses import Critic, PerceptualLoss, adversarial_loss, critic_loss
+from def_hub.training.losses import Critic, PerceptualLoss, adversarial_loss, critic_loss, grid_loss
 
 from .test_operators import picture
 
@@ -67,3 +67,11 @@ def test_the_critic_learns_to_tell_and_its_slope_stays_near_one(size: tuple[int,
     between = torch.lerp(truth, made, 0.5).requires_grad_()
     (slope,) = torch.autograd.grad(critic(between).sum(), between)
     assert 0.5 < slope.flatten(1).norm(dim=1).mean() < 1.5
+
+
+def test_grid_loss_sees_what_repeats_from_cell_to_cell() -> None:
+    truth, noise = picture(96, 80), 0.02 * torch.randn(1, 3, 96, 80, generator=torch.Generator().manual_seed(0))
+    pattern = 0.02 * torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(1)).repeat(1, 1, 24, 20)
+    chance, repeated = grid_loss(truth + noise, truth), grid_loss(truth + pattern, truth)
+    assert grid_loss(truth, truth) == 0 and repeated == pytest.approx(pattern.square().mean().item(), rel=1e-3)
+    assert chance < 0.1 * repeated  # 36 cells: a thirty-sixth

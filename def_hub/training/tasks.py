@@ -17,9 +17,9 @@ from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer
 from def_hub.operators import Downsample
 from def_hub.reference.features import MiniFeatures, VGG19Features
-from def_hub.reference.matching import CELL, Correspondence, Views
+from def_hub.reference.matching import Correspondence, Views
 from def_hub.reference.network import ReferenceNetwork, ReferenceOutput
-from def_hub.training.losses import Critic, PerceptualLoss, adversarial_loss, critic_loss
+from def_hub.training.losses import Critic, PerceptualLoss, adversarial_loss, critic_loss, grid_loss
 
 OPERATOR = Downsample()
 BICUBIC = "bicubic"  # the prior that adds nothing
@@ -240,7 +240,8 @@ class ReferenceTask(nn.Module):
         loss = F.l1_loss(restored, truth)
         if step < self.config.reconstruction_steps:
             return loss
-        restored, truth = _off_the_grid(restored, truth, generator)
+        if self.config.grid:
+            loss = loss + self.config.grid * grid_loss(restored, truth)
         if self.perceptual is not None:
             loss = loss + self.config.perceptual * self.perceptual(restored, truth)
         if self.critic is not None:
@@ -334,13 +335,6 @@ class ReferenceTask(nn.Module):
         some["present"] = torch.ones(len(some["image"]))
         restored = self._restore(some).clamp(0, 1)
         return grid([OPERATOR.upsample(degrade(some["image"])), restored, some["image"], some["reference"]])
-
-
-def _off_the_grid(restored: Tensor, truth: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Both without their first 0 … 3 rows and columns. A VGG19 and a critic see every fourth pixel alike; where those
-    are always the same ones of a cell, a pattern of that period costs nothing, and is learned."""
-    top, left = torch.randint(CELL, (2,), generator=generator).tolist()
-    return restored[..., top:, left:], truth[..., top:, left:]
 
 
 def _correspondence(match: Tensor) -> Correspondence:
