@@ -8,10 +8,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from def_hub import DEFPipeline, images
-from def_hub.evaluation.metrics import psnr
+from def_hub.evaluation.metrics import grid_pattern, psnr
 from def_hub.operators import make_operator
 from tests.conftest import EXAMPLES
 
@@ -22,6 +23,18 @@ NAMES = ("street", "banana", "robot")
 def test_the_small_picture_is_the_quarter_of_the_truth(name: str) -> None:
     truth = images.to_tensor(EXAMPLES / f"{name}_hr.webp")
     assert np.array_equal(images.shrink(truth), images.to_tensor(EXAMPLES / f"{name}_lr.png"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_detail_draws_no_lines_of_the_grid(pipe: DEFPipeline, name: str) -> None:
+    call = pipe(
+        EXAMPLES / f"{name}_lr.png",
+        EXAMPLES / f"{name}_ref1.jpg",
+        preset="detail",
+        generator=torch.Generator().manual_seed(0),
+        output_type="pt",
+    )
+    assert grid_pattern(call.images[0][None], images.to_tensor(EXAMPLES / f"{name}_hr.webp")).item() < 1.5
 
 
 def test_the_pictures_are_small_and_credited() -> None:
