@@ -31,8 +31,8 @@ class Amounts(NamedTuple):
     calls: one. image: HR pixels of the result. part: of these, what is laid in at a time. turned: the same, for each
     orientation it is restored in. matched: the same, where there is a reference, by how fine the alignment is, and of
     what the scale of each reference is sought for. reference: pixels of the references as they are matched. step: of
-    image and references, for each step of the diffusion. searched: pixels that matches are searched for in, those of
-    the copies of a reference that its scale is sought in among them (`reference.fitting`). copy: of the largest copy.
+    image and references, for each step of the diffusion. searched: pixels in which matches are searched for, with those
+    of the copies of a reference in which its scale is sought (`reference.fitting`). copy: of the largest of these.
     """
 
     calls: float = 0.0
@@ -59,7 +59,7 @@ class Amounts(NamedTuple):
 # ten times as slow. Bytes: as it printed, rounded.
 PROBE = (0.0014, 0.0014)
 NETWORKS = Amounts(turned=0.08, step=0.06)
-REST = Amounts(calls=0.01, image=1.8, matched=8.0, searched=0.68)
+REST = Amounts(calls=0.01, image=1.7, matched=8.0, reference=0.4, searched=0.64)
 BYTES = Amounts(calls=55e6, image=105e6, part=170e6, reference=140e6, copy=190e6)
 
 
@@ -112,8 +112,8 @@ def load(
             raise ValueError(f"expected sizes of at least 1x1 pixels, got {image_size} and {list(reference_sizes)}")
     image = CELL**2 * image_size[0] * image_size[1] / MEGA
     reference = sum(_fitted(image, height * width / MEGA) for height, width in reference_sizes)
-    copies = [height * width / MEGA for size in reference_sizes for height, width in sides_tried(image_size, size)]
-    small = min(image, (CELL * CELLS) ** 2 / MEGA)  # the image as it is compared with these
+    small = min(image, (CELL * CELLS) ** 2 / MEGA)  # the image as it is compared with the copies
+    copies = [_searched(small, h * w / MEGA) for size in reference_sizes for h, w in sides_tried(image_size, size)]
     return Amounts(
         calls=1,
         image=image,
@@ -122,9 +122,8 @@ def load(
         matched=2 / settings.step * (image if reference else 0) + 2 / STEP * small * len(copies),
         reference=reference,
         step=steps * (image + reference),
-        searched=len(PAIRINGS[settings.matching_image]) * _searched(image, reference)
-        + sum(_searched(small, copy) for copy in copies),
-        copy=max(copies, default=0.0),
+        searched=len(PAIRINGS[settings.matching_image]) * sum(_searched(image, reference)) + sum(map(sum, copies)),
+        copy=max(map(max, copies), default=0.0),
     )
 
 
@@ -151,14 +150,15 @@ def _fitted(image: float, reference: float) -> float:
     return (reference * enlarged) ** 0.5
 
 
-def _searched(image: float, references: float) -> float:
+def _searched(image: float, references: float) -> list[float]:
     """Of so many (million) pixels of references, those in which `matching.find` searches for matches of the image: on
     every level, each side half the last one's, that is small enough."""
-    total, pairs = 0.0, image / CELL**2 / EVERY**2 * references / CELL**2 * MEGA**2
+    levels, pairs = [0.0], image / CELL**2 / EVERY**2 * references / CELL**2 * MEGA**2
     while pairs >= 1:
-        total += references if pairs <= PAIRS else 0.0
+        if pairs <= PAIRS:
+            levels.append(references)
         references, pairs = references / 4, pairs / 16
-    return total
+    return levels
 
 
 @lru_cache
