@@ -55,8 +55,8 @@ class Amounts(NamedTuple):
 
 
 # Seconds for a machine on which `probe` says `PROBE`, one part in the precision of the networks and one in float32: by
-# hand, between one machine with that and what `examples/benchmarks/growth.py --fit` printed on others, of which one is
-# ten times as slow. Bytes: as it printed, rounded.
+# hand, to 22 calls of 0.03 to 16 megapixels on one machine, near to what `examples/benchmarks/growth.py --fit` had
+# printed on two others, of which one is ten times as slow as the other. Bytes: by hand, to the same calls.
 PROBE = (0.0014, 0.0014)
 NETWORKS = Amounts(turned=0.08, step=0.06)
 REST = Amounts(calls=0.01, image=1.7, matched=8.0, reference=0.4, searched=0.64)
