@@ -14,28 +14,36 @@ import torch.nn.functional as F
 
 from def_hub.pipeline import PRESETS, Stage
 from def_hub.precision import Precision, compute_in
+from def_hub.reference.fitting import CELLS, NOTHING, STEP, sides_tried
 from def_hub.reference.matching import CELL, EVERY, PAIRINGS, PAIRS
+from def_hub.reference.network import TILE
 
 MEGA = 1e6
 LAID_IN = 1 / 3
 """Of the time that an image takes whatever its references, the share before the last projection."""
+CARRIED = 1 / 4
+"""Of the time that goes with the alignment of the matches, the share that what they lend is carried over in."""
 
 
 class Amounts(NamedTuple):
     """What there is to do in a call, or what each costs. All but `calls` in millions.
 
-    calls: one. image: HR pixels of the result. turned: the same, for each further orientation it is restored in.
-    matched: the same, where there is a reference, by how fine the alignment is. reference: pixels of the references.
-    step: of all of these, for each step of the diffusion. pairs: comparisons of the search.
+    calls: one. image: HR pixels of the result. part: of these, what is laid in at a time. turned: the same, for each
+    orientation it is restored in. matched: the same, where there is a reference, by how fine the alignment is, and of
+    what the scale of each reference is sought for. reference: pixels of the references as they are matched. step: of
+    image and references, for each step of the diffusion. searched: pixels in which matches are searched for, with those
+    of the copies of a reference in which its scale is sought (`reference.fitting`). copy: of the largest of these.
     """
 
     calls: float = 0.0
     image: float = 0.0
+    part: float = 0.0
     turned: float = 0.0
     matched: float = 0.0
     reference: float = 0.0
     step: float = 0.0
-    pairs: float = 0.0
+    searched: float = 0.0
+    copy: float = 0.0
 
     def of(self, other: Amounts) -> float:
         """Costs of what there is to do."""
@@ -46,13 +54,13 @@ class Amounts(NamedTuple):
         return Amounts(**{name: getattr(self, name) for name in names})
 
 
-# Seconds for a machine on which `probe` says `PROBE`, one part in the precision of the networks and one in float32: as
-# `examples/benchmarks/growth.py --fit` printed on one machine; `step` and `matched` then by hand, between that one and
-# another that is ten times as slow. Bytes: by hand, to seven calls from 0.1 to 17 megapixels.
+# Seconds for a machine on which `probe` says `PROBE`, one part in the precision of the networks and one in float32: by
+# hand, to 22 calls of 0.03 to 16 megapixels on one machine, near to what `examples/benchmarks/growth.py --fit` had
+# printed on two others, of which one is ten times as slow as the other. Bytes: by hand, to the same calls.
 PROBE = (0.0014, 0.0014)
-NETWORKS = Amounts(turned=0.154, step=0.06)
-REST = Amounts(calls=0.0364, image=0.956, matched=7.0)
-BYTES = Amounts(calls=220e6, image=205e6, reference=175e6)
+NETWORKS = Amounts(turned=0.08, step=0.06)
+REST = Amounts(calls=0.01, image=1.7, matched=8.0, reference=0.4, searched=0.64)
+BYTES = Amounts(calls=55e6, image=105e6, part=170e6, reference=140e6, copy=190e6)
 
 
 @dataclass(frozen=True)
@@ -103,37 +111,54 @@ def load(
         if side < 1:
             raise ValueError(f"expected sizes of at least 1x1 pixels, got {image_size} and {list(reference_sizes)}")
     image = CELL**2 * image_size[0] * image_size[1] / MEGA
-    reference = sum(height * width for height, width in reference_sizes) / MEGA
+    reference = sum(_fitted(image, height * width / MEGA) for height, width in reference_sizes)
+    small = min(image, (CELL * CELLS) ** 2 / MEGA)  # the image as it is compared with the copies
+    copies = [_searched(small, h * w / MEGA) for size in reference_sizes for h, w in sides_tried(image_size, size)]
     return Amounts(
         calls=1,
         image=image,
-        turned=(settings.turns - 1) * image,
-        matched=2 / settings.step * image if reference else 0,
+        part=min(image, TILE**2 / MEGA),
+        turned=settings.turns * image,
+        matched=2 / settings.step * (image if reference else 0) + 2 / STEP * small * len(copies),
         reference=reference,
         step=steps * (image + reference),
-        pairs=len(PAIRINGS[settings.matching_image]) * _pairs(image * MEGA, reference * MEGA) / MEGA,
+        searched=len(PAIRINGS[settings.matching_image]) * sum(_searched(image, reference)) + sum(map(sum, copies)),
+        copy=max(map(max, copies), default=0.0),
     )
 
 
 def _stages(work: Amounts) -> dict[Stage, Amounts]:
-    """What is to do in each stage, in order. The turned images belong to what precedes the laying in."""
+    """What is to do in each stage, in order. The turned images belong to what precedes the laying in, the diffusion of
+    the references to their matching."""
     own = work.only("calls", "image")
     first, last = (Amounts(*(share * a for a in own)) for share in (LAID_IN, 1 - LAID_IN))
-    stages: dict[Stage, Amounts] = {"enhance": work.only("step")}
+    step = work.step * work.image / (work.image + work.reference)
+    stages: dict[Stage, Amounts] = {"enhance": Amounts(step=step)}
     if work.reference:
-        stages["match"] = work.only("turned", "matched", "reference", "pairs")
+        others = work.only("turned", "reference", "searched")
+        stages["match"] = others._replace(step=work.step - step, matched=(1 - CARRIED) * work.matched)
+        first = first._replace(matched=CARRIED * work.matched)
     else:
         first = first._replace(turned=work.turned)
     return stages | {"transfer": first, "restore": last}
 
 
-def _pairs(image: float, references: float) -> float:
-    """What `matching.find` compares: on every level, each side half the last one's, that is small enough."""
-    pairs, total = image / CELL**2 / EVERY**2 * references / CELL**2, 0.0
+def _fitted(image: float, reference: float) -> float:
+    """Pixels of a reference as it is matched. One that is smaller than the result is enlarged where it shows the same,
+    and left as it is where it shows a part, which its size does not tell: what lies between."""
+    enlarged = max(reference, min(image, reference * 4**NOTHING))
+    return (reference * enlarged) ** 0.5
+
+
+def _searched(image: float, references: float) -> list[float]:
+    """Of so many (million) pixels of references, those in which `matching.find` searches for matches of the image: on
+    every level, each side half the last one's, that is small enough."""
+    levels, pairs = [0.0], image / CELL**2 / EVERY**2 * references / CELL**2 * MEGA**2
     while pairs >= 1:
-        total += pairs if pairs <= PAIRS else 0.0
-        pairs /= 16
-    return total
+        if pairs <= PAIRS:
+            levels.append(references)
+        references, pairs = references / 4, pairs / 16
+    return levels
 
 
 @lru_cache

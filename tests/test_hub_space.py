@@ -25,6 +25,7 @@ def test_it_points_at_the_model_and_is_complete() -> None:
     assert isinstance(readme, bytes)
     header = SpaceCard(readme.decode()).data.to_dict()
     assert header["models"] == [NAME] and header["sdk"] == "gradio" and header["app_file"] in files
+    assert header["python_version"] == "3.12"
     assert NAME.encode() in files["launch.py"]  # type: ignore[operator]
     assert {"app.py", "requirements.txt", "LICENSE", "def_hub/pipeline.py", "examples/street_lr.png"} <= set(files)
     assert not [name for name in files if name.endswith((".safetensors", ".pyc")) or "weights/" in name]
@@ -67,6 +68,18 @@ def test_a_branch_and_its_space(hub: HubServer, tiny_model: Path) -> None:
 
 def test_it_is_made_from_a_clone_only(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="a clone of the repository"):
+        space_files(NAME, root=tmp_path)
+
+
+@pytest.mark.parametrize("version", ('"3.9"', "3.12", "3.10", None))
+def test_its_python_is_one_that_the_package_takes(tmp_path: Path, version: str | None) -> None:
+    """Without a version a Space has an older one; a number without quotes is none."""
+    for name in ("app.py", "requirements.txt", "LICENSE", "pyproject.toml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    line = f"python_version: {version}\n" if version else ""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").replace('python_version: "3.12"\n', line)
+    (tmp_path / "README.md").write_text(readme, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"expected a python_version in quotes that is >=3\.11"):
         space_files(NAME, root=tmp_path)
 
 

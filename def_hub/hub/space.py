@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 from huggingface_hub import SpaceCard
+from packaging.specifiers import SpecifierSet
 
 from def_hub.hub.publish import Content
 
@@ -36,7 +38,7 @@ def space_files(model: str, root: Path = ROOT, revision: str | None = None) -> d
         ValueError: where these files do not fit together.
     """
     paths = [root / name for name in ("app.py", "requirements.txt", "LICENSE", "README.md")]
-    for path in paths:
+    for path in (*paths, root / "pyproject.toml"):
         if not path.is_file():
             raise FileNotFoundError(f"{path}: not there; a Space is made from a clone of the repository")
     package = (path for path in sorted((root / "def_hub").rglob("*")) if path.is_file())
@@ -47,7 +49,8 @@ def space_files(model: str, root: Path = ROOT, revision: str | None = None) -> d
     settings = {"DEF_MODEL": model} | ({"DEF_REVISION": revision} if revision else {})
     files["launch.py"] = LAUNCH.format(model=json.dumps(settings)).encode()
     files["README.md"] = _readme((root / "README.md").read_text(encoding="utf-8"), model, revision).encode()
-    _check(files, (root / "requirements.txt").read_text(encoding="utf-8"))
+    pythons = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"]
+    _check(files, (root / "requirements.txt").read_text(encoding="utf-8"), pythons)
     return files
 
 
@@ -68,7 +71,7 @@ it is not. To use another one, set the variable `DEF_MODEL` (and `DEF_REVISION`)
 """
 
 
-def _check(files: dict[str, Content], requirements: str) -> None:
+def _check(files: dict[str, Content], requirements: str, pythons: str) -> None:
     readme = files["README.md"]
     assert isinstance(readme, bytes)
     header = SpaceCard(readme.decode()).data.to_dict()
@@ -79,3 +82,6 @@ def _check(files: dict[str, Content], requirements: str) -> None:
         raise ValueError(
             f"README.md says sdk_version {header.get('sdk_version')}, requirements.txt gradio=={pinned and pinned[1]}"
         )
+    version = header.get("python_version")
+    if not isinstance(version, str) or version not in SpecifierSet(pythons):  # unquoted, 3.10 would be 3.1
+        raise ValueError(f"README.md: expected a python_version in quotes that is {pythons}, got {version!r}")

@@ -21,6 +21,8 @@ CELLS = 32
 """Side, in cells, of the square that has as many cells as the image is seen with while sizes are compared."""
 OCTAVES = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
 """Logarithms of the factors that are tried; a parabola gives what lies between."""
+STEP = 4
+"""Pixels between what is compared then, see `matching.align`."""
 SERVED = 0.3
 """Confidence from which a cell counts as served."""
 BETTER, LEAST = 1.08, 0.22
@@ -65,16 +67,15 @@ def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.
             `Views`. extractor: of the network that will match them.
     """
     extract = in_own_precision(extractor)
-    shrunk = min(1.0, CELLS / (image.shape[2] * image.shape[3]) ** 0.5)
+    shrunk, sides = _shrunk(image.shape[2:]), sides_tried(image.shape[2:], picture.shape[2:])
     query = resized(image, CELL * shrunk)
     found: list[Correspondence] = []
     key = picture
-    for octave in reversed(OCTAVES):  # from large to small: each is made from the last
-        scale = shrunk * 2**octave
-        key = _to(key, _sides(picture, scale))
+    for octave_sides in reversed(sides):  # from large to small: each is made from the last
+        key = _to(key, octave_sides)
         mask = None if usable is None else _mask_of(usable, key)
         with torch.autocast(key.device.type, enabled=False):  # a place needs more digits than half precision has
-            found.insert(0, find(Views(query, query), [Views(key, key, usable=mask)], extract, "bicubic", step=4))
+            found.insert(0, find(Views(query, query), [Views(key, key, usable=mask)], extract, "bicubic", step=STEP))
     confidence = [float(f.confidence.mean()) for f in found]
     best = max(range(len(found)), key=confidence.__getitem__)
     unchanged = OCTAVES.index(0.0)
@@ -95,6 +96,17 @@ def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.
     usable = None if usable is None else _mask_of(usable, picture)
     scale_x, scale_y = picture.shape[3] / (right - left), picture.shape[2] / (bottom - top)
     return Fitted(picture, usable, (scale_x, scale_y), (left, top))
+
+
+def sides_tried(image: Sequence[int], picture: Sequence[int]) -> list[list[int]]:
+    """Height and width of the copies of a reference that are compared with an LR image, both of these sizes, in order
+    of `OCTAVES`: the smaller the image beside the reference, the larger they are."""
+    return [_sides(picture, _shrunk(image) * 2**octave) for octave in OCTAVES]
+
+
+def _shrunk(image: Sequence[int]) -> float:
+    """How large an LR image of that size is seen while sizes are compared."""
+    return min(1.0, CELLS / (image[0] * image[1]) ** 0.5)
 
 
 def _part(found: Correspondence, scale: float, height: int, width: int) -> tuple[int, int, int, int]:
@@ -124,11 +136,11 @@ def _peak(values: Sequence[float], best: int) -> float:
 
 def resized(picture: Tensor, scale: float) -> Tensor:
     """`[1, 3, H, W]` → about `scale` times as large, sides whole cells, two at least."""
-    return _to(picture, _sides(picture, scale))
+    return _to(picture, _sides(picture.shape[2:], scale))
 
 
-def _sides(picture: Tensor, scale: float) -> list[int]:
-    return [max(2, round(n * scale / CELL)) * CELL for n in picture.shape[2:]]
+def _sides(picture: Sequence[int], scale: float) -> list[int]:
+    return [max(2, round(n * scale / CELL)) * CELL for n in picture]
 
 
 def _mask_of(usable: Tensor, picture: Tensor) -> Tensor:

@@ -7,11 +7,17 @@ from dataclasses import dataclass
 
 from def_hub.pipeline import Stage
 
+DOUBT = 0.1
+"""Share of the whole plan that counts as having taken what was planned: a first stage of a few hundredths of a second
+says little about the rest."""
+LATE = 0.8
+"""Share of a stage's plan from which on it may well take longer."""
+
 
 @dataclass(frozen=True)
 class Reading:
-    """stages: of this run, in order. stage: the one at work, None before the first. share: of the whole run, 0 … 1.
-    left: seconds."""
+    """stages: of this run, in order. stage: the one at work, None before the first. share: of the whole run, 0 … 1; it
+    never falls. left: seconds."""
 
     stages: tuple[Stage, ...]
     stage: Stage | None
@@ -22,33 +28,41 @@ class Reading:
 class Clock:
     """Started when it is made. What was done so far says how much faster or slower than planned the rest will be.
 
-    plan: seconds that each stage is expected to take, in order. own: of "enhance", the share that is the photograph's.
+    plan: seconds that each stage is expected to take, in order.
     """
 
-    def __init__(self, plan: dict[Stage, float], own: float = 1.0) -> None:
-        self.plan, self.own = plan, own
+    def __init__(self, plan: dict[Stage, float]) -> None:
+        self.plan, self.total = plan, sum(plan.values())
         self.stage: Stage | None = None
-        self.pace = 1.0
+        self.done, self.pace, self.share = 0.0, 1.0, 0.0
         self.started = self.since = time.perf_counter()
 
     def begin(self, stage: Stage) -> None:
         """A stage begins; all before it are done."""
-        self.stage, self.since = stage, time.perf_counter()
-        if before := self._before:
-            self.pace = (self.since - self.started) / before
+        self.stage = stage
+        self._mark(self._before)
 
     def reached(self, share: float) -> None:
-        """So much of the photograph's own diffusion is done, 0 … 1; that of the references follows."""
-        self.pace = (time.perf_counter() - self.since) / (share * self.own * self.plan["enhance"])
+        """So much of the diffusion of the photograph is done, 0 … 1."""
+        self._mark(self._before + share * self.plan["enhance"])
 
     def read(self) -> Reading:
-        stages = tuple(self.plan)
         if self.stage is None:
-            return Reading(stages, None, 0.0, sum(self.plan.values()))
-        planned, total = self.plan[self.stage], sum(self.plan.values())
-        inside = min((time.perf_counter() - self.since) / self.pace, 0.95 * planned)
-        done = self._before + inside
-        return Reading(stages, self.stage, done / total, self.pace * (total - done))
+            return Reading(tuple(self.plan), None, 0.0, self.total)
+        planned, before = self.plan[self.stage], self._before
+        inside = self.done - before + (time.perf_counter() - self.since) / self.pace
+        # The longer a stage lasts beyond its plan, the longer it will still last; its share goes on, ever more slowly.
+        rest = max(planned - inside, inside * (1 - LATE) / LATE)
+        if inside > LATE * planned:
+            inside = planned - (1 - LATE) * LATE * planned**2 / inside
+        self.share = max(self.share, (before + inside) / self.total)
+        return Reading(tuple(self.plan), self.stage, self.share, self.pace * (rest + self.total - before - planned))
+
+    def _mark(self, done: float) -> None:
+        """So many seconds of the plan are done now."""
+        self.done, self.since = done, time.perf_counter()
+        doubt = DOUBT * self.total
+        self.pace = (self.since - self.started + doubt) / (done + doubt)
 
     @property
     def _before(self) -> float:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
+import statistics
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +20,15 @@ from def_hub.reference.selection import RankedReference, rank_references
 from def_hub.space.clock import Clock, Reading
 from def_hub.space.outcome import Outcome, begin, explain
 from def_hub.space.run import Begun, Call, Event, Finished, Settings, Setup, Step, on_device, run, stoppable
+from def_hub.space.uploads import unreadable
 from def_hub.space.visit import Visit
 
 log = logging.getLogger(__name__)
+
+UNREADABLE = re.compile(r"(?:image|reference(?: \d+)?|candidates\[\d+\]) (.+): not a readable picture \(.*\)")
+"""What the library says of a file, by its name."""
+ODD = 20.0
+"""How many times slower, or faster, than estimated a run counts at most."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Studio:
         # looked at once, and here: on a ZeroGPU Space this process has no weights to look at once it serves
         self.setup = Setup.of(pipeline)
         self.weights = {preset: fingerprint(pipeline.parts(preset)) for preset in PRESETS}  # as the card names them
-        self.pace = 1.0  # how much slower this machine is, just now, than estimated
+        self.ratios = deque([1.0], maxlen=5)  # of the last runs, how much longer each took than estimated
 
         def compute(call: Call, seconds: float) -> Iterator[Event | None]:
             yield from run(pipeline, call)
@@ -52,6 +61,11 @@ class Studio:
 
         self._compute = on_device(compute, lambda call, seconds: min(300, 15 + int(2 * seconds)))
         self.rank = on_device(ranked, lambda image, candidates: 10 + len(candidates))
+
+    @property
+    def pace(self) -> float:
+        """How much slower this machine is, just now, than estimated. One odd run says nothing."""
+        return statistics.median_low(self.ratios)
 
     def seconds(self, visit: Visit, settings: Settings) -> float:
         """How long a run is expected to take."""
@@ -63,14 +77,16 @@ class Studio:
         Raises `ValueError` where the inputs do not allow it, and whatever the pipeline raises.
         """
         folder, call = visit.call(settings)
-        plan = {stage: self.pace * seconds for stage, seconds in visit.cost(settings).stages.items()}
-        yield from self._run(visit, folder, call, Clock(plan, visit.own_share(settings)))
+        pace, cost = self.pace, visit.cost(settings)
+        clock = Clock({stage: pace * seconds for stage, seconds in cost.stages.items()})
+        yield from self._run(visit, folder, call, clock, cost.seconds)
 
-    def _run(self, visit: Visit, folder: TemporaryDirectory, call: Call, clock: Clock) -> Iterator[Progress]:
-        expected = sum(clock.plan.values())
+    def _run(
+        self, visit: Visit, folder: TemporaryDirectory, call: Call, clock: Clock, estimated: float
+    ) -> Iterator[Progress]:
         steps: list[tuple[str, Tensor]] = []
         inputs, names = visit.inputs, visit.names  # there may be others when this ends
-        with contextlib.closing(self._compute(call, expected)) as events:
+        with contextlib.closing(self._compute(call, clock.total)) as events:
             for event in events:
                 if isinstance(event, Finished):
                     finished = event
@@ -81,7 +97,7 @@ class Studio:
                     clock.reached(event.number / event.total)
                     steps.append((f"step {event.number} of {event.total}", event.picture))
                 yield Progress(clock.read(), event if isinstance(event, Step) else None)
-        self.pace = 0.5 * self.pace + 0.5 * min(max(finished.seconds / expected * self.pace, 0.05), 50)
+        self.ratios.append(min(max(finished.seconds / estimated, 1 / ODD), ODD))
         outcome = Outcome(folder, call, self.setup, self.weights[call.settings.preset], finished.seconds, inputs, names)
         for _ in stoppable(lambda: begin(outcome, finished.output), "def-begin"):
             yield Progress(clock.read())
@@ -102,7 +118,9 @@ def complaint(error: Exception) -> str:
     """
     if isinstance(error, (ValueError, TypeError)):
         words = str(error).split()
-        return " ".join(Path(word).name if word.startswith("/") and len(word) > 1 else word for word in words)
+        told = " ".join(Path(word).name if word.startswith("/") and len(word) > 1 else word for word in words)
+        broken = UNREADABLE.fullmatch(told)  # found when it is decoded, not by its header as in `uploads`
+        return unreadable(broken[1]) if broken else told
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
         return "There is not enough memory for pictures of this size: use fewer or smaller references, or a cut-out."
     log.error("a request failed", exc_info=error)

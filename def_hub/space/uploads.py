@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from def_hub.images import MAX_PIXELS
+
 MAX_BYTES = 40_000_000  # of one file
 MAX_PHOTO_PIXELS = 1_000_000  # sixteen times as many come out
 MAX_REFERENCE_PIXELS = 16_000_000
@@ -28,7 +30,10 @@ SUFFIXES = {
     "JPEG2000": ".jp2",
 }
 SHOWN = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "GIF")  # by every browser
-SMALLER = "Make it smaller, cut out the part that matters, or use the def-hub command, which has no such limit."
+SMALLER = (
+    "Make it smaller, cut out the part that matters, or use the def-hub command, which takes pictures of up to "
+    f"{MAX_PIXELS / 1e6:g} million pixels, however large the file."
+)
 READABLE = "Save it as PNG, JPEG, WEBP, AVIF or TIFF first."
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 ORIENTATION = 0x0112
@@ -83,6 +88,11 @@ def check_truth(path: str | Path, photo: Upload) -> Upload:
     return truth
 
 
+def unreadable(name: str) -> str:
+    """What is said of a file that is no picture, whole or in part."""
+    return f"{name} is not a picture that can be read. {READABLE}"
+
+
 def _check(path: Path, limit: int, name: str) -> Upload:
     if not path.is_file():
         raise ValueError(f"{name} is not here any more: uploads are deleted after an hour. Upload it again.")
@@ -96,7 +106,7 @@ def _check(path: Path, limit: int, name: str) -> Upload:
                 width, height = height, width
             format = opened.format or ""
     except Exception as error:  # decoders raise whatever they like on bad files
-        raise ValueError(f"{name} is not a picture that can be read. {READABLE}") from error
+        raise ValueError(unreadable(name)) from error
     if width * height > limit:
         raise ValueError(f"{name} has {width}×{height} pixels; at most {limit / 1e6:g} million are taken. {SMALLER}")
     if min(width, height) < 8:

@@ -176,12 +176,6 @@ class Visit:
         assert self.photo is not None
         return estimate(self.photo.size, self._used(settings), settings.preset, settings.num_inference_steps)
 
-    def own_share(self, settings: Settings) -> float:
-        """How many of the pixels that go through the diffusion are the photograph's own."""
-        assert self.photo is not None
-        own = 16 * self.photo.height * self.photo.width
-        return own / (own + sum(height * width for height, width in self._used(settings)))
-
     def _used(self, settings: Settings) -> list[tuple[int, int]]:
         return [self.uploads[i].size for i in self.chosen] if settings.reference_strength > 0 else []
 

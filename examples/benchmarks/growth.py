@@ -81,6 +81,8 @@ SEEN = (  # side of the image, side and number of the references, preset
     (250, 500, 2, "balanced"),
     (300, 1200, 1, "balanced"),
     (500, 1500, 1, "balanced"),
+    (50, 800, 2, "balanced"),
+    (100, 1200, 1, "fast"),
     (64, 256, 1, "detail"),
     (200, 600, 1, "detail"),
 )
@@ -88,15 +90,17 @@ UNSEEN = (
     (90, 300, 1, "balanced"),
     (180, 720, 2, "balanced"),
     (220, 0, 0, "balanced"),
+    (48, 900, 1, "balanced"),
+    (56, 640, 3, "fast"),
     (400, 1600, 1, "fast"),
     (150, 800, 1, "detail"),
     (600, 2000, 1, "balanced"),
 )
 
 
-NETWORKS = ("image", "turned", "reference", "step", "pairs")
-REST = ("calls", "image", "matched", "reference", "step")
-MEMORY = ("calls", "image", "matched", "reference")
+NETWORKS = ("turned", "step")
+REST = ("calls", "image", "matched", "reference", "searched")
+MEMORY = ("calls", "image", "part", "reference", "copy")
 
 
 def positive(rows: list[list[float]], values: list[float]) -> list[float]:

@@ -71,7 +71,7 @@ def test_one_bad_file_costs_no_good_one(page: Any, tmp_path: Path) -> None:
     give(page, "#photo", corner(tmp_path))
     page.locator("#info", has_text="32×24 in").wait_for()
     give(page, "#files", cut, EXAMPLES / "banana_ref1.jpg")
-    page.locator("#info", has_text="cut.jpg: not a readable picture").wait_for()
+    page.locator("#info", has_text="cut.jpg is not a picture that can be read").wait_for()
     page.locator("#info", has_text="32×24 in").wait_for()
     assert page.locator("#candidates .def-card").count() == page.locator("#files tr").count() == 1
 
