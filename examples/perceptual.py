@@ -3,8 +3,8 @@
     python examples/perceptual.py DATA/MultiView --vgg VGG19.safetensors [--model FOLDER] [--presets balanced detail]
 
 The distance is `def_hub.evaluation.metrics.feature_distance` on VGG19's relu1_1, relu2_1 and relu3_1, the grid
-`grid_pattern` of the same module, its largest value over the pictures beside the mean. Each picture is enlarged with its
-first reference.
+`grid_pattern` of the same module, its largest value over the pictures beside the mean. Each picture is enlarged with
+its first reference.
 """
 
 from __future__ import annotations

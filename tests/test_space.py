@@ -292,8 +292,10 @@ def test_a_result_is_of_the_photograph_that_was_given_when_it_began(
     assert not visit.outdated
     Image.new("RGB", (32, 24)).save(tmp_path / "other.png")
     visit.set_photo(check_photo(tmp_path / "other.png"))
-    assert visit.outdated
+    assert visit.outdated == "photograph"
     visit.set_photo(first)
+    assert visit.outdated == "choice of references"  # they are to be ranked anew
+    visit.chosen = [0, 1]
     assert not visit.outdated
     progress = Studio(tiny_pipe).run(visit, Settings("fast"))
     next(progress)
