@@ -100,7 +100,9 @@ def results() -> Shown:
     with gr.Column(scale=3, min_width=320):
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
             with gr.Tab("Compare", render_children=True, id="compare"):
-                pair = gr.Radio(list(PAIRS)[:1], value=list(PAIRS)[0], label="Left and right of the divider")
+                pair = gr.Radio(
+                    list(PAIRS)[:1], value=list(PAIRS)[0], label="Left and right of the divider", elem_id="pair"
+                )
                 compare = viewer(nothing, elem_id="compare")
                 with fold("Do you have the original? Compare with it"):
                     truth = gr.File(

@@ -30,7 +30,7 @@ class Visit:
 
     ranked: best first; empty while there is nothing to rank for. chosen: indices of uploads, best first.
     drawings: PNG over the photograph (key None) and over uploads (key: index): which part.
-    cancelled: whether the run that is under way is no longer wanted.
+    cancelled: when Cancel was last pressed, by the clock of the visitor's browser.
     folder: thumbnails and previews; deleted with the visit.
     """
 
@@ -40,7 +40,7 @@ class Visit:
     chosen: list[int] = field(default_factory=list)
     drawings: dict[int | None, bytes] = field(default_factory=dict)
     outcome: Outcome | None = None
-    cancelled: bool = False
+    cancelled: float = 0.0
     folder: TemporaryDirectory | None = None
 
     @property
@@ -53,6 +53,10 @@ class Visit:
     def outdated(self) -> bool:
         """Whether the outcome is of another photograph than that which is given now."""
         return self.outcome is not None and self.outcome.upload != self.photo
+
+    def called_off(self, pressed: float) -> bool:
+        """Whether a run is no longer wanted. pressed: when it was asked for, by the same clock."""
+        return self.cancelled >= pressed
 
     def set_photo(self, photo: Upload | None) -> None:
         """Another photograph; what was drawn over the last one goes."""
