@@ -65,12 +65,14 @@ const fit = () => {
   const size = natural.map(n => scale ? Math.ceil(64 * n * scale / ratio) / 64 + 'px' : '');
   [stack.style.width, stack.style.height] = size;
   one('.def-view').toggleAttribute('data-exact', !!scale);
-  stack.style.left = stack.style.top = '';
   const box = stack.getBoundingClientRect();
   one('.def-view').toggleAttribute(
     'data-beyond', box.width > pane.clientWidth + 1 || box.height > pane.clientHeight + 1);
-  const snap = v => (Math.floor(v * ratio + 0.05) - v * ratio) / ratio + 'px';
-  if (scale) [stack.style.left, stack.style.top] = [snap(box.left), snap(box.top)];
+  for (const moved of [pane, stack]) {  // the pane first: the picture is cut at its edges
+    moved.style.left = moved.style.top = '';
+    const edge = moved.getBoundingClientRect(), snap = v => (Math.floor(v * ratio + 0.05) - v * ratio) / ratio + 'px';
+    if (scale) [moved.style.left, moved.style.top] = [snap(edge.left), snap(edge.top)];
+  }
 };
 
 // Where a place of the picture, as shares, is seen: how far from the top left corner of the pane.
