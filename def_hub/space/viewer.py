@@ -82,25 +82,25 @@ const seen = (x, y) => {
 };
 const wide = () => [one('.def-pane').clientWidth, one('.def-pane').clientHeight];
 const within = (place, i) => place[i] >= 0 && place[i] <= wide()[i];
-// Bring a place to the middle of the pane.
-const center = (x, y) => one('.def-pane').scrollBy(...seen(x, y).map((v, i) => v - wide()[i] / 2));
+// The lit place in the middle of the pane; where it was clicked, it does not run away from under the mouse.
 const light = () => {
   const mark = one('.def-mark');
   if (!mark) return;
-  const place = [parseFloat(mark.style.left) / 100, parseFloat(mark.style.top) / 100], there = seen(...place);
-  // what was clicked does not run away from under the mouse
-  if (!('KIND' === 'pointed' && within(there, 0) && within(there, 1))) center(...place);
+  const there = seen(parseFloat(mark.style.left) / 100, parseFloat(mark.style.top) / 100), size = wide();
+  if ('KIND' === 'pointed' && within(there, 0) && within(there, 1)) return;
+  one('.def-pane').scrollBy(there[0] - size[0] / 2, there[1] - size[1] / 2);
 };
 const zoom = level => {
   // what was in the middle stays there; of a comparison the divider stays where it is seen
-  const [width, height] = wide(), [left, top] = seen(0, 0), [right, bottom] = seen(1, 1);
-  let x = 0.5, share = [(width / 2 - left) / (right - left), (height / 2 - top) / (bottom - top)];
-  if (one('.def-before') && within(seen(at / 100, 0), 0)) { share[0] = at / 100; x = seen(at / 100, 0)[0] / width; }
-  share = share.map(v => Math.min(1, Math.max(0, v)));
+  const before = wide(), [left, top] = seen(0, 0), [right, bottom] = seen(1, 1);
+  let x = 0.5, kept = [(before[0] / 2 - left) / (right - left), (before[1] / 2 - top) / (bottom - top)];
+  const line = seen(at / 100, 0);
+  if (one('.def-before') && within(line, 0)) { kept[0] = at / 100; x = line[0] / before[0]; }
+  kept = kept.map(v => Math.min(1, Math.max(0, v)));
   zoomed = level;
   fit();
-  const there = seen(...share), [w, h] = wide();
-  one('.def-pane').scrollBy(there[0] - x * w, there[1] - h / 2);
+  const there = seen(...kept), after = wide();
+  one('.def-pane').scrollBy(there[0] - x * after[0], there[1] - after[1] / 2);
   light();
 };
 const divide = share => {
@@ -109,9 +109,11 @@ const divide = share => {
   const range = one('.def-range');
   if (range) range.value = at;
 };
-const moved = share => {
+// By keys and by the range below the divider may leave the pane: the picture follows.
+const push = share => {
   divide(share);
-  if (!within(seen(at / 100, 0), 0)) one('.def-pane').scrollBy(seen(at / 100, 0)[0] - wide()[0] / 2, 0);
+  const line = seen(at / 100, 0);
+  if (!within(line, 0)) one('.def-pane').scrollBy(line[0] - wide()[0] / 2, 0);
 };
 const share = e => {
   const box = one('.def-stack').getBoundingClientRect();
@@ -127,7 +129,7 @@ element.addEventListener('click', e => {
   }
   held = null;
 });
-element.addEventListener('input', e => { if (e.target.matches('.def-range')) moved(+e.target.value); });
+element.addEventListener('input', e => { if (e.target.matches('.def-range')) push(+e.target.value); });
 // Pressed on the divider, or where all of the picture is seen: the divider follows. Elsewhere the picture does; under a
 // finger the browser moves it itself.
 element.addEventListener('pointerdown', e => {
@@ -135,7 +137,8 @@ element.addEventListener('pointerdown', e => {
   if (e.button || !e.target.closest('.def-stack')) return;
   const beyond = one('[data-beyond]'), divides = e.target.closest('.def-line') || (one('.def-before') && !beyond);
   if (!divides && (!beyond || e.pointerType === 'touch')) return;
-  held = {divides, x: e.clientX, y: e.clientY, far: false, down: true};
+  const {scrollLeft, scrollTop} = one('.def-pane');
+  held = {divides, x: e.clientX + scrollLeft, y: e.clientY + scrollTop, from: [e.clientX, e.clientY], down: true};
   e.target.setPointerCapture(e.pointerId);
   if (divides && !beyond) divide(100 * share(e)[0]);
 });
@@ -143,10 +146,8 @@ element.addEventListener('pointermove', e => {
   if (!held?.down || !one('.def-stack')) return;
   if (held.divides) divide(100 * share(e)[0]);
   else {
-    held.far ||= Math.hypot(e.clientX - held.x, e.clientY - held.y) > 4;
-    if (!held.far) return;
-    one('.def-pane').scrollBy(held.x - e.clientX, held.y - e.clientY);
-    [held.x, held.y] = [e.clientX, e.clientY];
+    held.far ||= Math.hypot(e.clientX - held.from[0], e.clientY - held.from[1]) > 4;
+    if (held.far) one('.def-pane').scrollTo(held.x - e.clientX, held.y - e.clientY);
   }
 });
 for (const end of ['pointerup', 'pointercancel'])
@@ -159,7 +160,7 @@ element.addEventListener('keydown', e => {
     const step = e.shiftKey ? 32 : 8;
     cross = cross.map((v, i) => Math.min(1, Math.max(0, v + way[i] * step / natural[i])));
     trigger('select', {x: cross[0], y: cross[1]});
-  } else if (one('.def-range') && way[0] && (e.shiftKey || !beyond)) moved(at + way[0] * (e.shiftKey ? 10 : 2));
+  } else if (one('.def-range') && way[0] && (e.shiftKey || !beyond)) push(at + way[0] * (e.shiftKey ? 10 : 2));
   else if (beyond) e.target.scrollBy(...way.map(v => 60 * v));
   else return;
   e.preventDefault();
