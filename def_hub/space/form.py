@@ -142,7 +142,7 @@ def form(studio: Studio, state: gr.State) -> Form:
             eta = unchecked(gr.Slider(0, 1, standard.eta, step=0.05, label="η: fresh noise per step"))
             with gr.Row(equal_height=True):
                 seed = unchecked(gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, scale=3))
-                dice = gr.Button("🎲 Random seed", size="sm", scale=1, min_width=130)
+                dice = gr.Button("🎲 Random seed", size="sm", scale=1, min_width=130, elem_id="dice")
             strength = unchecked(gr.Slider(0, 1, 1, step=0.05, label="Reference strength"))
             matching = gr.Radio(MATCHING_WORDS, value=standard.matching_image, label="Matching image")
             consistency = gr.Checkbox(True, label="Consistency: the result, made smaller, is the input")

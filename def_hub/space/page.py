@@ -31,9 +31,24 @@ can see which is which. Made smaller again, the result is the picture you gave.
 """
 # In the browser, before the server answers: while a run or an example waits for its turn, no other is taken.
 RUNNING, OPENING = "not while something is computed", "opening, or waiting for its turn …"
-TAKEN = "() => [{__type__: 'update', props: {off: '%s'}}, {__type__: 'update', interactive: false}]"
-# On a phone, what an example shows is far below it.
-SCROLL = "() => { if (innerWidth < 768) document.querySelector('#status').scrollIntoView({behavior: 'smooth'}); }"
+WAITING = "<div class='def-note def-waits' role='status'>Waiting for your turn …</div>"
+CANCELLED = panels.note("Cancelled. Nothing is computing any more.")
+TAKEN = f"""() => [{{__type__: 'update', props: {{off: '%s'}}}}, {{__type__: 'update', interactive: false}},
+  {{__type__: 'update', interactive: true}}, `{WAITING}`]"""
+# What comes is brought into sight: the comparison, and on a phone, where all of it is far below, the words above it.
+SHOW = """() => {
+  document.querySelector('#tabs [role=tab]').click();
+  document.querySelector('#tabs').parentElement.scrollTop = 0;
+  const scroll = () => document.querySelector('#status').scrollIntoView({behavior: 'smooth'});
+  if (innerWidth < 768) setTimeout(scroll, 100);  // the words are being laid out
+}"""
+REST = """{__type__: 'update', props: {off: ''}}, {__type__: 'update', interactive: true},
+  {__type__: 'update', interactive: false}"""
+# After a run. It changes nothing where another waits: that can be, after one that was called off before its turn.
+RESTS = f"words => words?.includes('def-waits') ? [] : [{REST}]"
+# What waits is left at once; a run that is at work stops and says so itself.
+LEAVES = f"words => words?.includes('def-waits') ? [{REST}, `{CANCELLED}`] : []"
+STAMPED = "(_, ...values) => [performance.now(), ...values]"  # a first value: when this was pressed
 
 
 def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
@@ -51,6 +66,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
 
     with gr.Blocks(title="def_hub", delete_cache=(600, HOUR), analytics_enabled=False) as demo:
         state = gr.State(Visit(), time_to_live=HOUR)
+        stamp = gr.Number(visible=False)
         gr.Markdown(TITLE + INTRODUCTION)
         strip = cards(
             "Try an example: one click",
@@ -75,18 +91,18 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
 
         # ------------------------------------------------------------------------------ run and look
 
-        def rest() -> dict[Any, Any]:
-            """After a run, not with its last words: the browser drops a click on what has not quite ended."""
-            return {
-                start: gr.update(interactive=True),
-                cancel: gr.update(interactive=False),
-                strip: gr.update(off=""),
-            }
+        hold = [strip, start, cancel]
 
         def ends(begun: Any) -> None:
-            begun.then(rest, None, [start, cancel, strip], **LIGHT)
-            begun.failure(lambda: rest() | {status: refused()}, None, [start, cancel, strip, status], **LIGHT)
+            """Not with a run's last words: they come once more at its very end, and would undo what is pressed then."""
+            begun.then(None, status, hold, js=RESTS, **LIGHT)
+            begun.failure(lambda: rest | {status: refused()}, None, [*hold, status], **LIGHT)
 
+        rest = {
+            start: gr.update(interactive=True),
+            cancel: gr.update(interactive=False),
+            strip: gr.update(off=""),
+        }
         busy = {
             start: gr.update(interactive=False),
             cancel: gr.update(interactive=True),
@@ -94,20 +110,22 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
         }
 
         @kept
-        def enlarge(visit: Visit, *values: Any) -> Iterator[dict[Any, Any]]:
-            visit.cancelled = False
+        def enlarge(pressed: float, visit: Visit, *values: Any) -> Iterator[dict[Any, Any]]:
+            if visit.called_off(pressed):  # while it waited: the browser has said so, and another may wait
+                return
             try:
                 wanted = make_settings(*values)
                 yield busy | {status: panels.progress(None, "Starting …")}
+                stopped = False
                 with closing(studio.run(visit, wanted)) as progress:  # type: ignore[type-var]
                     for at in progress:
-                        if visit.cancelled:
+                        stopped = visit.called_off(pressed) and at.outcome is None  # what explains it is soon drawn
+                        if stopped:
                             break
                         yield advance(visit, at)
                 yield {form.info: form.told(visit, *values)}
-                if visit.cancelled:
-                    words = panels.note("Cancelled. Nothing is computing any more.")
-                    yield {status: words + panels.earlier(visit)} | panel(visit)
+                if stopped:
+                    yield {status: CANCELLED + panels.earlier(visit)} | panel(visit)
             except Exception as error:
                 words = complaint(error)
                 gr.Warning(words)
@@ -116,7 +134,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
         def advance(visit: Visit, at: Progress) -> dict[Any, Any]:
             if at.outcome is not None:
                 words = panels.standing(visit) if at.drawn else panels.note("Drawing what happened …")
-                return {state: visit, status: words} | panel(visit)
+                return {state: visit, status: words, cancel: gr.update(interactive=False)} | panel(visit)
             reading, update = at.reading, {}
             assert reading is not None
             words = f"about {panels.duration(reading.left)} left"
@@ -126,28 +144,29 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 update = {shown.compare: view(path, f"estimate after step {at.step.number} of {at.step.total}")}
             return update | {status: panels.progress(reading, words)}
 
-        outputs = [state, form.info, start, cancel, strip, status, *shown.outputs]
-        start.click(None, None, [strip, start], js=TAKEN % RUNNING, **LIGHT)
-        begun = start.click(
-            enlarge,
-            [state, *form.settings],
-            outputs,
-            **PRIVATE,
-            show_progress="minimal",
-            show_progress_on=status,
-            concurrency_id="pipeline",
-            concurrency_limit=1,
-        )
-        ends(begun)
+        def queued(trigger: Any, work: Any, outputs: list[Any], off: str) -> None:
+            """What waits for its turn. A second may be sent while a first, called off, still waits: `multiple`."""
+            trigger(None, None, [*hold, status], js=TAKEN % off, **LIGHT)
+            trigger(None, js=SHOW, **LIGHT)
+            options = PRIVATE | {"trigger_mode": "multiple", "show_progress": "hidden", "js": STAMPED}
+            inputs = [stamp, state, *form.settings]
+            ends(trigger(work, inputs, outputs, **options, concurrency_id="pipeline", concurrency_limit=1))
+
+        outputs = [state, form.info, *hold, status, *shown.outputs]
+        queued(start.click, enlarge, outputs, RUNNING)
         if shipped:
 
             @kept
-            def show_example(visit: Visit, event: gr.EventData, *values: Any) -> Iterator[dict[Any, Any]]:
+            def show_example(
+                pressed: float, visit: Visit, event: gr.EventData, *values: Any
+            ) -> Iterator[dict[Any, Any]]:
+                if visit.called_off(pressed):
+                    return
                 example = shipped[int(event._data["index"])]
                 visit = prepared.visit(example)
                 yield opened(visit)
                 for at in prepared.follow(example):
-                    if visit.cancelled:
+                    if visit.called_off(pressed):
                         yield {status: panels.note("Cancelled. The example is still being prepared, for all visitors.")}
                         return
                     yield busy | {status: panels.progress(at.reading, "This example is just being prepared …")}
@@ -156,7 +175,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                     yield opened(visit)
                 if visit.outcome is None:
                     yield from form.rank(visit, *values)
-                    yield from enlarge(visit, *values)
+                    yield from enlarge(pressed, visit, *values)
 
             def given(visit: Visit) -> dict[Any, Any]:
                 """The files of a visit, as if they were uploaded."""
@@ -170,18 +189,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
                 return form.chosen(visit) | panel(visit) | given(visit) | words
 
             everything = [form.photo, form.files, shown.truth, *form.outputs, *outputs[2:]]
-            strip.select(None, None, [strip, start], js=TAKEN % OPENING, **LIGHT)
-            strip.select(None, js=SCROLL, **LIGHT)
-            begun = strip.select(
-                show_example,
-                [state, *form.settings],
-                everything,
-                **PRIVATE,
-                show_progress="hidden",
-                concurrency_id="pipeline",
-                concurrency_limit=1,
-            )
-            ends(begun)
+            queued(strip.select, show_example, everything, OPENING)
 
             def first(visit: Visit) -> dict[Any, Any]:
                 """The first example, unless the visitor was quicker."""
@@ -193,11 +201,13 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
             if prepare:
                 demo.load(first, state, everything, **LIGHT)
 
-        def stop(visit: Visit) -> None:
+        def stop(pressed: float, visit: Visit, words: str | None) -> Any:
             """The run looks, stops, and says so last: after Gradio's own `cancels`, late progress overwrote it."""
-            visit.cancelled = True
+            visit.cancelled = pressed
+            return CANCELLED + panels.earlier(visit) if words == CANCELLED else gr.skip()
 
-        cancel.click(stop, state, None, **LIGHT)
+        cancel.click(None, status, [*hold, status], js=LEAVES, **LIGHT)
+        cancel.click(stop, [stamp, state, status], status, js=STAMPED, **LIGHT)
         panels.wire(shown, state, form.photo, LIGHT)
         add_endpoints(studio)
     return demo

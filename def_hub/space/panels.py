@@ -75,7 +75,7 @@ class Shown:
         return {
             self.pair: gr.Radio(choices=known(visit), value=list(PAIRS)[0]),
             self.compare: compared(visit, list(PAIRS)[0]),
-            self.scores: scored(visit),
+            self.scores: scored(visit) if path("zip") else "",  # once, when all is drawn
             self.enhanced: explained("enhanced", NAMES["enhanced"]),
             self.pick: view(path("result"), "result") if looked else None,
             self.found: view(path("reference-1"), "reference 1") if looked else None,
@@ -101,7 +101,9 @@ def results() -> Shown:
     with gr.Column(scale=3, min_width=320):
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
             with gr.Tab("Compare", render_children=True, id="compare"):
-                pair = gr.Radio(list(PAIRS)[:1], value=list(PAIRS)[0], label="Left and right of the divider")
+                pair = gr.Radio(
+                    list(PAIRS)[:1], value=list(PAIRS)[0], label="Left and right of the divider", elem_id="pair"
+                )
                 compare = viewer(nothing, elem_id="compare")
                 with fold("Do you have the original? Compare with it"):
                     truth = gr.File(

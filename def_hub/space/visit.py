@@ -32,7 +32,7 @@ class Visit:
     ranked: best first; empty while there is nothing to rank for. chosen: indices of uploads, best first.
     drawings: PNG over the photograph (key None) and over uploads (key: index): which part.
     truth: the sharp original of the photograph, as a PNG of `folder`, where the visitor has one.
-    cancelled: whether the run that is under way is no longer wanted.
+    cancelled: when Cancel was last pressed, by the clock of the visitor's browser.
     folder: thumbnails, previews and the original; deleted with the visit.
     """
 
@@ -43,7 +43,7 @@ class Visit:
     drawings: dict[int | None, bytes] = field(default_factory=dict)
     truth: Path | None = None
     outcome: Outcome | None = None
-    cancelled: bool = False
+    cancelled: float = 0.0
     folder: TemporaryDirectory | None = None
 
     @property
@@ -55,7 +55,7 @@ class Visit:
     def own(self) -> Visit:
         """A copy for one visitor: what he does to it, the others do not see."""
         mine = replace(self, uploads=[*self.uploads], ranked=[*self.ranked], chosen=[*self.chosen])
-        mine.drawings, mine.cancelled, mine.folder = dict(self.drawings), False, None
+        mine.drawings, mine.cancelled, mine.folder = dict(self.drawings), 0.0, None
         return mine
 
     @property
@@ -77,6 +77,10 @@ class Visit:
         if self.outcome is None or self.outcome.inputs == self.inputs:
             return ""
         return PHOTOGRAPH if self.outcome.inputs[0] != self.photo else "choice of references"
+
+    def called_off(self, pressed: float) -> bool:
+        """Whether a run is no longer wanted. pressed: when it was asked for, by the same clock."""
+        return self.cancelled >= pressed
 
     def set_photo(self, photo: Upload | None) -> None:
         """Another photograph; the original of the last one, and what was drawn over it, go."""

@@ -79,6 +79,41 @@ def test_an_example_says_at_once_that_it_waits_for_its_turn(
         second.locator("#examples .def-card[aria-disabled='false']").nth(2).wait_for()
 
 
+def test_who_waits_is_told_and_can_leave(
+    browser: Any, url: str, tiny: DEFPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was called off before its turn does nothing when it comes; another, asked for since, is made."""
+    made, make = [], run.Call.make
+    monkeypatch.setattr(run.Call, "make", lambda call, *given, **more: made.append(call) or make(call, *given, **more))
+    with opened(browser, url) as first, opened(browser, url) as second, Gate(tiny.unet) as gate:
+        for page in (first, second):
+            give(page, "#photo", corner(tmp_path))
+            page.locator("#info", has_text="32×24 in").wait_for()
+        first.locator("#start").click()
+        assert gate.reached.wait(PATIENCE / 1000)
+        for called_off in (True, True, False):
+            second.locator("#start").click()
+            second.locator("#status", has_text="Waiting for your turn").wait_for()
+            assert second.locator("#start").is_disabled()
+            second.wait_for_timeout(500)  # it reaches the queue
+            if called_off:
+                second.locator("#cancel").click()
+                second.locator("#status", has_text="Cancelled").wait_for()
+                second.locator("#start:enabled").wait_for()
+                assert second.locator("#cancel").is_disabled()
+                assert not second.locator("#examples .def-card[aria-disabled='true']").count()
+        gate.open()
+        for page in (second, first):
+            page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
+            page.locator("#start:enabled").wait_for()
+        assert len(made) == 2
+        second.locator("#start").click()  # then nobody waits
+        second.locator("#start:disabled").wait_for()
+        second.locator("#start:enabled").wait_for()
+        second.locator("#cancel:disabled").wait_for()
+        assert len(made) == 3
+
+
 def test_leaving_the_page_stops_computing(page: Any, held: Any) -> None:
     _, opened = held
     ((worker, stop),) = run._WORKERS.items()

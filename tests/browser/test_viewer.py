@@ -1,0 +1,273 @@
+"""Pictures looked at closely: exact pixels, moved by hand and by keys, in sight; text that can be read."""
+
+import io
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.browser.conftest import PATIENCE, enlarge, give, opened
+from tests.conftest import EXAMPLES
+
+# Where a part of a viewer is, from the left and top of its pane, and how large the pane is.
+PLACE = """([where, part]) => {
+  const pane = document.querySelector(where + ' .def-pane'), box = pane.getBoundingClientRect();
+  const there = document.querySelector(where + ' ' + part).getBoundingClientRect();
+  const middle = [(there.left + there.right) / 2 - box.left, (there.top + there.bottom) / 2 - box.top];
+  return {x: middle[0], y: middle[1], width: pane.clientWidth, height: pane.clientHeight, left: pane.scrollLeft,
+    top: pane.scrollTop};
+}"""
+# Text whose contrast to its ground is below 4.5, but for what is switched off: (contrast, text).
+FAINT = """() => {
+  const numbers = colour => (colour.match(/[\\d.]+/g) ?? []).map(Number);
+  const light = colour => {
+    const [r, g, b] = colour.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = element => {
+    for (let e = element; e; e = e.parentElement) {
+      const colour = numbers(getComputedStyle(e).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0.9) return colour.slice(0, 3);
+    }
+    return [255, 255, 255];
+  };
+  const faint = [];
+  for (const e of document.querySelectorAll('body *')) {
+    const own = [...e.childNodes].filter(node => node.nodeType === 3).map(node => node.textContent.trim()).join('');
+    if (!own || !e.checkVisibility({checkVisibilityCSS: true}) || e.closest('[disabled], script, style')) continue;
+    const [a, b] = [light(numbers(getComputedStyle(e).color).slice(0, 3)), light(ground(e))];
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < 4.5) faint.push([contrast.toFixed(2), own.slice(0, 40)]);
+  }
+  return faint;
+}"""
+
+
+def photo(folder: Path) -> Path:
+    """320×240 pixels when enlarged: at 400 % larger than its pane."""
+    path = folder / "photo.png"
+    Image.open(EXAMPLES / "street_lr.png").convert("RGB").crop((20, 10, 100, 70)).save(path)
+    return path
+
+
+def upload(page: Any, folder: Path) -> None:
+    give(page, "#photo", photo(folder))
+    page.locator("#info", has_text="80×60 in").wait_for()
+
+
+def zoom(page: Any, where: str, level: str) -> None:
+    page.locator(where).get_by_role("button", name=level).click()
+
+
+@contextmanager
+def screen(browser: Any, url: str, width: int, height: int, **options: Any) -> Iterator[Any]:
+    page = browser.new_page(viewport={"width": width, "height": height}, **options)
+    page.set_default_timeout(PATIENCE)
+    page.goto(url)
+    page.locator("#start").wait_for()
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_can_be_read(browser: Any, url: str, tmp_path: Path, theme: str) -> None:
+    reference = tmp_path / "reference.png"
+    Image.open(EXAMPLES / "street_ref1.jpg").crop((160, 120, 352, 280)).save(reference)
+    with screen(browser, f"{url}?__theme={theme}", 1280, 860, color_scheme=theme) as page:
+        upload(page, tmp_path)
+        give(page, "#files", reference)
+        page.locator("#candidates .def-card").wait_for()
+        page.get_by_text("Settings", exact=True).click()
+        enlarge(page)
+        page.locator("#start:enabled").wait_for()
+        page.mouse.move(0, 0)
+        page.wait_for_timeout(500)  # colours fade
+        for tab in ("Matches", "Provenance", "Compare"):
+            page.get_by_role("tab", name=tab, exact=True).click()
+            page.wait_for_timeout(500)
+            assert page.evaluate(FAINT) == []
+
+
+def test_zoomed_pictures_are_moved(page: Any, tmp_path: Path) -> None:
+    def line() -> dict[str, float]:
+        return page.evaluate(PLACE, ["#compare", ".def-line b"])
+
+    upload(page, tmp_path)
+    enlarge(page)
+    page.locator("#start:enabled").wait_for()
+    compare, pane = page.locator("#compare"), page.locator("#compare .def-pane")
+    # Fit fills the pane as far as whole numbers do
+    assert compare.locator("img.def-after").bounding_box()["width"] == 2 * 320
+    before = line()
+    page.locator("#compare .def-range").fill("20")
+    assert line()["x"] == pytest.approx(before["x"] - 0.3 * 640, abs=2)
+    before = line()
+    zoom(page, "#compare", "400 %")
+    assert line()["x"] == pytest.approx(before["x"], abs=2)  # the divider stays
+    assert line()["y"] == pytest.approx(line()["height"] / 2, abs=2)  # where it can be taken
+    assert line()["top"] == pytest.approx((960 - line()["height"]) / 2, abs=2)  # the middle stays the middle
+
+    # dragged: the picture, and by its handle the divider
+    box, start = pane.bounding_box(), line()
+    page.mouse.move(box["x"] + 500, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 400, box["y"] + 70, steps=4)
+    page.mouse.up()
+    assert line()["left"] == pytest.approx(start["left"] + 100, abs=1)
+    assert line()["top"] == pytest.approx(start["top"] + 30, abs=1)
+    assert line()["x"] == pytest.approx(start["x"] - 100, abs=2)
+    start = line()
+    page.mouse.move(box["x"] + start["x"], box["y"] + start["y"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + start["x"] + 150, box["y"] + start["y"], steps=4)
+    page.mouse.up()
+    assert line()["x"] == pytest.approx(start["x"] + 150, abs=3) and line()["left"] == start["left"]
+
+    # keys move the picture, with Shift the divider; the name says so
+    assert "Shift" in pane.get_attribute("aria-label")
+    pane.focus()
+    start = line()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    assert line()["left"] > start["left"] and line()["top"] > start["top"]
+    start = line()
+    page.keyboard.press("Shift+ArrowRight")
+    assert line()["left"] == start["left"] and line()["x"] > start["x"]
+    page.locator("#compare .def-range").focus()
+    page.keyboard.press("End")  # out of sight: the picture follows
+    assert 0 <= line()["x"] <= line()["width"] + 1
+    zoom(page, "#compare", "Fit")
+    start = line()
+    pane.focus()
+    page.keyboard.press("ArrowLeft")
+    assert line()["x"] < start["x"]
+
+
+def test_a_finger_moves_a_zoomed_picture(browser: Any, url: str, tmp_path: Path) -> None:
+    with screen(browser, url, 390, 844, has_touch=True, is_mobile=True, device_scale_factor=2) as page:
+        upload(page, tmp_path)
+        enlarge(page)
+        page.locator("#start:enabled").wait_for()
+        zoom(page, "#compare", "400 %")
+        page.locator("#compare .def-pane").scroll_into_view_if_needed()
+        finger = page.context.new_cdp_session(page)
+
+        def touch(kind: str, *at: float) -> None:
+            points = [{"x": at[0], "y": at[1]}] if at else []
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        def swipe(x: float, y: float, far: float) -> None:
+            touch("touchStart", x, y)
+            for n in range(1, 9):
+                touch("touchMove", x + far * n / 8, y)
+                page.wait_for_timeout(30)
+            touch("touchEnd")
+            page.wait_for_timeout(500)
+
+        box, start = (
+            page.locator("#compare .def-pane").bounding_box(),
+            page.evaluate(PLACE, ["#compare", ".def-line b"]),
+        )
+        swipe(box["x"] + 260, box["y"] + 60, -80)
+        after = page.evaluate(PLACE, ["#compare", ".def-line b"])
+        assert after["left"] > start["left"] + 30
+        assert after["x"] - start["x"] == pytest.approx(start["left"] - after["left"], abs=2)  # on the same place
+        swipe(box["x"] + after["x"], box["y"] + after["y"], 50)
+        moved = page.evaluate(PLACE, ["#compare", ".def-line b"])
+        assert moved["left"] == after["left"] and moved["x"] == pytest.approx(after["x"] + 50, abs=3)
+
+
+def test_the_lit_place_of_a_zoomed_reference_is_in_the_middle(page: Any, tmp_path: Path) -> None:
+    reference = tmp_path / "reference.png"
+    Image.open(EXAMPLES / "street_ref1.jpg").crop((80, 40, 336, 232)).save(reference)
+    upload(page, tmp_path)
+    give(page, "#files", reference)
+    card = page.locator("#candidates .def-card")
+    card.wait_for()
+    if card.get_attribute("aria-pressed") == "false":
+        card.click()
+        page.locator("#candidates .def-card[aria-pressed='true']").wait_for()
+    enlarge(page)
+    page.locator("#start:enabled").wait_for()
+    page.get_by_role("tab", name="Matches", exact=True).click()
+    zoom(page, "#found", "400 %")
+    for x in (0.3, 0.5, 0.7):
+        box, words = page.locator("#pick .def-stack").bounding_box(), page.locator("#words").inner_text()
+        page.locator("#pick .def-stack").click(position={"x": x * box["width"], "y": 0.5 * box["height"]})
+        page.wait_for_function(
+            "before => document.querySelector('#words').innerText !== before && document.querySelector('.def-mark')",
+            arg=words,
+        )
+        page.wait_for_timeout(500)
+        mark = page.evaluate(PLACE, ["#found", ".def-mark"])
+        middle = {"x": mark["width"] / 2, "y": mark["height"] / 2}
+        size = {"x": 4 * 256, "y": 4 * 192}
+        for axis, scrolled in (("x", mark["left"]), ("y", mark["top"])):
+            whole = scrolled + mark[axis]  # in the picture; near its edges it cannot be in the middle
+            expected = max(0, min(whole - middle[axis], size[axis] - 2 * middle[axis]))
+            assert scrolled == pytest.approx(expected, abs=2)
+
+
+@pytest.mark.parametrize("ratio", [1, 2.625, 3])
+def test_a_pixel_is_a_pixel_of_the_screen(browser: Any, url: str, tmp_path: Path, ratio: float) -> None:
+    """Compared with the file. Not with Playwright's `device_scale_factor`: it rounds to CSS pixels, phones do not."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    uneven = browser.browser_type.launch(
+        executable_path=next(filter(None, map(shutil.which, names)), None),
+        args=["--no-sandbox", f"--force-device-scale-factor={ratio}", "--window-size=500,900"],
+    )
+    page = uneven.new_context(no_viewport=True).new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(url)
+    page.locator("#start").wait_for()
+    upload(page, tmp_path)
+    enlarge(page)
+    page.locator("#start:enabled").wait_for()
+    assert page.evaluate("devicePixelRatio") == pytest.approx(ratio)
+    page.add_style_tag(content="#compare :is(.def-line, .def-before) { visibility: hidden }")
+    sent = page.request.get(page.locator("#compare img.def-after").get_attribute("src")).body()
+    picture = np.asarray(Image.open(io.BytesIO(sent)).convert("RGB"))
+    for level in (1, 2):
+        zoom(page, "#compare", f"{level}00 %")
+        page.locator("#compare .def-pane").evaluate(
+            "pane => { pane.scrollTo(0, 0); pane.scrollIntoView({block: 'center'}); }"
+        )
+        page.wait_for_timeout(500)
+        left, top = page.locator("#compare img.def-after").evaluate(
+            "image => [image.getBoundingClientRect().left, image.getBoundingClientRect().top]"
+        )
+        x, y = round(left * ratio), round(top * ratio)
+        seen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))[y : y + 240 * level]
+        shown = min(320 * level, round(ratio * page.locator("#compare .def-pane").evaluate("pane => pane.clientWidth")))
+        expected = picture.repeat(level, 0).repeat(level, 1)[: len(seen), :shown]
+        middle = (slice(20, -20), slice(20, -20))  # the pane's corners are round
+        assert np.array_equal(seen[:, x : x + shown][middle], expected[middle])
+    uneven.close()
+
+
+def test_what_comes_is_brought_into_sight(browser: Any, url: str, tmp_path: Path) -> None:
+    with opened(browser, url) as page:  # beside a long form
+        upload(page, tmp_path)
+        for part in ("Settings", "Draw where references may be used (optional)"):
+            page.get_by_text(part, exact=True).click()
+        page.get_by_role("tab", name="Steps", exact=True).click()
+        enlarge(page)
+        box = page.locator("#compare .def-pane").bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 900
+        page.locator("#downloads button").last.scroll_into_view_if_needed()  # reached, where it is below
+        box = page.locator("#downloads").bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 900
+    with screen(browser, url, 390, 844, has_touch=True, is_mobile=True) as page:  # below a form
+        upload(page, tmp_path)
+        page.get_by_role("tab", name="Steps", exact=True).click()
+        page.locator("#start").click()
+        page.locator("#compare img.def-before").wait_for()
+        page.wait_for_timeout(1000)  # it scrolls
+        box = page.locator("#compare .def-pane").bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 844
+        assert page.locator("#pair").bounding_box()["height"] < 60
