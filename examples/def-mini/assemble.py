@@ -1,7 +1,5 @@
 """Put the parts that the run files trained together: `python examples/def-mini/assemble.py [FOLDER]`, half
-precision. Part 5, the weights of the preset "detail", only where it was trained, and averaged with part 4, which it
-began from: with a quarter of that it is as near to the truth for a VGG19, and 0.1 dB nearer in PSNR (MultiView, every
-fourth; Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+precision. Part 5, the weights of the preset "detail", only where it was trained.
 """
 
 import shutil
@@ -10,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from def_hub.assemble import assemble, mix
+from def_hub.assemble import assemble
 
 runs, here = Path("runs"), Path(__file__).resolve().parent
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else here.parents[1] / "def_hub/weights/def-mini")
@@ -24,8 +22,6 @@ pipe = assemble(
     refsr_detail=runs / "detail/export/refsr" if "detail" in names else None,
     dtype=torch.float16,
 )
-if pipe.refsr_detail is not None:
-    mix(pipe.refsr_detail, pipe.refsr, 0.75)
 pipe.save_pretrained(str(folder))  # small files: every clone carries them
 (folder / "made-by").mkdir(exist_ok=True)
 for number, name in enumerate(names, start=1):
