@@ -34,8 +34,10 @@ def main() -> None:
         browser = started.chromium.launch(
             executable_path=next(filter(None, map(shutil.which, names)), None), args=["--no-sandbox"]
         )
-        for name, width, theme in (("desktop", 1280, "light"), ("dark", 1280, "dark"), ("phone", 390, "light")):
-            page = browser.new_page(viewport={"width": width, "height": 860}, color_scheme=theme)
+        # as high as the results are, which scroll by themselves in a lower window
+        sizes = (("desktop", 1280, 1400, "light"), ("dark", 1280, 1400, "dark"), ("phone", 390, 860, "light"))
+        for name, width, height, theme in sizes:
+            page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)
             page.goto(f"{url}?__theme={theme}")
             page.locator("#compare img.def-before").wait_for(timeout=300_000)
             for tab in TABS if name == "desktop" else ("Compare", "Provenance") if name == "dark" else ("Compare",):

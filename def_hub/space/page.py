@@ -19,7 +19,7 @@ from def_hub.space.shipped import Prepared, examples
 from def_hub.space.studio import Progress, Studio, complaint
 from def_hub.space.style import CSS, theme
 from def_hub.space.uploads import MAX_BYTES
-from def_hub.space.viewer import card, cards, view
+from def_hub.space.viewer import GIVEN, card, cards, view
 from def_hub.space.visit import Visit
 
 HOUR = 3600
@@ -70,6 +70,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
         gr.Markdown(TITLE + INTRODUCTION)
         strip = cards(
             "Try an example: one click",
+            ask="Put the example in place of your own pictures and their result?",
             value=[card(e.references[0], [e.title]) for e in shipped],
             elem_id="examples",
         )
@@ -190,6 +191,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
 
             everything = [form.photo, form.files, shown.truth, *form.outputs, *outputs[2:]]
             queued(strip.select, show_example, everything, OPENING)
+            gr.on([form.photo.upload, form.files.upload], None, js=GIVEN, **LIGHT)
 
             def first(visit: Visit) -> dict[Any, Any]:
                 """The first example, unless the visitor was quicker."""

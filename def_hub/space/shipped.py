@@ -69,7 +69,8 @@ class Prepared:
         visit = Visit()
         visit.set_photo(check_photo(example.photo))
         visit.set_uploads(check_references([str(path) for path in example.references]))
-        visit.set_truth(example.truth)
+        if example.truth.exists():
+            visit.set_truth(example.truth)
         return visit
 
     def follow(self, example: Example) -> Iterator[Progress]:

@@ -247,10 +247,14 @@ ${value && value.length ? `<p class="def-label" role="status">TITLE${off && ` ($
 
 CARDS_SCRIPT = """
 element.addEventListener('click', e => {
-  const card = e.target.closest('.def-card');
-  if (card && card.ariaDisabled !== 'true') trigger('select', {index: +card.dataset.index});
+  const card = e.target.closest('.def-card'), own = document.body.dataset;
+  if (!card || card.ariaDisabled === 'true' || ('ASK' && own.given && !confirm('ASK'))) return;
+  if ('ASK') delete own.given;
+  trigger('select', {index: +card.dataset.index});
 });
 """
+
+GIVEN = "() => { document.body.dataset.given = 'yes'; }"
 
 FOLD = """<button type="button" aria-expanded="false">TITLE</button>"""
 
@@ -297,12 +301,13 @@ def drawing(empty: str, ink: str, **options: Any) -> gr.HTML:
     return _component(DRAW, DRAW_SCRIPT, {"EMPTY": empty, "INK": ink}, options)
 
 
-def cards(title: str, **options: Any) -> gr.HTML:
+def cards(title: str, ask: str = "", **options: Any) -> gr.HTML:
     """Pictures to choose from; a click, or Enter, triggers `select` with the index. Its value: a list of `card`.
 
-    `gr.update(off="why")` lets none be chosen until it is "" again; the focus stays where it is.
+    `gr.update(off="why")` lets none be chosen until it is "" again; the focus stays where it is. ask: what has to be
+    answered first by a visitor who gave pictures of his own, see `GIVEN`.
     """
-    return _component(CARDS, CARDS_SCRIPT, {"TITLE": title}, {"off": ""} | options)
+    return _component(CARDS, CARDS_SCRIPT, {"TITLE": title, "ASK": ask}, {"off": ""} | options)
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def test_drawing_keeps_references_away(page: Any, tmp_path: Path) -> None:
     if card.get_attribute("aria-pressed") == "false":
         card.click()
         page.locator("#candidates .def-card[aria-pressed='true']").wait_for()
-    page.get_by_text("Draw where references may be used").click()
+    page.get_by_text("Draw which parts count").click()
     canvas = page.locator("#canvas canvas")
     canvas.wait_for()
     page.locator("#canvas .def-brush").fill("25")
@@ -95,7 +95,7 @@ def test_a_drawing_is_seen_again_after_another(page: Any, tmp_path: Path) -> Non
     if card.get_attribute("aria-pressed") == "false":
         card.click()
         page.locator("#candidates .def-card[aria-pressed='true']").wait_for()
-    page.get_by_text("Draw where references may be used").click()
+    page.get_by_text("Draw which parts count").click()
     page.locator("#canvas canvas").click()
     ink = "document.querySelector('#canvas canvas').getContext('2d').getImageData(16, 12, 1, 1).data[3] > 99"
     assert page.evaluate(ink)

@@ -88,7 +88,7 @@ def test_a_visit_by_keys_alone(page: Any, tmp_path: Path) -> None:
         after = {"true": "false", "false": "true"}[before]
         page.locator(f"#candidates .def-card[aria-pressed='{after}']:focus").wait_for()  # the focus stays
         before = after
-    page.get_by_role("button", name="Draw where references may be used").focus()
+    page.get_by_role("button", name="Draw which parts count").focus()
     keys.press("Enter")
     canvas = page.locator("#canvas canvas")
     canvas.focus()

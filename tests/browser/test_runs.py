@@ -43,6 +43,7 @@ def test_another_photograph_while_one_is_enlarged(page: Any, held: Any, tmp_path
 
 def test_no_example_is_taken_during_a_run(page: Any, held: Any) -> None:
     _, opened = held
+    page.on("dialog", lambda dialog: dialog.accept())  # whether it may replace one's own
     example = page.locator("#examples .def-card").nth(2)
     page.locator("#examples .def-card[aria-disabled='true']").nth(2).wait_for()
     example.focus()

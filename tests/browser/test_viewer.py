@@ -253,7 +253,7 @@ def test_a_pixel_is_a_pixel_of_the_screen(browser: Any, url: str, tmp_path: Path
 def test_what_comes_is_brought_into_sight(browser: Any, url: str, tmp_path: Path) -> None:
     with opened(browser, url) as page:  # beside a long form
         upload(page, tmp_path)
-        for part in ("Settings", "Draw where references may be used (optional)"):
+        for part in ("Settings", "Draw which parts count (optional)"):
             page.get_by_text(part, exact=True).click()
         page.get_by_role("tab", name="Steps", exact=True).click()
         enlarge(page)

@@ -105,9 +105,34 @@ def test_an_example_needs_one_click(page: Any) -> None:
     page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
     assert page.locator("#compare img.def-after").evaluate("image => image.naturalWidth") == 512
     page.get_by_text("Do you have the original?").click()
+    page.locator("#scores", has_text="dB").wait_for()  # examples come with theirs
+    page.locator("#truth").get_by_label("Clear").click()
+    page.get_by_label("result ◂▸ original").wait_for(state="detached")
     give(page, "#truth", EXAMPLES / "banana_hr.webp")
     page.locator("#scores", has_text="dB").wait_for()
     assert page.get_by_label("result ◂▸ original").is_checked()
+
+
+def test_an_example_replaces_pictures_of_ones_own_only_when_that_is_wanted(page: Any, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def answer(dialog: Any) -> None:
+        asked.append(dialog.message)
+        dialog.accept() if len(asked) > 1 else dialog.dismiss()
+
+    page.on("dialog", answer)
+    give(page, "#photo", corner(tmp_path))
+    own = page.locator("#info", has_text="32×24 in")
+    own.wait_for()
+    page.locator("#examples .def-card").nth(2).click()
+    page.wait_for_timeout(300)
+    assert len(asked) == 1 and own.is_visible() and not page.locator("#candidates .def-card").count()
+    page.locator("#examples .def-card").nth(2).click()
+    page.locator("#info", has_text="128×128 in").wait_for()
+    page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
+    page.locator("#examples .def-card").nth(0).click()  # nothing of one's own is lost
+    page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
+    assert len(asked) == 2 and "in place of your own pictures" in asked[0]
 
 
 def test_a_result_of_an_earlier_photograph_is_called_so_and_kept(page: Any, tmp_path: Path) -> None:
