@@ -98,8 +98,8 @@ UNSEEN = (
 )
 
 
-NETWORKS = ("turned", "step")
-REST = ("calls", "image", "matched", "reference", "searched")
+NETWORKS = ("turned", "step", "searched")
+REST = ("calls", "image", "matched", "reference")
 MEMORY = ("calls", "image", "part", "reference", "copy")
 
 
