@@ -4,10 +4,7 @@ import io
 import json
 import subprocess
 import sys
-import tempfile
-import textwrap
 import threading
-import time
 import zipfile
 from base64 import b64encode
 from collections.abc import Iterator
@@ -16,19 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gradio.utils import get_upload_folder
 from PIL import Image
 
 from def_hub import DEFPipeline, images
 from def_hub.reference.selection import RankedReference
 from def_hub.space import outcome as outcomes
 from def_hub.space import panels
-from def_hub.space.clock import Clock
 from def_hub.space.outcome import Outcome, compare_with_truth, look_up
 from def_hub.space.run import LIVE, Begun, Finished, Settings, Step, run, shown_steps
 from def_hub.space.shipped import Example, Prepared
 from def_hub.space.studio import Progress, Studio, complaint
-from def_hub.space.temporary import forgetting, own_folder
 from def_hub.space.uploads import MAX_REFERENCES, READABLE, check_photo, check_reference, check_references
 from def_hub.space.visit import Visit
 from tests.conftest import EXAMPLES, ROOT
@@ -165,54 +159,6 @@ def test_progress_follows_the_stages_and_only_grows(tiny_pipe: DEFPipeline, visi
     shares = [reading.share for reading in readings]
     assert list(dict.fromkeys(r.stage for r in readings)) == ["enhance", "match", "transfer", "restore"]
     assert shares == sorted(shares) and 0 <= shares[0] and shares[-1] < 1 and min(r.left for r in readings) > 0
-
-
-def test_time_left_follows_the_pace_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr("def_hub.space.clock.time.perf_counter", lambda: now)
-    clock = Clock({"enhance": 4, "match": 2, "transfer": 1, "restore": 3})
-    assert clock.read().left == 10
-    clock.begin("enhance")
-    now = 4.0  # half of the stage has taken as long as all of it should have
-    clock.reached(0.5)
-    assert clock.pace == 5 / 3 and (clock.read().share, clock.read().left) == (0.2, pytest.approx(8 * 5 / 3))
-    now = 8.0
-    clock.begin("match")  # twice the time that was planned
-    assert clock.pace == 9 / 5 and (clock.read().share, clock.read().left) == (0.4, pytest.approx(6 * 9 / 5))
-
-
-def test_a_quick_first_stage_says_little_about_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr("def_hub.space.clock.time.perf_counter", lambda: now)
-    clock = Clock({"enhance": 0.1, "match": 9.9})
-    clock.begin("enhance")
-    now = 0.5  # as always the first time
-    clock.begin("match")
-    assert 9.9 < clock.read().left < 15
-
-
-def test_a_stage_that_takes_longer_than_planned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The longer it lasts, the longer it will still last; its share never reaches the next stage, and never stands."""
-    now = 0.0
-    monkeypatch.setattr("def_hub.space.clock.time.perf_counter", lambda: now)
-    clock = Clock({"enhance": 1, "match": 8, "restore": 1})
-    clock.begin("enhance")
-    now = 1.0
-    clock.begin("match")
-    readings = []
-    for second in range(1, 1000):
-        now = second
-        readings.append(clock.read())
-    shares = [r.share for r in readings]
-    assert all(a < b for a, b in zip(shares, shares[1:], strict=False)) and shares[0] == 0.1 and shares[-1] < 0.9
-    lefts = [r.left for r in readings]
-    assert lefts[:7] == pytest.approx(list(range(9, 2, -1)))  # by plan
-    assert lefts[8] == 3 and all(a < b for a, b in zip(lefts[7:], lefts[8:], strict=False)) and lefts[-1] > 200
-    now = 1000.0
-    clock.begin("restore")
-    assert clock.read().share == pytest.approx(0.9)
-    clock.reached(0)  # told of a step too late
-    assert clock.read().share == pytest.approx(0.9)
 
 
 def test_one_odd_run_does_not_spoil_the_next_estimates(tiny_pipe: DEFPipeline, visit: Visit) -> None:
@@ -433,7 +379,8 @@ def test_what_is_taken_away(finished: Outcome, tmp_path: Path) -> None:
     assert {f"{name}.png" for name in (*pictures, "transferred", "steps", "reference-1", "reference-2")} <= names
     assert {"report.json", "reproduce.py", "inputs/photo.png", "inputs/reference-1.jpg"} <= names
     fine, plain = (images.to_tensor(finished.files[name]) for name in ("png16", "result"))
-    assert (fine - plain).abs().max() < 0.51 / 255 and not torch.equal(fine, plain)  # each rounded for itself
+    # each rounded for itself: by half a step of either at most
+    assert (fine - plain).abs().max() < 0.5 / 255 + 0.5 / 65535 + 1e-6 and not torch.equal(fine, plain)
     report = json.loads(finished.files["report"].read_text())
     assert report["seed"] == 11 and report["parameters"]["reference_strength"] == 0.8
     assert report["sizes"]["references"] == ["160x192", "121x99"]  # upright
@@ -464,9 +411,10 @@ def test_an_original_is_measured(finished: Outcome, visit: Visit, tmp_path: Path
     Image.open(EXAMPLES / "street_hr.webp").crop((160, 120, 288, 216)).save(truth, lossless=True)
     visit.set_truth(truth)
     assert visit.truth is not None and visit.truth.suffix == ".png"
-    assert np.array_equal(np.asarray(Image.open(visit.truth)), np.asarray(Image.open(truth).convert("RGB")))
+    picture, original = (np.asarray(Image.open(p)) for p in (finished.files["result"], truth))
+    assert np.array_equal(np.asarray(Image.open(visit.truth)), original)
     words = compare_with_truth(finished, visit.truth)
-    assert "dB" in words and "SSIM" in words
+    assert "dB" in words and "SSIM" in words and not np.array_equal(picture, original)
     with pytest.raises(ValueError, match="the size of the result, 128×96, got 32×24"):
         visit.set_truth(visit.photo.path)
     assert visit.truth is None
@@ -502,52 +450,3 @@ def test_what_is_left_behind_is_deleted(tiny_pipe: DEFPipeline, visit: Visit) ->
     assert (root / "result.png").exists() and any(thumbnails.iterdir())
     visit.outcome = visit.folder = None
     assert not root.exists() and not thumbnails.exists()
-
-
-def test_what_a_killed_process_left_is_deleted_when_the_next_one_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script = """
-        import sys, tempfile
-        from def_hub.space.temporary import forgetting, own_folder
-        with own_folder():
-            with tempfile.NamedTemporaryFile(delete=False) as file:
-                file.write(b"a visitor's photograph")
-            print(file.name, flush=True)
-            sys.stdin.read()
-    """
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)}
-    process, options = [sys.executable, "-c", textwrap.dedent(script)], {"env": environment, "text": True}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with subprocess.Popen(process, **pipes, **options) as lives, subprocess.Popen(process, **pipes, **options) as dies:
-        kept, left = (Path(started.stdout.readline().strip()) for started in (lives, dies))
-        dies.kill()
-        dies.wait()
-        assert kept.is_file() and left.is_file()
-        with own_folder() as own:
-            assert kept.is_file() and not left.parent.exists()
-            inside = Path(tempfile.mkdtemp())
-            assert inside.parent == own and get_upload_folder() == str(own / "gradio")
-        assert not own.exists() and tempfile.gettempdir() == str(tmp_path)
-        lives.stdin.close()  # an ordinary end
-        lives.wait()
-        assert not kept.parent.exists()
-
-
-def test_old_files_are_deleted_while_the_page_is_served(tmp_path: Path) -> None:
-    ours, theirs = tmp_path / "example" / "thumbnail.png", tmp_path / "upload" / "photo.png"
-    for path in (ours, theirs):
-        path.parent.mkdir()
-    ours.touch()
-    with forgetting(tmp_path, age=0.5, every=0.05):
-        theirs.touch()
-        time.sleep(0.2)
-        assert theirs.exists()
-        deadline = time.monotonic() + 60
-        while theirs.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert ours.exists() and not theirs.exists()
-    theirs.touch()
-    time.sleep(1)
-    assert theirs.exists()

@@ -229,30 +229,29 @@ def sifted(paths: list[str], visit: Visit) -> tuple[list[Upload], list[str]]:
 def _wire_choice(form: Form) -> None:
     state = form.state
 
-    def changed(visit: Visit, target: int, values: Sequence[Any], wrong: str = "") -> dict[Any, Any]:
+    def words(visit: Visit, values: Sequence[Any], wrong: str = "") -> dict[Any, Any]:
         """After a choice. wrong: why it was none (a toast is not shown for what does not queue)."""
         told = (wrong and panels.warning(wrong)) + form.told(visit, *values)
-        return form.chosen(visit, target) | {form.info: told, form.status: panels.standing(visit)}
+        return {form.info: told, form.status: panels.standing(visit)}
 
     def choose(visit: Visit, target: int, event: gr.EventData, *values: Any) -> dict[Any, Any]:
+        wrong = ""
         try:
             visit.toggle(int(event._data["index"]))
         except ValueError as error:
-            return changed(visit, target, values, complaint(error))
-        return changed(visit, target, values)
+            wrong = complaint(error)
+        return form.chosen(visit, target) | words(visit, values, wrong)
 
     def drawn(visit: Visit, target: int, event: gr.EventData, *values: Any) -> dict[Any, Any]:
         try:
             visit.draw(None if target < 0 else target, event._data.get("drawing"))
         except ValueError as error:
-            return changed(visit, target, values, complaint(error))
-        after = changed(visit, target, values)
-        del after[form.canvas], after[form.target]  # where the visitor draws on
-        return after
+            return form.chosen(visit, target) | words(visit, values, complaint(error))
+        return {state: visit, form.gallery: visit.gallery()} | words(visit, values)  # the canvas stays as it is
 
     def wiped(visit: Visit, target: int, *values: Any) -> dict[Any, Any]:
         visit.drawings.clear()
-        return changed(visit, target, values)
+        return form.chosen(visit, target) | words(visit, values)
 
     given, shown = [state, form.target, *form.settings], [*form.outputs, form.status]
     form.gallery.select(choose, given, shown, **LIGHT)
@@ -296,8 +295,9 @@ def make_settings(
     """What the widgets hold, as settings. Raises `ValueError` for what they should not."""
     numbers = {"Steps": steps, "η": eta, "Seed": seed, "Reference strength": strength}
     for name, number in numbers.items():
-        if number is None or (name in ("Steps", "Seed") and number != int(number)):
-            raise ValueError(f"{name}: expected a {'whole ' * (name in ('Steps', 'Seed'))}number, got {number}")
+        whole = name in ("Steps", "Seed")
+        if number is None or (whole and number != int(number)):
+            raise ValueError(f"{name}: expected a {'whole ' * whole}number, got {number}")
     return Settings(preset, int(steps), float(eta), int(seed), float(strength), matching, bool(consistency))
 
 

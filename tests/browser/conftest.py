@@ -114,6 +114,16 @@ def give(page: Any, where: str, *paths: Path) -> None:
     page.locator(f"{where} input[type=file]").first.set_input_files([str(path) for path in paths])
 
 
+def use(page: Any, reference: Path) -> None:
+    """Give one reference, and choose it where its score does not."""
+    give(page, "#files", reference)
+    card = page.locator("#candidates .def-card")
+    card.wait_for()
+    if card.get_attribute("aria-pressed") == "false":
+        card.click()
+        page.locator("#candidates .def-card[aria-pressed='true']").wait_for()
+
+
 def enlarge(page: Any) -> None:
     """Press the button and wait until all is drawn."""
     page.locator("#start").click()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import PATIENCE, corner, enlarge, give
+from tests.browser.conftest import PATIENCE, corner, enlarge, give, use
 from tests.conftest import EXAMPLES
 
 
@@ -42,13 +42,8 @@ def test_photographs_of_every_kind(page: Any, tmp_path: Path, kind: str) -> None
 
 def test_drawing_keeps_references_away(page: Any, tmp_path: Path) -> None:
     give(page, "#photo", corner(tmp_path))
-    give(page, "#files", EXAMPLES / "street_ref1.jpg")
-    card = page.locator("#candidates .def-card")
-    card.wait_for()
     page.locator("#info", has_text="32×24 in").wait_for()
-    if card.get_attribute("aria-pressed") == "false":
-        card.click()
-        page.locator("#candidates .def-card[aria-pressed='true']").wait_for()
+    use(page, EXAMPLES / "street_ref1.jpg")
     page.get_by_text("Draw which parts count").click()
     canvas = page.locator("#canvas canvas")
     canvas.wait_for()
@@ -89,12 +84,7 @@ def test_a_drawing_is_seen_again_after_another(page: Any, tmp_path: Path) -> Non
     """What counts is shown: a drawing that was kept, but not seen any more, kept references away."""
     give(page, "#photo", corner(tmp_path))
     page.locator("#info", has_text="32×24 in").wait_for()
-    give(page, "#files", EXAMPLES / "street_ref1.jpg")
-    card = page.locator("#candidates .def-card")
-    card.wait_for()
-    if card.get_attribute("aria-pressed") == "false":
-        card.click()
-        page.locator("#candidates .def-card[aria-pressed='true']").wait_for()
+    use(page, EXAMPLES / "street_ref1.jpg")
     page.get_by_text("Draw which parts count").click()
     page.locator("#canvas canvas").click()
     ink = "document.querySelector('#canvas canvas').getContext('2d').getImageData(16, 12, 1, 1).data[3] > 99"

@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import Image
 
-from tests.browser.conftest import corner, enlarge, give
+from tests.browser.conftest import corner, enlarge, give, use
 from tests.conftest import EXAMPLES
 
 FOCUS = """() => {
@@ -21,12 +21,7 @@ def test_everything_is_reached_and_seen_by_keys(page: Any, tmp_path: Path) -> No
     """With the Tab key alone, in order, each with a frame that is seen and a name."""
     give(page, "#photo", corner(tmp_path))
     page.locator("#info", has_text="32×24 in").wait_for()
-    give(page, "#files", EXAMPLES / "street_ref1.jpg")
-    card = page.locator("#candidates .def-card")
-    card.wait_for()
-    if card.get_attribute("aria-pressed") == "false":
-        card.click()
-        page.locator("#candidates .def-card[aria-pressed='true']").wait_for()
+    use(page, EXAMPLES / "street_ref1.jpg")
     enlarge(page)
     page.locator("#start:enabled").wait_for()
     page.locator("#examples .def-card").first.focus()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import PATIENCE, enlarge, give, opened
+from tests.browser.conftest import PATIENCE, enlarge, give, opened, use
 from tests.conftest import EXAMPLES
 
 # Where a part of a viewer is, from the left and top of its pane, and how large the pane is.
@@ -186,12 +186,7 @@ def test_the_lit_place_of_a_zoomed_reference_is_in_the_middle(page: Any, tmp_pat
     reference = tmp_path / "reference.png"
     Image.open(EXAMPLES / "street_ref1.jpg").crop((80, 40, 336, 232)).save(reference)
     upload(page, tmp_path)
-    give(page, "#files", reference)
-    card = page.locator("#candidates .def-card")
-    card.wait_for()
-    if card.get_attribute("aria-pressed") == "false":
-        card.click()
-        page.locator("#candidates .def-card[aria-pressed='true']").wait_for()
+    use(page, reference)
     enlarge(page)
     page.locator("#start:enabled").wait_for()
     page.get_by_role("tab", name="Matches", exact=True).click()
