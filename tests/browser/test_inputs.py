@@ -106,6 +106,7 @@ def test_what_the_camera_takes_is_a_photograph(browser: Any, url: str) -> None:
     page.goto(url)
     page.get_by_label("Capture from camera").click()
     page.get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('#photo video')?.videoWidth > 0")  # Gradio takes nothing before
     page.get_by_label("capture photo").click()
     page.locator("#info", has_text="1024×768 in, 4096×3072 out").wait_for()
     page.close()
