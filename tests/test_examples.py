@@ -96,7 +96,7 @@ def test_every_benchmark_runs() -> None:
     )
     lines = answer.stdout.splitlines()
     rows = [line for line in lines if line.startswith(("TTSR", "ours", "a plain"))]
-    assert len(rows) == 8 and all(float(row.split()[-1]) > 0 for row in rows)
+    assert len(rows) == 9 and all(float(row.split()[-1]) > 0 for row in rows)
     assert sum(line.endswith(" s") for line in lines) == 4 and lines[-1].startswith("diffusion network: ")
 
 

@@ -47,7 +47,7 @@ DOORS = {
     ),
     "transformers": ("def_hub.reference.selection",),
     "tensorboard": ("def_hub.training",),
-    "torchvision": (),
+    "torchvision": ("def_hub.reference.deformable",),  # where it imports, on a GPU
     "matplotlib": (),
 }
 

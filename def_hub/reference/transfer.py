@@ -7,17 +7,14 @@ size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from def_hub.reference.deformable import TAPS, Reader
 from def_hub.reference.matching import CELL, Correspondence
-
-UNFOLDED = 2**20
-"""Numbers, nine features for each pixel, that are gathered at a time: they stay in the cache."""
 
 
 def sample(features: Sequence[Tensor], reference: Tensor, x: Tensor, y: Tensor, mode: str = "bilinear") -> Tensor:
@@ -104,15 +101,15 @@ class DeformableTransfer(nn.Module):
     its centre tap: T starts as the plain hard transfer times the confidence. There is no bias: without
     confidence nothing is transferred.
 
-    Plain torch, as many pixels at a time as fit the cache, so no ninefold copy of the features exists when gradients
-    are off. Features are read in the precision they come in, and fastest in the layout channels last.
+    Plain torch, some pixels at a time, so no ninefold copy of the features exists when gradients are off
+    (`reference/deformable.py`). Features are read in the precision they come in, and fastest where channels are last.
     """
 
     def __init__(self, in_channels: int, out_channels: int, guide_channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(out_channels, in_channels, 3, 3))
         nn.init.dirac_(self.weight)
-        self.offsets = nn.Conv2d(in_channels + guide_channels, 3 * 9, 3, padding=1)
+        self.offsets = nn.Conv2d(in_channels + guide_channels, 3 * TAPS, 3, padding=1)
         nn.init.zeros_(self.offsets.weight)
         assert self.offsets.bias is not None
         nn.init.zeros_(self.offsets.bias)
@@ -131,81 +128,16 @@ class DeformableTransfer(nn.Module):
             raise ValueError(f"guide: expected {list(expected)} at stride {stride}, got {list(guide.shape)}")
 
         x, y = (t.reshape(-1, 1) for t in (x, y))  # [N,1], for all N pixels of the level
-        weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)  # [9C,out]
-        parts = list(_parts(features, reference, max(1, UNFOLDED // len(weight))))
-
-        table = parts[0].table
-        matched = table.new_empty(len(x), table.shape[1])
-        for part in parts:
-            matched[part.pixels] = part.at(x[part.pixels], y[part.pixels])
-        matched = matched.view(*reference.shape, -1).movedim(-1, 1)
-
+        read = Reader(features, reference)
+        matched = read.at(x, y)
         guide = guide.contiguous(memory_format=torch.channels_last)  # as `matched` is
         # the layer itself is called, not its weights used: with offloading it has none before
         moved = self.offsets(torch.cat((matched, guide.to(matched.dtype)), dim=1))
-        dx, dy, mask = moved.float().movedim(1, -1).reshape(-1, 3, 9).unbind(1)  # [N,9] each
+        dx, dy, mask = moved.float().movedim(1, -1).reshape(-1, 3, TAPS).unbind(1)  # [N,9] each
         share = 2 * mask.sigmoid() * spread(correspondence.confidence, stride).reshape(-1, 1)
 
-        tap = torch.arange(9, device=x.device)
-        column, row = tap % 3 - 1, tap // 3 - 1
-        transferred = moved.new_empty(len(x), weight.shape[1])
-        for part in parts:
-            p = part.pixels
-            transferred[p] = part.at(x[p] + (column + dx[p]), y[p] + (row + dy[p]), share[p]) @ weight
-        return transferred.view(*reference.shape, -1).movedim(-1, 1)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Some pixels of a level that look at one reference, whose pixels are the rows of a table. Four rows are gathered,
-    weighted and added in one pass: several times faster on a CPU than `F.grid_sample` for many channels."""
-
-    pixels: slice | Tensor  # n of the N
-    table: Tensor  # [B·Hk·Wk,C]
-    height: int
-    width: int
-    first: int | Tensor  # row of the first pixel of their sample, [n,1]
-
-    def at(self, x: Tensor, y: Tensor, share: Tensor | None = None) -> Tensor:
-        """Bilinear values [n,k·C] at k places (x, y) for each of the pixels, clamped to the border, times `share`; all
-        [n,k]."""
-
-        def parted(place: Tensor, length: int) -> tuple[Tensor, Tensor]:
-            place = place.clamp(0, length - 1)
-            whole = place.detach().nan_to_num(0).int().clamp_max(length - 2)
-            return whole, place - whole
-
-        (left, across), (top, down) = parted(x, self.width), parted(y, self.height)
-        index = (self.first + top * self.width + left)[..., None] + torch.tensor(
-            [0, 1, self.width, self.width + 1], dtype=torch.int32, device=x.device
-        )
-        upper, lower = (1 - down, down) if share is None else ((1 - down) * share, down * share)
-        upper_right, lower_right = across * upper, across * lower
-        shares = torch.stack((upper - upper_right, upper_right, lower - lower_right, lower_right), dim=-1)
-        index, shares = index.flatten(0, 1), shares.flatten(0, 1).to(self.table.dtype)
-        return F.embedding_bag(index, self.table, mode="sum", per_sample_weights=shares).view(len(x), -1)
-
-
-def _parts(features: Sequence[Tensor], reference: Tensor, count: int) -> Iterator[_Part]:
-    """All pixels of a level, at most `count` at a time."""
-    numbers = reference.flatten()
-    for number, map_ in enumerate(features):
-        if 1 in map_.shape[2:]:  # bilinear needs two pixels along each side
-            map_ = F.pad(map_, (0, int(map_.shape[3] == 1), 0, int(map_.shape[2] == 1)), "replicate")
-        height, width = map_.shape[2:]
-        table = map_.movedim(1, -1).flatten(0, 2).contiguous()  # no copy where channels are last
-        looking = (numbers == number).nonzero()[:, 0]
-        for some in looking.split(count) if len(looking) else ():
-            sample = some[:, None] // (len(numbers) // len(reference))
-            first = (sample * (height * width)).int() if len(reference) > 1 else 0
-            # a slice where it will do: it copies nothing
-            yield _Part(
-                slice(int(some[0]), int(some[-1]) + 1) if len(looking) == len(numbers) else some,
-                table,
-                height,
-                width,
-                first,
-            )
+        tap = torch.arange(TAPS, device=x.device)
+        return read.convolved(x + tap % 3 - 1 + dx, y + tap // 3 - 1 + dy, share, self.weight)
 
 
 def _check(features: Sequence[Tensor], correspondence: Correspondence, stride: int) -> None:

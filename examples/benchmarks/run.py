@@ -102,6 +102,19 @@ def transfer(size: int) -> Run:
     return lambda: module([theirs], guide, Correspondence.identity(1, size, size), stride)
 
 
+def deformable(size: int) -> Run:
+    """The same where places and weights of the nine taps are given: what torchvision's operator does."""
+    from def_hub.reference.deformable import TAPS, Reader
+
+    side = 2 * size
+    theirs, weight = channels_last(side), torch.rand(64, 64, 3, 3)
+    x, y, share = (torch.rand(side * side, TAPS) for _ in range(3))
+    tap, pixel = torch.arange(TAPS), torch.arange(side * side)[:, None]
+    x, y = x + pixel % side + tap % 3 - 1, y + pixel // side + tap // 3 - 1
+    reference = torch.zeros(1, side, side, dtype=torch.long)
+    return lambda: Reader([theirs], reference).convolved(x, y, share, weight)
+
+
 def convolution(size: int) -> Run:
     """What the transfer stands beside: a plain 3×3 convolution of the same shape."""
     module, x = torch.nn.Conv2d(64, 64, 3, padding=1), channels_last(2 * size)
@@ -127,6 +140,7 @@ CASES: dict[str, Callable[[int], Run]] = {
     "ours: exact search, 256 channels": exact_search,
     "ours: sparse search, 256 channels": sparse_search,
     "a plain 3x3 convolution": convolution,
+    "ours: deformable convolution": deformable,
     "ours: deformable transfer": transfer,
     "ours: whole pipeline, fast": whole_pipeline("fast"),
     "ours: whole pipeline, balanced": whole_pipeline("balanced"),
