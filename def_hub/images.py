@@ -35,6 +35,14 @@ _OTHER_BYTE = {
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
+class UnreadableImage(ValueError):
+    """A picture that cannot be decoded. `file`: the name of its file, empty where it did not come as one."""
+
+    def __init__(self, label: str, error: BaseException, file: str = "") -> None:
+        super().__init__(f"{label}: not a readable picture ({_reason(error)})")
+        self.file = file
+
+
 def list_pictures(folder: str | Path) -> list[Path]:
     """The files of a folder that look like pictures by their suffix, sorted, without hidden ones."""
     found = (path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
@@ -158,7 +166,7 @@ def drawn_mask(drawing: bytes, height: int, width: int) -> Tensor:
                 raise ValueError(f"drawing: expected a transparent PNG, got mode {opened.mode}")
             alpha = opened.getchannel("A").resize((width, height), Image.Resampling.NEAREST)
     except _UNREADABLE as error:
-        raise ValueError(f"drawing: not a readable picture ({_reason(error)})") from error
+        raise UnreadableImage("drawing", error) from error
     return torch.from_numpy((np.asarray(alpha) >= 128).astype(np.float32))[None]
 
 
@@ -195,7 +203,7 @@ def _from_file(path: Path, name: str) -> Tensor:
     try:
         opened = Image.open(path)
     except _UNREADABLE as error:
-        raise ValueError(f"{label}: not a readable picture ({_reason(error)})") from error
+        raise UnreadableImage(label, error, path.name) from error
     with opened:
         return _from_pil(opened, label)
 
@@ -207,10 +215,9 @@ def _from_pil(image: Image.Image, name: str) -> Tensor:
         if pixels is None:
             pixels = _pixels(ImageOps.exif_transpose(image), name)
     except _UNREADABLE as error:
-        message = str(error)
-        raise ValueError(
-            message if message.startswith(name) else f"{name}: not a readable picture ({_reason(error)})"
-        ) from error
+        if str(error).startswith(name):  # it says what was expected
+            raise ValueError(str(error)) from error
+        raise UnreadableImage(name, error, Path(getattr(image, "filename", "")).name) from error
     return _finish(pixels, name)
 
 

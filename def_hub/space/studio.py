@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import statistics
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from tempfile import TemporaryDirectory
 from torch import Tensor
 
 from def_hub.evaluation.benchmark import fingerprint
+from def_hub.images import UnreadableImage
 from def_hub.pipeline import PRESETS, DEFPipeline
 from def_hub.reference.selection import RankedReference, rank_references
 from def_hub.space.clock import Clock, Reading
@@ -25,8 +25,6 @@ from def_hub.space.visit import Visit
 
 log = logging.getLogger(__name__)
 
-UNREADABLE = re.compile(r"(?:image|reference(?: \d+)?|candidates\[\d+\]) (.+): not a readable picture \(.*\)")
-"""What the library says of a file, by its name."""
 ODD = 20.0
 """How many times slower, or faster, than estimated a run counts at most."""
 
@@ -116,11 +114,11 @@ def complaint(error: Exception) -> str:
 
     Folders of this server are left out.
     """
+    if isinstance(error, UnreadableImage) and error.file:  # found when it is decoded, not by its header as in `uploads`
+        return unreadable(error.file)
     if isinstance(error, (ValueError, TypeError)):
         words = str(error).split()
-        told = " ".join(Path(word).name if word.startswith("/") and len(word) > 1 else word for word in words)
-        broken = UNREADABLE.fullmatch(told)  # found when it is decoded, not by its header as in `uploads`
-        return unreadable(broken[1]) if broken else told
+        return " ".join(Path(word).name if word.startswith("/") and len(word) > 1 else word for word in words)
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
         return "There is not enough memory for pictures of this size: use fewer or smaller references, or a cut-out."
     log.error("a request failed", exc_info=error)
