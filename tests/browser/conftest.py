@@ -3,7 +3,7 @@
 import itertools
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -125,9 +125,38 @@ def use(page: Any, reference: Path) -> None:
 
 
 def enlarge(page: Any) -> None:
-    """Press the button and wait until all is drawn."""
+    """Press the button and wait until all is drawn, and seen."""
     page.locator("#start").click()
     page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
+    result_size(page)
+
+
+def result_size(page: Any) -> list[int]:
+    """Width and height of the result in the comparison, in pixels of its own, when it has come from the server."""
+    came = "[...document.querySelectorAll('#compare img')].every(image => image.complete && image.naturalWidth)"
+    page.wait_for_function(came)
+    return page.locator("#compare img.def-after").evaluate("image => [image.naturalWidth, image.naturalHeight]")
+
+
+def settled(page: Any, read: Callable[[], Any], moment: int = 500) -> Any:
+    """What `read` gives when it has given the same for a moment (milliseconds): while something moves it differs."""
+    before = None
+    for _ in range(PATIENCE // moment):
+        page.wait_for_timeout(moment)
+        now = read()
+        if now == before:
+            break
+        before = now
+    return now
+
+
+def becomes(page: Any, true: Callable[[], bool], patience: int = 20_000) -> bool:
+    """Whether it becomes true within so many milliseconds."""
+    for _ in range(patience // 200):
+        if true():
+            return True
+        page.wait_for_timeout(200)
+    return true()
 
 
 def is_sharp(page: Any, where: str) -> bool:

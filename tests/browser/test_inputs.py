@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import PATIENCE, corner, enlarge, give, use
+from tests.browser.conftest import PATIENCE, corner, enlarge, give, result_size, use
 from tests.conftest import EXAMPLES
 
 
@@ -34,10 +34,7 @@ def test_photographs_of_every_kind(page: Any, tmp_path: Path, kind: str) -> None
     give(page, "#photo", save(Path(kind).stem.replace("picture", "tiff"), tmp_path))
     page.locator("#info", has_text="32×24 in, 128×96 out").wait_for()
     enlarge(page)
-    assert page.locator("#compare img.def-after").evaluate("image => [image.naturalWidth, image.naturalHeight]") == [
-        128,
-        96,
-    ]
+    assert result_size(page) == [128, 96]
 
 
 def test_drawing_keeps_references_away(page: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import app
 from def_hub import DEFPipeline
 from def_hub.space import page as space_page
 from def_hub.space import run, shipped
-from tests.browser.conftest import PATIENCE, Gate, corner, enlarge, give, opened, serving, set_steps
+from tests.browser.conftest import PATIENCE, Gate, corner, enlarge, give, opened, result_size, serving, set_steps
 from tests.conftest import EXAMPLES
 
 
@@ -54,7 +54,7 @@ def test_no_example_is_taken_during_a_run(page: Any, held: Any) -> None:
     page.locator("#status", has_text="128×96 in").wait_for()  # of the photograph, and stays
     page.locator("#start:enabled").wait_for()
     page.wait_for_timeout(500)
-    assert page.locator("#compare img.def-after").evaluate("image => image.naturalWidth") == 128
+    assert result_size(page) == [128, 96]
     set_steps(page, 1)
     page.locator("#examples .def-card[aria-disabled='false']").nth(2).focus()
     page.keyboard.press("Enter")
@@ -139,7 +139,7 @@ def test_a_full_queue_is_said_on_the_page(browser: Any, tiny: DEFPipeline, tmp_p
         first.locator("#start").click()
         assert gate.reached.wait(PATIENCE / 1000), first.locator("#status").inner_text()
         second.locator("#start").click()
-        second.wait_for_timeout(1000)  # it waits: that fills the queue
+        second.wait_for_timeout(3000)  # it waits: that fills the queue
         last.locator("#start").click()
         last.locator("#status .def-warn", has_text="The queue is full: too many people are waiting").wait_for()
         give(last, "#files", EXAMPLES / "banana_ref1.jpg")

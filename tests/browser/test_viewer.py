@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import PATIENCE, enlarge, give, opened, use
+from tests.browser.conftest import PATIENCE, becomes, enlarge, give, opened, settled, use
 from tests.conftest import EXAMPLES
 
 # Where a part of a viewer is, from the left and top of its pane, and how large the pane is.
@@ -86,11 +86,9 @@ def test_text_can_be_read(browser: Any, url: str, tmp_path: Path, theme: str) ->
         enlarge(page)
         page.locator("#start:enabled").wait_for()
         page.mouse.move(0, 0)
-        page.wait_for_timeout(500)  # colours fade
         for tab in ("Matches", "Provenance", "Compare"):
             page.get_by_role("tab", name=tab, exact=True).click()
-            page.wait_for_timeout(500)
-            assert page.evaluate(FAINT) == []
+            assert settled(page, lambda: page.evaluate(FAINT)) == []  # colours fade
 
 
 def test_zoomed_pictures_are_moved(page: Any, tmp_path: Path) -> None:
@@ -167,18 +165,17 @@ def test_a_finger_moves_a_zoomed_picture(browser: Any, url: str, tmp_path: Path)
                 touch("touchMove", x + far * n / 8, y)
                 page.wait_for_timeout(30)
             touch("touchEnd")
-            page.wait_for_timeout(500)
 
-        box, start = (
-            page.locator("#compare .def-pane").bounding_box(),
-            page.evaluate(PLACE, ["#compare", ".def-line b"]),
-        )
+        def line() -> dict[str, float]:
+            return settled(page, lambda: page.evaluate(PLACE, ["#compare", ".def-line b"]))
+
+        box, start = page.locator("#compare .def-pane").bounding_box(), line()
         swipe(box["x"] + 260, box["y"] + 60, -80)
-        after = page.evaluate(PLACE, ["#compare", ".def-line b"])
+        after = line()
         assert after["left"] > start["left"] + 30
         assert after["x"] - start["x"] == pytest.approx(start["left"] - after["left"], abs=2)  # on the same place
         swipe(box["x"] + after["x"], box["y"] + after["y"], 50)
-        moved = page.evaluate(PLACE, ["#compare", ".def-line b"])
+        moved = line()
         assert moved["left"] == after["left"] and moved["x"] == pytest.approx(after["x"] + 50, abs=3)
 
 
@@ -198,8 +195,7 @@ def test_the_lit_place_of_a_zoomed_reference_is_in_the_middle(page: Any, tmp_pat
             "before => document.querySelector('#words').innerText !== before && document.querySelector('.def-mark')",
             arg=words,
         )
-        page.wait_for_timeout(500)
-        mark = page.evaluate(PLACE, ["#found", ".def-mark"])
+        mark = settled(page, lambda: page.evaluate(PLACE, ["#found", ".def-mark"]))
         middle = {"x": mark["width"] / 2, "y": mark["height"] / 2}
         size = {"x": 4 * 256, "y": 4 * 192}
         for axis, scrolled in (("x", mark["left"]), ("y", mark["top"])):
@@ -227,21 +223,25 @@ def test_a_pixel_is_a_pixel_of_the_screen(browser: Any, url: str, tmp_path: Path
     page.add_style_tag(content="#compare :is(.def-line, .def-before) { visibility: hidden }")
     sent = page.request.get(page.locator("#compare img.def-after").get_attribute("src")).body()
     picture = np.asarray(Image.open(io.BytesIO(sent)).convert("RGB"))
+    middle = (slice(20, -20), slice(20, -20))  # the pane's corners are round
     for level in (1, 2):
         zoom(page, "#compare", f"{level}00 %")
         page.locator("#compare .def-pane").evaluate(
             "pane => { pane.scrollTo(0, 0); pane.scrollIntoView({block: 'center'}); }"
         )
-        page.wait_for_timeout(500)
-        left, top = page.locator("#compare img.def-after").evaluate(
-            "image => [image.getBoundingClientRect().left, image.getBoundingClientRect().top]"
-        )
-        x, y = round(left * ratio), round(top * ratio)
-        seen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))[y : y + 240 * level]
-        shown = min(320 * level, round(ratio * page.locator("#compare .def-pane").evaluate("pane => pane.clientWidth")))
-        expected = picture.repeat(level, 0).repeat(level, 1)[: len(seen), :shown]
-        middle = (slice(20, -20), slice(20, -20))  # the pane's corners are round
-        assert np.array_equal(seen[:, x : x + shown][middle], expected[middle])
+
+        def exact(level: int = level) -> bool:
+            left, top = page.locator("#compare img.def-after").evaluate(
+                "image => [image.getBoundingClientRect().left, image.getBoundingClientRect().top]"
+            )
+            x, y = round(left * ratio), round(top * ratio)
+            seen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))[y : y + 240 * level]
+            width = page.locator("#compare .def-pane").evaluate("pane => pane.clientWidth")
+            shown = min(320 * level, round(ratio * width))
+            expected = picture.repeat(level, 0).repeat(level, 1)[: len(seen), :shown]
+            return len(seen) > 100 and np.array_equal(seen[:, x : x + shown][middle], expected[middle])
+
+        assert becomes(page, exact)
     uneven.close()
 
 
@@ -262,7 +262,6 @@ def test_what_comes_is_brought_into_sight(browser: Any, url: str, tmp_path: Path
         page.get_by_role("tab", name="Steps", exact=True).click()
         page.locator("#start").click()
         page.locator("#compare img.def-before").wait_for()
-        page.wait_for_timeout(1000)  # it scrolls
-        box = page.locator("#compare .def-pane").bounding_box()
+        box = settled(page, page.locator("#compare .def-pane").bounding_box, 1000)  # it scrolls
         assert box["y"] >= 0 and box["y"] + box["height"] <= 844
         assert page.locator("#pair").bounding_box()["height"] < 60

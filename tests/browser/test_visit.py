@@ -16,7 +16,7 @@ import app
 from def_hub import DEFPipeline
 from def_hub.space.page import HOUR
 from def_hub.space.temporary import delete_old, own_folder
-from tests.browser.conftest import PATIENCE, TABS, corner, enlarge, give, is_sharp, opened, serving
+from tests.browser.conftest import PATIENCE, TABS, corner, enlarge, give, is_sharp, opened, result_size, serving
 from tests.conftest import EXAMPLES
 
 
@@ -103,7 +103,7 @@ def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
 def test_an_example_needs_one_click(page: Any) -> None:
     page.locator("#examples .def-card").nth(2).click()
     page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
-    assert page.locator("#compare img.def-after").evaluate("image => image.naturalWidth") == 512
+    assert result_size(page) == [512, 512]
     page.get_by_text("Do you have the original?").click()
     page.locator("#scores", has_text="dB").wait_for()  # examples come with theirs
     page.locator("#truth").get_by_label("Clear").click()
