@@ -8,7 +8,7 @@ from torch import Tensor
 from def_hub import DEFPipeline
 from def_hub.images import to_tensor
 from def_hub.operators import Downsample
-from def_hub.reference.fitting import Fitted, fitted
+from def_hub.reference.fitting import Fitted, fitted, sides_tried
 
 from .test_pipeline import EXAMPLES, generator
 
@@ -71,3 +71,13 @@ def test_places_are_those_of_the_reference_itself(pipe: DEFPipeline, street: Ten
 def test_original_undoes_cutting_and_scaling() -> None:
     place = Fitted(torch.zeros(1, 3, 8, 8), scale=(2.0, 1.0), corner=(40, 20)).original(torch.tensor([[0.5], [3.0]]))
     assert torch.allclose(place, torch.tensor([[40.0], [23.0]]))
+
+
+def test_copies_of_a_large_reference_beside_a_tiny_image_are_bounded() -> None:
+    assert sides_tried((32, 32), (2000, 2000)) == [
+        [1000, 1000],
+        [1416, 1416],
+        [2000, 2000],
+    ]  # itself is always among them
+    assert [max(copy) for copy in sides_tried((48, 48), (900, 600))] == [300, 424, 600, 848, 1200, 1696]
+    assert len(sides_tried((125, 125), (2000, 2000))) == 6

@@ -7,6 +7,7 @@ half as large, which is common, would find nothing: on one development pair (022
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,9 @@ CELLS = 32
 """Side, in cells, of the square that has as many cells as the image is seen with while sizes are compared."""
 OCTAVES = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
 """Logarithms of the factors that are tried; a parabola gives what lies between."""
+LARGEST = 2**21
+"""Pixels of a copy at most, but for those of octave zero and below: beside a tiny image, copies of a large reference
+would cost far more than everything else."""
 STEP = 4
 """Pixels between what is compared then, see `matching.align`."""
 SERVED = 0.3
@@ -71,8 +75,8 @@ def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.
     query = resized(image, CELL * shrunk)
     found: list[Correspondence] = []
     key = picture
-    for octave_sides in reversed(sides):  # from large to small: each is made from the last
-        key = _to(key, octave_sides)
+    for copy in reversed(sides):  # from large to small: each is made from the last
+        key = _to(key, copy)
         mask = None if usable is None else _mask_of(usable, key)
         with torch.autocast(key.device.type, enabled=False):  # a place needs more digits than half precision has
             found.insert(0, find(Views(query, query), [Views(key, key, usable=mask)], extract, "bicubic", step=STEP))
@@ -100,8 +104,9 @@ def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.
 
 def sides_tried(image: Sequence[int], picture: Sequence[int]) -> list[list[int]]:
     """Height and width of the copies of a reference that are compared with an LR image, both of these sizes, in order
-    of `OCTAVES`: the smaller the image beside the reference, the larger they are."""
-    return [_sides(picture, _shrunk(image) * 2**octave) for octave in OCTAVES]
+    of `OCTAVES`, the last of which may be missing: the smaller the image beside the reference, the larger they are."""
+    sides = {octave: _sides(picture, _shrunk(image) * 2**octave) for octave in OCTAVES}
+    return [copy for octave, copy in sides.items() if octave <= 0 or math.prod(copy) <= LARGEST]
 
 
 def _shrunk(image: Sequence[int]) -> float:
