@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GATHERED = 2**22
-"""Numbers, nine features for each pixel, that are gathered at a time: no ninefold copy of a level exists."""
+GATHERED = 2**20
+"""Numbers, nine features for each pixel, that are gathered at a time: no ninefold copy of a level exists, and what
+there is stays in the cache."""
 TAPS = 9
 
 Operator = Callable[..., Tensor]
