@@ -24,8 +24,9 @@ PAIRINGS: dict[str, tuple[tuple[str, str], ...]] = {
 LIKELY, ROUGH = 8, {torch.bfloat16: 3e-3, torch.float32: 1e-5}
 """Rows of a reference that are compared exactly for a cell at most, and by how much two cosines must differ to be told
 apart."""
-BLOCK = {torch.bfloat16: 28, torch.float32: 14}
-"""Rows of a reference at a time: with more, what is multiplied and added up leaves the cache."""
+BLOCK = {torch.bfloat16: (1, 28), torch.float32: (8, 28)}
+"""Rows of the query, and of a reference, that are multiplied at a time: with more, what is added up leaves the cache;
+with fewer, products are too small for the cores to share."""
 
 
 @torch.no_grad()
@@ -193,8 +194,9 @@ class _Pair:
             along=(ours, theirs),
         )
 
-    def by_rows(self, first: int, last: int, start: int, stop: int) -> Iterator[Tensor]:
-        """Products [w,(stop-start)(wr+1)] of each row `first … last` of the query with rows `start … stop` of the key.
+    def by_rows(self, first: int, last: int, start: int, stop: int, together: int) -> Iterator[Tensor]:
+        """Products [w,(stop-start)(wr+1)] of each row `first … last` of the query with rows `start … stop` of the key;
+        so many rows of the query are multiplied at a time.
 
         The product of two patches is the sum, over nine shifts of both, of pointwise products, and separates into
         three horizontal and three vertical shifts. So a row costs one matrix product instead of nine, and is added up
@@ -203,20 +205,27 @@ class _Pair:
         w, step = self.width, self.key_scale.shape[1]
         part = slice(start * step, (stop + 2) * step + 2)
         theirs = self.key[part].T
+        if theirs.dtype == torch.float32:  # there, products of rows with rows are slower than of rows with columns
+            theirs = theirs.contiguous()
         # Buffers serve all rows: fresh ones would cost more in the allocator than the arithmetic does.
-        pointwise = _aligned(theirs, w + 2, theirs.shape[1])
+        pointwise = _aligned(theirs, together * (w + 1) + 1, theirs.shape[1])
         full = pointwise if pointwise.dtype == torch.float32 else torch.empty_like(pointwise, dtype=torch.float32)
-        across = full.new_empty(3, w, theirs.shape[1] - 2)
+        across = full.new_empty(_kept(together), w + 1, theirs.shape[1] - 2)
         product = full.new_empty((w, (stop - start) * step))
-        for row in range(first, last + 2):  # the query has one more above and below
-            here = slice(row * (w + 1), row * (w + 1) + w + 2)
-            torch.mm(self.query[here], theirs, out=pointwise)
+        for row in range(first, last + 2, together):  # the query has one more above and below
+            rows = range(row, min(row + together, last + 2))
+            lines = len(rows) * (w + 1) + 1
+            here = slice(row * (w + 1), row * (w + 1) + lines)
+            torch.mm(self.query[here], theirs, out=pointwise[:lines])
             if self.along is not None:
-                full.copy_(pointwise).addcmul_(self.along[0][here, None], self.along[1][part])
-            now = across[row % 3]
-            torch.add(full[:-2, :-2], full[1:-1, 1:-1], out=now).add_(full[2:, 2:])
-            if row >= first + 2:
-                above, same, below = (across[(row + 1 + i) % 3, :, i * step :][:, : product.shape[1]] for i in range(3))
+                full[:lines].copy_(pointwise[:lines]).addcmul_(self.along[0][here, None], self.along[1][part])
+            now = across.flatten(0, 1)[(row - first) % len(across) * (w + 1) :][: lines - 2]
+            torch.add(full[: lines - 2, :-2], full[1 : lines - 1, 1:-1], out=now).add_(full[2:lines, 2:])
+            for lowest in rows[max(0, first + 2 - row) :]:
+                above, same, below = (
+                    across[(lowest - 2 + i - first) % len(across), :w, i * step :][:, : product.shape[1]]
+                    for i in range(3)
+                )
                 yield torch.add(above, same, out=product).add_(below)
 
     def by_cells(self, parts: Sequence[Tensor], start: int, stop: int) -> Iterator[Tensor]:
@@ -243,6 +252,11 @@ class _Pair:
             yield product
 
 
+def _kept(together: int) -> int:
+    """Rows of sums that are held: those that are made together, and the two before them; a multiple of the former."""
+    return max(2 * together, 3)
+
+
 def _aligned(like: Tensor, rows: int, columns: int) -> Tensor:
     """Room for a product, each of whose rows begins where a line of the cache does: it is up to twice as fast."""
     line = 32  # in half precision; in float32 it is two
@@ -254,12 +268,19 @@ def _rough(pairs: Sequence[_Pair], cells: Tensor, memory: int) -> Tensor:
     w, (hr, step) = pairs[0].width, pairs[0].key_scale.shape
     whole = len(cells) % w == 0 and bool((cells.diff() == 1).all())  # rows of the query
     parts = cells.split(w if whole else 256)
-    numbers = memory // (4 * len(parts[0]) * (5 * len(pairs) + 1))
+
+    def rows_of_the_key(together: int) -> int:
+        held = together + _kept(together) + 1  # rows' worth of products, see `by_rows`
+        return memory // (4 * len(parts[0]) * (held * len(pairs) + 1)) // step - 2
+
+    together, block = BLOCK[pairs[0].key.dtype]
+    while together > 1 and rows_of_the_key(together) < block:  # the fewer there are, the more is done twice
+        together //= 2
     best = pairs[0].key_scale.new_empty((len(cells), hr))
     first_scale = pairs[0].query_scale.clamp_min(1e-12)  # multiplied last, where least is left
-    for start, stop in _spans(hr, max(1, min(numbers // step - 2, BLOCK[pairs[0].key.dtype]))):
+    for start, stop in _spans(hr, max(1, min(rows_of_the_key(together), block))):
         if whole:
-            streams = [p.by_rows(int(cells[0]) // w, int(cells[-1]) // w + 1, start, stop) for p in pairs]
+            streams = [p.by_rows(int(cells[0]) // w, int(cells[-1]) // w + 1, start, stop, together) for p in pairs]
         else:
             streams = [p.by_cells(parts, start, stop) for p in pairs]
         for part, into, *products in zip(parts, best.split(len(parts[0])), *streams, strict=True):
