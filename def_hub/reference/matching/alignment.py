@@ -149,10 +149,14 @@ class _Windows:
         self.within_x, self.within_y = ((t > -0.5) & (t < n - 0.5) for t, n in ((x, width), (y, height)))
         plane = luma(query)[:, None]
         self.around = query.new_empty((*home.shape[:3], len(self.x)), dtype=torch.float16)
+        rows = max(1, self.chunk // home.shape[2])  # at a time
         for b in range(batch):
-            for row, place in enumerate(home[b]):
-                seen = self.within_x & self.within_y[row]
-                self.around[b, row] = _normalised(self._at(plane[b : b + 1], place)[0], seen)[0]
+            for part, place, within_y in zip(
+                self.around[b].split(rows), home[b].split(rows), self.within_y.split(rows), strict=True
+            ):
+                seen = (self.within_x & within_y[:, None]).flatten(0, 1)
+                around, _ = _normalised(self._at(plane[b : b + 1], place.flatten(0, 1))[0], seen)
+                part.copy_(around.view_as(part))
         """What surrounds each cell of the query, [B,h,w,s]. They are the most that is held; of norm one, they lose
         nothing that a correlation would show in half precision."""
 
