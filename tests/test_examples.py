@@ -129,3 +129,11 @@ def test_fine_tuning_measures_pairs_left_out(tmp_path: Path) -> None:
     assert "36 pairs; 8 pictures of 168x168" in printed and "on 1 pairs left out" in printed
     assert 20 < before < 40 and abs(after - before) < 0.5
     assert DEFPipeline.from_pretrained(tmp_path / "tuned").refsr.config.folded
+
+
+def test_windows_are_compared_with_the_whole() -> None:
+    script = [sys.executable, EXAMPLES / "benchmarks" / "windows.py", "--names", "street"]
+    printed = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    name, enhanced, result, above = printed[-1].split()
+    assert name == "street" and 0 < float(enhanced) < 1  # windows were cut, and cannot be seen
+    assert float(result) < 10 and float(above.rstrip("%")) < 0.2
