@@ -35,24 +35,27 @@ class Reader:
 
     def at(self, x: Tensor, y: Tensor) -> Tensor:
         """Bilinear values [B,C,Hl,Wl] at one place (x, y) for each pixel, [N,1]."""
-        values = torch.empty(len(x), self.channels, dtype=self.dtype, device=self.device)
-        for part in self.parts:
-            values[part.pixels] = part.at(x[part.pixels], y[part.pixels])
-        return values.view(*self.shape, -1).movedim(-1, 1)
+        return self._laid_out(self.channels, lambda part: part.at(x[part.pixels], y[part.pixels]))
 
     def convolved(self, x: Tensor, y: Tensor, share: Tensor, weight: Tensor) -> Tensor:
         """→ [B,out,Hl,Wl]: bilinear values at nine places (x, y) for each pixel, times their `share`, all [N,9], times
         the taps of `weight` [out,C,3,3], row by row, summed up."""
-        values = torch.empty(len(x), len(weight), dtype=self.dtype, device=self.device)
         operator = _torchvision(self.device)
         taps = weight.permute(0, 2, 3, 1).flatten(1)  # [out,9C], as the gathered values lie
-        for part in self.parts:
+
+        def of(part: _Part) -> Tensor:
             px, py, shared = (t[part.pixels] for t in (x, y, share))
-            values[part.pixels] = (
-                _product(part.at(px, py, shared), taps)
-                if operator is None
-                else part.by_torchvision(operator, px, py, shared, weight)
-            )
+            if operator is not None:
+                return part.by_torchvision(operator, px, py, shared, weight)
+            return _product(part.at(px, py, shared), taps)
+
+        return self._laid_out(len(weight), of)
+
+    def _laid_out(self, channels: int, of: Callable[[_Part], Tensor]) -> Tensor:
+        """[B,channels,Hl,Wl] from what each part has for its pixels, [n,channels]."""
+        values = torch.empty(self.shape.numel(), channels, dtype=self.dtype, device=self.device)
+        for part in self.parts:
+            values[part.pixels] = of(part)
         return values.view(*self.shape, -1).movedim(-1, 1)
 
 
