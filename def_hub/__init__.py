@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from def_hub.operators import make_operator
+    from def_hub.observation.downsample import make_operator
     from def_hub.pipeline import DEFOutput, DEFPipeline
     from def_hub.reference.network import ReferenceNetwork
     from def_hub.reference.selection import RankedReference, rank_references
@@ -26,7 +26,7 @@ _HOMES = {
     "DEFPipeline": "def_hub.pipeline",
     "RankedReference": "def_hub.reference.selection",
     "ReferenceNetwork": "def_hub.reference.network",
-    "make_operator": "def_hub.operators",
+    "make_operator": "def_hub.observation.downsample",
     "rank_references": "def_hub.reference.selection",
 }
 

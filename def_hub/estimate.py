@@ -12,11 +12,12 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from def_hub.pipeline import PRESETS, Stage
-from def_hub.precision import Precision, compute_in
+from def_hub.pipeline import Stage
+from def_hub.precision import compute_in
 from def_hub.reference.fitting import CELLS, NOTHING, STEP, sides_tried
 from def_hub.reference.matching import CELL, EVERY, PAIRINGS, PAIRS
 from def_hub.reference.network import TILE
+from def_hub.settings import PRESETS, Precision
 
 MEGA = 1e6
 LAID_IN = 1 / 3
@@ -105,7 +106,7 @@ def load(
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     settings = PRESETS[preset]
-    steps = settings.steps if num_inference_steps is None else num_inference_steps
+    steps = settings.num_inference_steps if num_inference_steps is None else num_inference_steps
     if steps < 1:
         raise ValueError(f"num_inference_steps must be at least 1, got {steps}")
     for side in (*image_size, *(side for size in reference_sizes for side in size)):

@@ -17,19 +17,20 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from def_hub.diffusion.denoiser import Denoiser
-from def_hub.diffusion.enhancer import DetailEnhancer, WindowMode
+from def_hub.diffusion.enhancer import DetailEnhancer
 from def_hub.hub import fetch
 from def_hub.hub.tidy import components_of, tidy
 from def_hub.images import ImageLike, to_pil
 from def_hub.inputs import Masks, References, requests_of
 from def_hub.loading import COMPONENTS, check_options, check_whole
-from def_hub.operators import Downsample, consistency_error, project_clipped
-from def_hub.precision import Precision, compute_in
+from def_hub.observation.downsample import Downsample, consistency_error, project_clipped
+from def_hub.precision import compute_in
 from def_hub.provenance import provenance_shares
 from def_hub.reference.fitting import Fitted
-from def_hub.reference.matching import PAIRINGS, Correspondence, Views
+from def_hub.reference.matching import Correspondence, Views
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.transfer import spread
+from def_hub.settings import DEFAULT_PRESET, WindowMode, resolve
 
 EMBEDDED = Path(__file__).parent / "weights" / "def-mini"
 LOAD_WITH = [
@@ -41,38 +42,6 @@ do. Of a folder it only asks the class; there the class's name says whose it is,
 
 Picture = PIL.Image.Image | np.ndarray | Tensor
 Stage = Literal["enhance", "match", "transfer", "restore"]
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Settings that go together; every one can be overridden in the call, but for the weights.
-
-    steps, eta, start: of the diffusion, see `DetailEnhancer`.
-    prior_strength: how much of the enhanced image's own detail is laid over the result where no reference is
-        trusted, 0 … 1.
-    matching_image: what is compared with the references, see `matching.match`.
-    step: pixels between what is compared in alignment, see `matching.align`.
-    turns: orientations that the image is restored in, see `ReferenceNetwork.forward`.
-    refsr: component with the Ref-SR weights; where a checkpoint has no such component, "refsr".
-    """
-
-    steps: int
-    eta: float = 0.0
-    start: float = 1.0
-    prior_strength: float = 0.0
-    matching_image: str = "joint"
-    step: int = 2
-    turns: Literal[1, 2, 4] = 1
-    refsr: str = "refsr"
-
-
-PRESETS = {
-    "fast": Preset(steps=1, matching_image="enhanced", step=4),  # one search instead of three, a quarter of the samples
-    "balanced": Preset(
-        steps=1, turns=4
-    ),  # the first estimate is the mean of all that may be true: the most faithful one
-    "detail": Preset(steps=4, prior_strength=0.2, refsr="refsr_detail"),
-}
 
 
 @dataclass
@@ -213,30 +182,23 @@ class DEFPipeline(DiffusionPipeline):
     def parts(self, preset: str = "balanced") -> dict[str, Any]:
         """The networks that a preset computes with: "unet" and "refsr", which for "detail" has weights of its own where
         the checkpoint has them. Raises ValueError for an unknown preset."""
-        return {"unet": self.unet, "refsr": getattr(self, _preset(preset).refsr, None) or self.refsr}
+        return {"unet": self.unet, "refsr": getattr(self, resolve(preset).refsr, None) or self.refsr}
 
     @torch.no_grad()
     def __call__(
         self,
         image: ImageLike | Sequence[ImageLike],
         reference: References = None,
-        preset: Literal["fast", "balanced", "detail"] = "balanced",
-        num_inference_steps: int | None = None,
-        eta: float | None = None,
+        preset: str = DEFAULT_PRESET,
         generator: torch.Generator | None = None,
-        reference_strength: float = 1.0,
         mask: Masks = None,
         reference_mask: Masks = None,
-        matching_image: Literal["enhanced", "bicubic", "joint"] | None = None,
-        refine: bool = True,
-        consistency: bool = True,
-        window_mode: WindowMode = "blend",
-        precision: Precision = "auto",
         output_type: Literal["pil", "np", "pt"] = "pil",
         callback_on_step_end: Callable[[DEFPipeline, int, int, dict[str, Tensor]], dict[str, Tensor] | None]
         | None = None,
         callback_on_stage: Callable[[DEFPipeline, Stage], object] | None = None,
         return_dict: bool = True,
+        **overrides: Any,
     ) -> DEFOutput:
         """Enlarge `image` four times with the help of `reference`.
 
@@ -271,30 +233,27 @@ class DEFPipeline(DiffusionPipeline):
             ValueError, TypeError: for an argument outside what is said above, before anything is computed.
         """
         # 0. At the door
-        settings = _preset(preset)
-        steps = settings.steps if num_inference_steps is None else num_inference_steps
-        eta = settings.eta if eta is None else eta
-        compared = matching_image or settings.matching_image
-        _check(reference_strength, compared, output_type)
+        settings = resolve(preset, **overrides)
+        _check(output_type)
         requests = requests_of(image, reference, mask, reference_mask)
         device = self._execution_device
         generator = generator if generator is not None else torch.Generator().manual_seed(torch.seed())
         operator = Downsample(self.config.operator)
-        enhancer = self._enhancer(operator, window_mode)
-        enhancer.check(steps, eta, settings.start)
-        refsr = self.parts(preset)["refsr"]
-        half = compute_in(precision, device, refsr.dtype)
-        diffuse: dict[str, Any] = {"num_inference_steps": steps, "eta": eta, "start": settings.start}
+        enhancer = self._enhancer(operator, settings.window_mode)
+        enhancer.check(settings.num_inference_steps, settings.eta, settings.start)
+        refsr = getattr(self, settings.refsr, None) or self.refsr
+        half = compute_in(settings.precision, device, refsr.dtype)
+        diffuse: dict[str, Any] = {name: getattr(settings, name) for name in ("num_inference_steps", "eta", "start")}
 
         def begins(stage: Stage) -> None:
             if callback_on_stage is not None:
                 callback_on_stage(self, stage)
 
         results: dict[str, list[Any]] = {name: [] for name in DEFOutput.__dataclass_fields__}
-        with self.progress_bar(total=steps * len(requests)) as bar:
+        with self.progress_bar(total=settings.num_inference_steps * len(requests)) as bar:
             for request in requests:
                 y = request.image.to(device)  # [1,3,h,w]
-                references = [r.to(device) for r in request.references] if reference_strength > 0 else []
+                references = [r.to(device) for r in request.references] if settings.reference_strength > 0 else []
                 allowed = 1.0 if request.allowed is None else request.allowed.to(device)  # [1,1,h,w]
 
                 # 1. Detail enhancement (4.2): the diffusion prior, held to the input
@@ -315,7 +274,7 @@ class DEFPipeline(DiffusionPipeline):
                     # that like is compared with like
                     begins("match" if references else "transfer")
                     keys = [
-                        refsr.fitted(y, r.picture, r.usable) if refine else Fitted(r.picture, r.usable)
+                        refsr.fitted(y, r.picture, r.usable) if settings.refine else Fitted(r.picture, r.usable)
                         for r in references
                     ]
                     reference_views = [self._views(enhancer, operator, k, diffuse) for k in keys]
@@ -329,9 +288,9 @@ class DEFPipeline(DiffusionPipeline):
                         y,
                         views,
                         reference_views,
-                        matching_image=compared,
-                        refined=refine,
-                        strength=reference_strength * allowed,
+                        matching_image=settings.matching_image,
+                        refined=settings.refine,
+                        strength=settings.reference_strength * allowed,
                         step=settings.step,
                         turns=settings.turns,
                         on_match=matched,
@@ -347,7 +306,7 @@ class DEFPipeline(DiffusionPipeline):
 
                 # 5. What is known is restored a last time (eq. 9)
                 begins("restore")
-                if consistency:
+                if settings.consistency:
                     result, error = project_clipped(operator, result, y)
                 else:
                     result = result.clamp(0, 1)
@@ -391,17 +350,7 @@ class DEFPipeline(DiffusionPipeline):
         return Views(operator.upsample(small), enhanced, reference.picture, reference.usable)
 
 
-def _preset(name: str) -> Preset:
-    if name not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-    return PRESETS[name]
-
-
-def _check(reference_strength: float, matching_image: str, output_type: str) -> None:
-    if not 0.0 <= reference_strength <= 1.0:
-        raise ValueError(f"reference_strength must lie in [0, 1], got {reference_strength}")
-    if matching_image not in PAIRINGS:
-        raise ValueError(f"matching_image must be one of {', '.join(PAIRINGS)}, got {matching_image!r}")
+def _check(output_type: str) -> None:
     if output_type not in ("pil", "np", "pt"):
         raise ValueError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
-Precision = Literal["auto", "float32", "bfloat16"]
+from def_hub.settings import Precision
 
 
 def fast_bfloat16(device: torch.device) -> bool:
@@ -33,3 +33,18 @@ def compute_in(precision: Precision, device: torch.device, weights: torch.dtype 
     half = precision == "bfloat16" or (precision == "auto" and fast_bfloat16(device))
     dtype = weights if weights != torch.float32 else torch.bfloat16
     return torch.autocast(device.type, dtype, enabled=half or weights != torch.float32)
+
+
+def stored_precision(network: torch.nn.Module) -> torch.autocast:
+    """A context in which a network whose weights are stored in half precision computes in that, whatever is set around
+    it; a network in float32 computes in what is set.
+
+    Raises ValueError for weights that are neither float32, float16 nor bfloat16.
+    """
+    weight = next(network.parameters())
+    if weight.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(f"expected weights in float32, float16 or bfloat16, got {weight.dtype}")
+    device = weight.device.type
+    if weight.dtype == torch.float32:
+        return torch.autocast(device, torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device))
+    return torch.autocast(device, weight.dtype)

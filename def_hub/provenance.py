@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from def_hub.operators import Downsample
+from def_hub.observation.downsample import Downsample
 from def_hub.reference.matching import Correspondence
 from def_hub.reference.transfer import spread
 

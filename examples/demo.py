@@ -5,7 +5,7 @@ from pathlib import Path
 from def_hub import images, visualization
 from def_hub.cli import main
 from def_hub.evaluation.metrics import Protocol, psnr
-from def_hub.operators import make_operator
+from def_hub.observation.downsample import make_operator
 
 here, out = Path(__file__).resolve().parent, Path("outputs/demo")
 

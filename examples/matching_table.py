@@ -25,7 +25,7 @@ from torch import Tensor
 
 from def_hub import DEFPipeline
 from def_hub.evaluation.benchmark import load_dataset
-from def_hub.operators import Downsample
+from def_hub.observation.downsample import Downsample
 from def_hub.reference.features import FeatureExtractor, VGG19Features
 from def_hub.reference.matching import CELL, EVERY, Correspondence, Views, align, find, match, refine
 from def_hub.reference.transfer import overlapped, spread, warp

@@ -15,7 +15,7 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see app.py: tests, too, are run on crowded machines
 import torch
 
-from .hub_server import HubServer
+from .helpers.hub_server import HubServer
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -202,7 +202,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     import numpy as np
     from PIL import Image
 
-    from .test_operators import picture
+    from .helpers.pictures import picture
 
     monkeypatch.chdir(tmp_path)
     for name in ("pairs/input", "pairs/ref", "photos"):

@@ -13,10 +13,10 @@ from def_hub.assemble import CONFIGS, assemble
 from def_hub.convert import convert_vgg19
 from def_hub.pipeline import EMBEDDED
 
-from . import foreign
 from .conftest import Run, contents, enlarged, make_tiny_pipe, make_unet, put_ddpm
-from .hub_server import HubServer
-from .test_operators import picture
+from .helpers import foreign
+from .helpers.hub_server import HubServer
+from .helpers.pictures import picture
 
 
 @pytest.fixture

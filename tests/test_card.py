@@ -14,7 +14,7 @@ from def_hub.hub.card import bare_card, check_card, figures, links_of, parts_of,
 from def_hub.hub.publish import model_files
 
 from .conftest import EXAMPLES, ROOT
-from .hub_server import HubServer
+from .helpers.hub_server import HubServer
 
 CARD = ROOT / "model_card.md"
 MADE_BY = ROOT / "def_hub" / "weights" / "def-mini" / "made-by"

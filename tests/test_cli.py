@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from def_hub import DEFPipeline, cli, images
-from def_hub.operators import consistency_error, make_operator
+from def_hub.observation.downsample import consistency_error, make_operator
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -243,8 +243,8 @@ def test_choices_are_those_of_the_pipeline() -> None:
     from typing import get_args
 
     from def_hub.evaluation.benchmark import References
-    from def_hub.pipeline import PRESETS
     from def_hub.reference.matching import PAIRINGS
+    from def_hub.settings import PRESETS
 
     assert cli.PRESETS == tuple(PRESETS)
     assert set(cli.MATCHING_IMAGES) == set(PAIRINGS)

@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 
 from def_hub.convert import convert_adm, convert_ttsr, convert_vgg19, read_checkpoint
 from def_hub.diffusion.denoiser import Denoiser
-from def_hub.operators import Downsample
+from def_hub.observation.downsample import Downsample
 from def_hub.reference.matching import Views
 
-from . import foreign
-from .test_operators import picture
+from .helpers import foreign
+from .helpers.pictures import picture
 
 TOLERANCE = 1e-4  # of float32 sums in another order, where outputs are about 1
 

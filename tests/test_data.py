@@ -14,7 +14,7 @@ from def_hub.reference.transfer import warp
 from def_hub.training import run
 from def_hub.training.tasks import _correspondence
 
-from .test_operators import picture
+from .helpers.pictures import picture
 from .test_training import PRIOR, write
 
 

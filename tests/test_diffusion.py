@@ -9,10 +9,10 @@ from def_hub import DEFPipeline
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer
 from def_hub.diffusion.normalization import SharedStatistics
-from def_hub.operators import Downsample
+from def_hub.observation.downsample import Downsample
 
 from .conftest import make_unet
-from .test_operators import picture
+from .helpers.pictures import picture
 
 OPERATOR = Downsample()
 SCHEDULE = DDIMScheduler(beta_start=1e-6, beta_end=1e-2, beta_schedule="linear").alphas_cumprod

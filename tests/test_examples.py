@@ -13,7 +13,7 @@ from PIL import Image
 
 from def_hub import DEFPipeline, images
 from def_hub.evaluation.metrics import grid_pattern, psnr
-from def_hub.operators import make_operator
+from def_hub.observation.downsample import make_operator
 from tests.conftest import EXAMPLES
 
 NAMES = ("street", "banana", "robot")

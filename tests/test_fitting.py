@@ -7,7 +7,7 @@ from torch import Tensor
 
 from def_hub import DEFPipeline
 from def_hub.images import to_tensor
-from def_hub.operators import Downsample
+from def_hub.observation.downsample import Downsample
 from def_hub.reference.fitting import Fitted, fitted, sides_tried
 
 from .test_pipeline import EXAMPLES, generator

@@ -16,7 +16,7 @@ from torch import nn
 from def_hub import DEFPipeline, ReferenceNetwork
 
 from .conftest import ROOT, contents, enlarged, make_tiny_pipe
-from .hub_server import HubServer
+from .helpers.hub_server import HubServer
 
 NAME = "alice/def-x4"
 

@@ -9,7 +9,7 @@ import pytest
 from def_hub.hub import publish
 
 from .conftest import CARD, Run, contents, make_tiny_pipe
-from .hub_server import HubServer
+from .helpers.hub_server import HubServer
 
 NAME = "alice/def-x4"
 

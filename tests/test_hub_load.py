@@ -17,7 +17,7 @@ from def_hub.loading import COMPONENTS, LOADING
 from def_hub.pipeline import EMBEDDED
 
 from .conftest import CARD, ROOT, Run, add_detail, contents, enlarged, make_tiny_pipe, make_unet, put_ddpm
-from .hub_server import HubServer
+from .helpers.hub_server import HubServer
 
 NAME = "alice/def-x4"
 

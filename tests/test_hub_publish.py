@@ -1,4 +1,4 @@
-"""Publishing, and back: the real client against a Hub on loopback (`hub_server.py`)."""
+"""Publishing, and back: the real client against a Hub on loopback (`helpers/hub_server.py`)."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from def_hub.hub.fetch import WEIGHTS
 from def_hub.pipeline import EMBEDDED
 
 from .conftest import CARD, Run, add_detail, contents, enlarged, make_tiny_pipe
-from .hub_server import HubServer
+from .helpers.hub_server import HubServer
 
 NAME = "alice/def-x4"
 

@@ -14,7 +14,7 @@ from def_hub.hub.space import space_files
 from def_hub.space import serve
 
 from .conftest import ROOT, make_tiny_pipe
-from .hub_server import HubServer
+from .helpers.hub_server import HubServer
 
 NAME = "alice/def-x4"
 

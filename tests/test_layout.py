@@ -21,12 +21,13 @@ LEVELS = (
     ("def_hub.hub",),  # publishing is given the function that loads a pipeline; the card reads what was measured
     ("def_hub.evaluation.benchmark",),  # measures any function: no pipeline in it
     (
-        "def_hub.operators",
+        "def_hub.observation",
         "def_hub.config",
         "def_hub.evaluation.metrics",
         "def_hub.training.losses",
     ),
     ("def_hub.images", "def_hub.tiling", "def_hub.precision"),
+    ("def_hub.settings",),  # what a call may be told: no torch
 )
 
 # Each heavy library has its doors.

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from def_hub.training.losses import Critic, PerceptualLoss, adversarial_loss, critic_loss, grid_loss
 
-from .test_operators import picture
+from .helpers.pictures import picture
 
 
 def tensors(width: int = 4) -> dict[str, torch.Tensor]:

@@ -6,14 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from def_hub.operators import Downsample
+from def_hub.observation.downsample import Downsample
 from def_hub.reference.aggregation import Aggregator, FoldedAggregator, Resample, Texture
 from def_hub.reference.features import MiniFeatures, VGG19Features, in_bands, make_extractor
 from def_hub.reference.matching import Views
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.transfer import spread
 
-from .test_operators import picture
+from .helpers.pictures import picture
 
 OPERATOR = Downsample()
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from .conftest import ROOT, contents, make_tiny_pipe
-from .hub_server import HubServer
+from .helpers.hub_server import HubServer
 
 NAME = "alice/def-x4"
 

@@ -11,10 +11,10 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
 from def_hub import DEFOutput, DEFPipeline
-from def_hub.operators import Downsample
+from def_hub.observation.downsample import Downsample
 from def_hub.provenance import provenance_shares
 
-from .test_operators import picture
+from .helpers.pictures import picture
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -132,14 +132,14 @@ def test_output_types_agree(tiny_pipe: DEFPipeline) -> None:
 
 
 def test_explicit_arguments_win_over_the_preset(tiny_pipe: DEFPipeline) -> None:
-    from def_hub.pipeline import PRESETS
+    from def_hub.settings import PRESETS
 
     def timesteps(**options: Any) -> list[int]:
         seen: list[int] = []
         tiny_pipe(small(8, 8), callback_on_step_end=lambda p, s, t, k: seen.append(t), **options)
         return seen
 
-    assert len(timesteps(preset="detail")) == PRESETS["detail"].steps
+    assert len(timesteps(preset="detail")) == PRESETS["detail"].num_inference_steps
     assert len(timesteps(preset="detail", num_inference_steps=2)) == 2
 
 

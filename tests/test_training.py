@@ -19,8 +19,8 @@ from def_hub.training import run
 from def_hub.training.optimizer import Muon
 from def_hub.training.tasks import OPERATOR, load_enhancer
 
+from .helpers.pictures import picture
 from .test_losses import tensors
-from .test_operators import picture
 
 ROOT = Path(__file__).resolve().parents[1]
 

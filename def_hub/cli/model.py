@@ -32,12 +32,12 @@ def load(options: argparse.Namespace) -> "DEFPipeline":
 
 def call_options(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of the pipeline's call, complete, so that a report says what was really done."""
-    from def_hub.pipeline import PRESETS
+    from def_hub.settings import PRESETS
 
     preset = PRESETS[options.preset]
     return {
         "preset": options.preset,
-        "num_inference_steps": preset.steps if options.steps is None else options.steps,
+        "num_inference_steps": preset.num_inference_steps if options.steps is None else options.steps,
         "eta": preset.eta if options.eta is None else options.eta,
         "reference_strength": options.strength,
         "matching_image": options.matching_image or preset.matching_image,

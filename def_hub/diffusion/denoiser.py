@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DModel
 from torch import Tensor
+
+from def_hub.precision import stored_precision
 
 
 class Denoiser:
@@ -29,6 +32,10 @@ class Denoiser:
     def __init__(self, unet: UNet2DModel, alphas_cumprod: Tensor, prediction_type: str = "epsilon") -> None:
         if prediction_type not in ("epsilon", "sample", "v_prediction"):
             raise ValueError(f"the scheduler predicts {prediction_type!r}; expected epsilon, sample or v_prediction")
+        if unet.config.class_embed_type is not None or unet.config.num_class_embeds is not None:
+            raise ValueError(
+                "the prior must be unconditional or conditioned on the image, this one expects class labels"
+            )
         channels = unet.config.in_channels
         self.conditioned = math.isqrt(channels // 6) ** 2 * 6 == channels
         self.patch = math.isqrt(channels // (6 if self.conditioned else 3))
@@ -46,7 +53,7 @@ class Denoiser:
         #: sides of an input must be multiples of this many pixels
         self.multiple = self.patch * 2 ** (len(unet.config.down_block_types) - 1)
         #: side of the pictures that it was trained on, in pixels
-        self.trained = (unet.config.sample_size or 256) * self.patch
+        self.trained = _side(unet.config.sample_size) * self.patch
         #: side of what it is shown at a time: p times that, where p×p pixels are folded, costs no more than that would
         #: where none are
         self.window = self.trained * self.patch
@@ -66,7 +73,8 @@ class Denoiser:
         x_in = torch.cat((x_t, condition), dim=1) if self.conditioned else x_t
         # channels last: the fastest layout for convolutions in half precision, and in no case the slowest
         x_in = F.pixel_unshuffle(x_in, self.patch).to(self.unet.dtype, memory_format=torch.channels_last)
-        out = self.unet(x_in, timestep, return_dict=False)[0][:, : self.image_channels]
+        with stored_precision(self.unet):
+            out = self.unet(x_in, timestep, return_dict=False)[0][:, : self.image_channels]
         out = F.pixel_shuffle(out, self.patch).to(x_t.dtype)
         alpha_bar = self.alpha_bar(timestep).to(x_t)
         if self.prediction_type == "epsilon":
@@ -90,3 +98,8 @@ class Denoiser:
         alpha_bar = self.alpha_bar(timestep).to(x)
         x_t = alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * noise
         return F.l1_loss(self(x_t, timestep.to(x.device), condition), x)
+
+
+def _side(sample_size: int | Sequence[int] | None) -> int:
+    """The side of the square pictures a network was trained on; the shorter one where they were not square."""
+    return min(sample_size) if isinstance(sample_size, Sequence) else sample_size or 256

@@ -5,22 +5,22 @@ eq. 8, 9).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.normalization import SharedStatistics
+from def_hub.settings import WindowMode
 from def_hub.tiling import Window, blend, reflect_pad, sampled
 
-WindowMode = Literal["blend", "replace"]
 #: called with (step, timestep, x0 `[B, 3, H, W]` in [0, 1]); what it returns, if anything, replaces x0
 StepCallback = Callable[[int, int, Tensor], Tensor | None]
 
 
 class Operator(Protocol):
-    """What the loop asks of a degradation: see `def_hub.operators.Downsample`."""
+    """What the loop asks of a degradation: see `def_hub.observation.downsample.Downsample`."""
 
     def pinv(self, y: Tensor) -> Tensor: ...
 

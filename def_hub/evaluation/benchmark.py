@@ -20,7 +20,7 @@ from torch import Tensor
 
 from def_hub import images
 from def_hub.evaluation.metrics import Protocol, psnr, ssim
-from def_hub.operators import consistency_error, make_operator
+from def_hub.observation.downsample import consistency_error, make_operator
 
 SCALE = 4
 

@@ -55,7 +55,8 @@ class Reader:
         """[B,channels,Hl,Wl] from what each part has for its pixels, [n,channels]."""
         values = torch.empty(self.shape.numel(), channels, dtype=self.dtype, device=self.device)
         for part in self.parts:
-            values[part.pixels] = of(part)
+            # Under autocast the product of float32 features is half precision, and an index assignment casts nothing.
+            values[part.pixels] = of(part).to(self.dtype)
         return values.view(*self.shape, -1).movedim(-1, 1)
 
 

@@ -13,7 +13,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
-from def_hub.operators import Downsample
+from def_hub.observation.downsample import Downsample
 from def_hub.reference.aggregation import STRIDES, Aggregator, FoldedAggregator, Texture
 from def_hub.reference.features import ExtractorName, Pyramid, in_bands, make_extractor
 from def_hub.reference.fitting import Fitted, fitted

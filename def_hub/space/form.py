@@ -12,8 +12,8 @@ from typing import Any
 import gradio as gr
 
 from def_hub.estimate import gigabytes, total_memory
-from def_hub.pipeline import PRESETS
 from def_hub.reference.matching import PAIRINGS
+from def_hub.settings import PRESETS
 from def_hub.space import panels
 from def_hub.space.run import MAX_STEPS, Settings
 from def_hub.space.studio import Studio, complaint

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from def_hub import images, visualization
 from def_hub.evaluation.metrics import Protocol, psnr, ssim
-from def_hub.operators import make_operator
+from def_hub.observation.downsample import make_operator
 from def_hub.pipeline import DEFOutput
 from def_hub.report import report
 from def_hub.space.run import Call, Setup

@@ -16,8 +16,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from def_hub.hub.fetch import origin
-from def_hub.pipeline import EMBEDDED, PRESETS, DEFOutput, DEFPipeline, Stage
+from def_hub.pipeline import EMBEDDED, DEFOutput, DEFPipeline, Stage
 from def_hub.precision import fast_bfloat16
+from def_hub.settings import PRESETS
 
 MAX_STEPS = 50
 HEARTBEAT = 0.4  # seconds between two looks at whether the visitor is still there
@@ -31,7 +32,7 @@ class Settings:
     """What a visitor may choose; see `DEFPipeline.__call__`. Raises `ValueError` where that would."""
 
     preset: str = "balanced"
-    num_inference_steps: int = PRESETS["balanced"].steps
+    num_inference_steps: int = PRESETS["balanced"].num_inference_steps
     eta: float = PRESETS["balanced"].eta
     seed: int = 0
     reference_strength: float = 1.0
@@ -55,7 +56,7 @@ class Settings:
         if preset not in PRESETS:
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
         standard = PRESETS[preset]
-        return Settings(preset, standard.steps, standard.eta, matching_image=standard.matching_image)
+        return Settings(preset, standard.num_inference_steps, standard.eta, matching_image=standard.matching_image)
 
 
 @dataclass(frozen=True)

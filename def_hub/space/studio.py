@@ -15,8 +15,9 @@ from torch import Tensor
 
 from def_hub.evaluation.benchmark import fingerprint
 from def_hub.images import UnreadableImage
-from def_hub.pipeline import PRESETS, DEFPipeline
+from def_hub.pipeline import DEFPipeline
 from def_hub.reference.selection import RankedReference, rank_references
+from def_hub.settings import PRESETS
 from def_hub.space.clock import Clock, Reading
 from def_hub.space.outcome import Outcome, begin, explain
 from def_hub.space.run import Begun, Call, Event, Finished, Settings, Setup, Step, on_device, run, stoppable

@@ -15,7 +15,7 @@ from def_hub.config import ExtractorConfig, PriorConfig, ReferenceConfig
 from def_hub.data import Pair
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer
-from def_hub.operators import Downsample
+from def_hub.observation.downsample import Downsample
 from def_hub.reference.features import MiniFeatures, VGG19Features
 from def_hub.reference.matching import Correspondence, Views
 from def_hub.reference.network import ReferenceNetwork, ReferenceOutput

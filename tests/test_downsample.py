@@ -5,17 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from def_hub.operators import Downsample, consistency_error, make_operator, project_clipped
+from def_hub.observation.downsample import Downsample, consistency_error, make_operator, project_clipped
+
+from .helpers.pictures import picture
 
 KERNELS = ("bicubic", "box", "matlab")
 SIZES = ((8, 8), (13, 29), (64, 37))
-
-
-def picture(height: int, width: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Something like a photograph: smooth, with edges, inside [0, 1]."""
-    y, x = torch.meshgrid(torch.linspace(0, 3, height), torch.linspace(0, 3, width), indexing="ij")
-    plane = 0.5 + 0.3 * torch.sin(5 * x + y**2) * torch.cos(3 * y) + 0.15 * (x + y > 3)
-    return torch.stack((plane, plane.flip(0), 1 - plane))[None].to(dtype)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -43,7 +38,7 @@ def test_blocks_are_the_whole(kernel: str, monkeypatch: pytest.MonkeyPatch) -> N
     operator, x = make_operator(kernel), torch.rand(1, 2, 300, 1200, dtype=torch.float64)  # type: ignore[arg-type]
     x = torch.cat((x, x), dim=2)
     blocks = [operator.forward(x), operator.pinv(operator.forward(x)), operator.overshoot(2 * x)]
-    monkeypatch.setattr("def_hub.operators.BLOCK", 10**6)
+    monkeypatch.setattr("def_hub.observation.downsample.BLOCK", 10**6)
     whole = [operator.forward(x), operator.pinv(operator.forward(x)), operator.overshoot(2 * x)]
     for a, b in zip(blocks, whole, strict=True):
         assert (a - b).abs().max() < 1e-13
