@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -14,10 +15,10 @@ import torch.nn.functional as F
 
 from def_hub.pipeline import Stage
 from def_hub.precision import compute_in
-from def_hub.reference.fitting import CELLS, NOTHING, STEP, sides_tried
-from def_hub.reference.matching import CELL, EVERY, PAIRINGS, PAIRS
+from def_hub.reference.matching import CELL, PAIRINGS, levels
+from def_hub.reference.matching.fitting import CELLS, STEP, expected_sides, sides_tried
 from def_hub.reference.network import TILE
-from def_hub.settings import PRESETS, Precision
+from def_hub.settings import Precision, resolve
 
 MEGA = 1e6
 LAID_IN = 1 / 3
@@ -33,7 +34,7 @@ class Amounts(NamedTuple):
     orientation it is restored in. matched: the same, where there is a reference, by how fine the alignment is, and of
     what the scale of each reference is sought for. reference: pixels of the references as they are matched. step: of
     image and references, for each step of the diffusion. searched: pixels in which matches are searched for, with those
-    of the copies of a reference in which its scale is sought (`reference.fitting`). copy: of the largest of these.
+    of the copies of a reference in which its scale is sought (`matching.fitting`). copy: of the largest of these.
     """
 
     calls: float = 0.0
@@ -103,64 +104,49 @@ def load(
     num_inference_steps: int | None = None,
 ) -> Amounts:
     """What there is to do in a call. Arguments and errors as `estimate`."""
-    if preset not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
-    settings = PRESETS[preset]
-    steps = settings.num_inference_steps if num_inference_steps is None else num_inference_steps
-    if steps < 1:
-        raise ValueError(f"num_inference_steps must be at least 1, got {steps}")
+    settings = resolve(preset, num_inference_steps=num_inference_steps)
     for side in (*image_size, *(side for size in reference_sizes for side in size)):
         if side < 1:
             raise ValueError(f"expected sizes of at least 1x1 pixels, got {image_size} and {list(reference_sizes)}")
-    image = CELL**2 * image_size[0] * image_size[1] / MEGA
-    reference = sum(_fitted(image, height * width / MEGA) for height, width in reference_sizes)
-    small = min(image, (CELL * CELLS) ** 2 / MEGA)  # the image as it is compared with the copies
-    copies = [_searched(small, h * w / MEGA) for size in reference_sizes for h, w in sides_tried(image_size, size)]
+    image = CELL**2 * math.prod(image_size) / MEGA
+    fitted = [expected_sides(image_size, size) for size in reference_sizes]
+    reference = sum(map(math.prod, fitted)) / MEGA
+    small = [n * min(1.0, CELLS / math.prod(image_size) ** 0.5) for n in image_size]  # as the copies are compared with
+    copies = [sides for size in reference_sizes for sides in sides_tried(image_size, size)]
+    searches = [_searched(small, [sides]) for sides in copies]
+    compared = len(PAIRINGS[settings.matching_image]) * sum(_searched(image_size, fitted)) if fitted else 0.0
     return Amounts(
         calls=1,
         image=image,
         part=min(image, TILE**2 / MEGA),
         turned=settings.turns * image,
-        matched=2 / settings.step * (image if reference else 0) + 2 / STEP * small * len(copies),
+        matched=2 / settings.step * (image if reference else 0)
+        + 2 / STEP * CELL**2 * math.prod(small) * len(copies) / MEGA,
         reference=reference,
-        step=steps * (image + reference),
-        searched=len(PAIRINGS[settings.matching_image]) * sum(_searched(image, reference)) + sum(map(sum, copies)),
-        copy=max(map(max, copies), default=0.0),
+        step=settings.num_inference_steps * (image + reference),
+        searched=compared + sum(map(sum, searches)),
+        copy=max(map(max, searches), default=0.0),
     )
 
 
 def _stages(work: Amounts) -> dict[Stage, Amounts]:
-    """What is to do in each stage, in order. The turned images belong to what precedes the laying in, the diffusion of
-    the references to their matching."""
+    """What is to do in each stage, in order. The diffusion of the references belongs to their matching."""
     own = work.only("calls", "image")
     first, last = (Amounts(*(share * a for a in own)) for share in (LAID_IN, 1 - LAID_IN))
     step = work.step * work.image / (work.image + work.reference)
-    stages: dict[Stage, Amounts] = {"enhance": Amounts(step=step)}
+    stages: dict[Stage, Amounts] = {"enhance": Amounts(step=step, turned=work.turned)}
     if work.reference:
-        others = work.only("turned", "reference", "searched")
+        others = work.only("reference", "searched")
         stages["match"] = others._replace(step=work.step - step, matched=(1 - CARRIED) * work.matched)
         first = first._replace(matched=CARRIED * work.matched)
-    else:
-        first = first._replace(turned=work.turned)
     return stages | {"transfer": first, "restore": last}
 
 
-def _fitted(image: float, reference: float) -> float:
-    """Pixels of a reference as it is matched. One that is smaller than the result is enlarged where it shows the same,
-    and left as it is where it shows a part, which its size does not tell: what lies between."""
-    enlarged = max(reference, min(image, reference * 4**NOTHING))
-    return (reference * enlarged) ** 0.5
-
-
-def _searched(image: float, references: float) -> list[float]:
-    """Of so many (million) pixels of references, those in which `matching.find` searches for matches of the image: on
-    every level, each side half the last one's, that is small enough."""
-    levels, pairs = [0.0], image / CELL**2 / EVERY**2 * references / CELL**2 * MEGA**2
-    while pairs >= 1:
-        if pairs <= PAIRS:
-            levels.append(references)
-        references, pairs = references / 4, pairs / 16
-    return levels
+def _searched(image: Sequence[float], references: Sequence[Sequence[int]]) -> list[float]:
+    """Million pixels of references in which matches of an LR image are searched for, on each level of `find`."""
+    keys = [(max(height // CELL, 1), max(width // CELL, 1)) for height, width in references]
+    plan = levels((max(round(image[0]), 1), max(round(image[1]), 1)), keys)
+    return [CELL**2 * sum(map(math.prod, level.keys)) / MEGA * level.searched for level in plan]
 
 
 @lru_cache

@@ -14,34 +14,19 @@ from torch import Tensor
 
 from def_hub.images import ImageLike, to_list, to_tensor
 from def_hub.reference.matching import CELL
+from def_hub.reference.picture import ReferencePicture
 
 References = ImageLike | Sequence[ImageLike] | Sequence[Sequence[ImageLike]] | None
 Masks = ImageLike | Sequence[ImageLike | None] | Sequence[Sequence[ImageLike | None]] | None
 
 
 @dataclass(frozen=True)
-class Reference:
-    """picture: `[1, 3, Hr, Wr]`, cut at the right and at the bottom to multiples of 4. usable: `[1, 1, Hr/4, Wr/4]`, 1
-    where it may be used, else 0; None where all of it may.
-    """
-
-    picture: Tensor
-    usable: Tensor | None = None
-
-    def to(self, device: torch.device) -> Reference:
-        """The same on a device."""
-        return Reference(self.picture.to(device), None if self.usable is None else self.usable.to(device))
-
-
-@dataclass(frozen=True)
 class Request:
-    """One image to enlarge. image: `[1, 3, h, w]`. allowed: `[1, 1, h, w]`, 1 where references may lend, else 0; None
-    where they may everywhere.
-    """
+    """One image to enlarge. image: `[1, 3, h, w]`. allowed: `[1, 1, h, w]`, 1 where references may be used, else 0."""
 
     image: Tensor
-    references: tuple[Reference, ...] = ()
-    allowed: Tensor | None = None
+    references: tuple[ReferencePicture, ...]
+    allowed: Tensor
 
 
 def requests_of(
@@ -59,16 +44,16 @@ def requests_of(
     references = _per_image(reference, reference_mask, len(images))
     masks = _listed(mask, len(images), "mask", "one for each of {} images")
     return [
-        Request(picture, lent, _mask(m, picture, "mask" if len(images) == 1 else f"mask {number}"))
-        for number, (picture, lent, m) in enumerate(zip(images, references, masks, strict=True), start=1)
+        Request(picture, given, _allowed(m, picture, "mask" if len(images) == 1 else f"mask {number}"))
+        for number, (picture, given, m) in enumerate(zip(images, references, masks, strict=True), start=1)
     ]
 
 
-def _per_image(reference: References, masks: Masks, count: int) -> list[tuple[Reference, ...]]:
+def _per_image(reference: References, masks: Masks, count: int) -> list[tuple[ReferencePicture, ...]]:
     """The references of each of `count` images."""
     if _is_nested(reference):
         assert isinstance(reference, list | tuple)
-        if len(reference) != count or not all(isinstance(r, list | tuple) for r in reference):
+        if len(reference) != count or not all(r is None or isinstance(r, list | tuple) for r in reference):
             raise ValueError(f"reference: expected one list for each of {count} images, got {len(reference)} entries")
         if masks is not None and (not isinstance(masks, list | tuple) or len(masks) != count):
             raise ValueError(f"reference_mask: expected one list for each of {count} images, like reference")
@@ -98,12 +83,18 @@ def _is_nested(reference: References) -> bool:
     return isinstance(reference, list | tuple) and any(isinstance(r, list | tuple) for r in reference)
 
 
-def _reference(picture: Tensor, mask: Any, number: int) -> Reference:
+def _reference(picture: Tensor, mask: Any, number: int) -> ReferencePicture:
     usable = _mask(mask, picture, f"reference_mask {number}")
     height, width = (n // CELL * CELL for n in picture.shape[-2:])
     if usable is not None:  # a cell that may not be seen wholly may not be used
         usable = (F.avg_pool2d(usable[..., :height, :width], CELL) == 1).float()
-    return Reference(picture[..., :height, :width], usable)
+    return ReferencePicture(picture[..., :height, :width], usable)
+
+
+def _allowed(mask: Any, picture: Tensor, name: str) -> Tensor:
+    """`[1, 1, h, w]`: the mask, or ones where there is none."""
+    allowed = _mask(mask, picture, name)
+    return torch.ones(1, 1, *picture.shape[-2:]) if allowed is None else allowed
 
 
 def _mask(mask: Any, picture: Tensor, name: str) -> Tensor | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -16,21 +17,22 @@ from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from def_hub.diffusion.denoiser import Denoiser
-from def_hub.diffusion.enhancer import DetailEnhancer
+from def_hub.diffusion.enhancer import make_enhancer
 from def_hub.hub import fetch
 from def_hub.hub.tidy import components_of, tidy
 from def_hub.images import ImageLike, to_pil
 from def_hub.inputs import Masks, References, requests_of
 from def_hub.loading import COMPONENTS, check_options, check_whole
-from def_hub.observation.downsample import Downsample, consistency_error, project_clipped
+from def_hub.observation.downsample import Downsample, agreeing
 from def_hub.precision import compute_in
 from def_hub.provenance import provenance_shares
-from def_hub.reference.fitting import Fitted
+from def_hub.reference.matcher import Matcher
 from def_hub.reference.matching import Correspondence, Views
-from def_hub.reference.network import ReferenceNetwork
-from def_hub.reference.transfer import spread
-from def_hub.settings import DEFAULT_PRESET, WindowMode, resolve
+from def_hub.reference.matching.fitting import fitted
+from def_hub.reference.network import Estimate, ReferenceNetwork
+from def_hub.reference.picture import ReferencePicture
+from def_hub.reference.restoring.transfer import spread
+from def_hub.settings import DEFAULT_PRESET, Settings, resolve
 
 EMBEDDED = Path(__file__).parent / "weights" / "def-mini"
 LOAD_WITH = [
@@ -42,6 +44,7 @@ do. Of a folder it only asks the class; there the class's name says whose it is,
 
 Picture = PIL.Image.Image | np.ndarray | Tensor
 Stage = Literal["enhance", "match", "transfer", "restore"]
+StepEnd = Callable[["DEFPipeline", int, int, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
 @dataclass
@@ -182,7 +185,7 @@ class DEFPipeline(DiffusionPipeline):
     def parts(self, preset: str = "balanced") -> dict[str, Any]:
         """The networks that a preset computes with: "unet" and "refsr", which for "detail" has weights of its own where
         the checkpoint has them. Raises ValueError for an unknown preset."""
-        return {"unet": self.unet, "refsr": getattr(self, resolve(preset).refsr, None) or self.refsr}
+        return {"unet": self.unet, "refsr": self._network(resolve(preset))}
 
     @torch.no_grad()
     def __call__(
@@ -190,12 +193,11 @@ class DEFPipeline(DiffusionPipeline):
         image: ImageLike | Sequence[ImageLike],
         reference: References = None,
         preset: str = DEFAULT_PRESET,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         mask: Masks = None,
         reference_mask: Masks = None,
         output_type: Literal["pil", "np", "pt"] = "pil",
-        callback_on_step_end: Callable[[DEFPipeline, int, int, dict[str, Tensor]], dict[str, Tensor] | None]
-        | None = None,
+        callback_on_step_end: StepEnd | None = None,
         callback_on_stage: Callable[[DEFPipeline, Stage], object] | None = None,
         return_dict: bool = True,
         **overrides: Any,
@@ -205,172 +207,187 @@ class DEFPipeline(DiffusionPipeline):
         Args:
             image: a path, Pillow image, array or tensor from 8×8 pixels up, or several (see
                 `def_hub.images.to_tensor`).
-            reference: nothing, one or several sharp photographs of any size; for several images, also one list for
-                each.
-            preset: "fast", "balanced" (faithful) or "detail" (sharp to the eye); the other arguments override it.
-            num_inference_steps: evaluations of the prior, 1 … 1000. eta: fresh noise per step, 0 … 1.
-            generator: source of all randomness; the same one gives the same bytes.
-            reference_strength: 0 (ignore the references) … 1.
-            mask: a picture of the image's size, white where the references may lend, black where the image is to be
-                left to itself; for several images a list with one, or None, for each.
+            reference: nothing, one or several sharp photographs of any size; for several images, also one list (or
+                None) for each.
+            preset: "fast", "balanced" (faithful) or "detail" (sharp to the eye); see `def_hub.settings.PRESETS`.
+            generator: source of all randomness, or one for each image; the same one gives the same bytes. Without it,
+                results follow `torch.manual_seed`.
+            mask: a picture of the image's size, white where the references may be used, black where they may not; for
+                several images a list with one, or None, for each.
             reference_mask: the same for a reference: white is what may be used of it; for several references a list
                 with one, or None, for each, in lists where the references are.
-            matching_image: what is compared with the references; "joint" but for the preset "fast".
-            refine: bring the references to the scale of the image (`reference.fitting`), and look for matches to a
-                fraction of an HR pixel.
-            consistency: project the result onto the images that shrink back to the input.
-            window_mode: "blend", or "replace" as in the paper's section 4.2.
-            precision: what the networks compute in: "float32", "bfloat16", or "auto", which is bfloat16 where the
-                processor is made for it. Places, projections and the result itself are float32 always.
             output_type: Pillow images, arrays `[H, W, 3]` or tensors `[3, H, W]`, the latter two float in [0, 1].
             callback_on_step_end: called as `(pipe, step, timestep, {"x0": [1, 3, H, W] in [0, 1]})` after each step
-                of the diffusion of an image; a returned "x0" replaces the estimate.
+                of the diffusion of an image; a returned dictionary with "x0" replaces the estimate.
             callback_on_stage: called as `(pipe, stage)` when "enhance", "match" (where there are references),
                 "transfer" and "restore" begin for an image. What either callback raises ends the call.
             return_dict: return a `DEFOutput` instead of a tuple.
+            overrides: any field of `def_hub.settings.Settings`, instead of the preset's: `num_inference_steps`, `eta`,
+                `reference_strength`, `matching_image`, `refine`, `consistency`, `precision` …
 
         Raises:
             ValueError, TypeError: for an argument outside what is said above, before anything is computed.
         """
-        # 0. At the door
         settings = resolve(preset, **overrides)
-        _check(output_type)
+        _check_call(output_type, callback_on_step_end, callback_on_stage)
         requests = requests_of(image, reference, mask, reference_mask)
+        generators = _generators(generator, len(requests))
+        network, operator = self._network(settings), Downsample(self.config.operator)
+        enhancer = make_enhancer(
+            self.unet, self.scheduler, operator, window=self.config.window, window_mode=settings.window_mode
+        )
+        diffusion: dict[str, Any] = {name: getattr(settings, name) for name in ("num_inference_steps", "eta", "start")}
+        enhancer.check(**diffusion)
         device = self._execution_device
-        generator = generator if generator is not None else torch.Generator().manual_seed(torch.seed())
-        operator = Downsample(self.config.operator)
-        enhancer = self._enhancer(operator, settings.window_mode)
-        enhancer.check(settings.num_inference_steps, settings.eta, settings.start)
-        refsr = getattr(self, settings.refsr, None) or self.refsr
-        half = compute_in(settings.precision, device, refsr.dtype)
-        diffuse: dict[str, Any] = {name: getattr(settings, name) for name in ("num_inference_steps", "eta", "start")}
-
-        def begins(stage: Stage) -> None:
-            if callback_on_stage is not None:
-                callback_on_stage(self, stage)
-
-        results: dict[str, list[Any]] = {name: [] for name in DEFOutput.__dataclass_fields__}
+        enhance: Callable[..., Tensor] = partial(enhancer, **diffusion)
+        precision = compute_in(settings.precision, device, network.dtype)
+        results: list[dict[str, Any]] = []
         with self.progress_bar(total=settings.num_inference_steps * len(requests)) as bar:
-            for request in requests:
+            watch = _Watch(self, bar, callback_on_step_end, callback_on_stage)
+            for request, draws in zip(requests, generators, strict=True):
                 y = request.image.to(device)  # [1,3,h,w]
-                references = [r.to(device) for r in request.references] if settings.reference_strength > 0 else []
-                allowed = 1.0 if request.allowed is None else request.allowed.to(device)  # [1,1,h,w]
+                references = request.references if settings.reference_strength > 0 else ()
+                with precision:
+                    # 1. Enhance (4.2): the diffusion prior, held to the input
+                    watch.begins("enhance")
+                    enhanced = enhance(y, generator=draws, callback=watch.step).clamp(0, 1)  # [1,3,H,W]
 
-                # 1. Detail enhancement (4.2): the diffusion prior, held to the input
-                begins("enhance")
+                    # 2. Estimate: what the network makes of the image alone
+                    estimate = network.estimate(y, enhanced, settings.turns)
 
-                def on_step(step: int, timestep: int, x_0: Tensor) -> Tensor | None:
-                    bar.update()  # noqa: B023  (called before the next turn of the loop)
-                    if callback_on_step_end is None:
-                        return None
-                    changed = callback_on_step_end(self, step, timestep, {"x0": x_0})
-                    return (changed or {}).get("x0")
+                    # 3. See each reference as large as the image shows things, degraded and enhanced in the same way
+                    watch.begins("match" if references else "transfer")
+                    seen = [self._see(r.to(device), y, enhance, network, settings.refine) for r in references]
 
-                with half:
-                    enhanced = enhancer(y, **diffuse, generator=generator, callback=on_step).clamp(0, 1)  # [1,3,H,W]
-                    views = Views(operator.upsample(y), enhanced)
+                    # 4. Match (4.3, eq. 10-12)
+                    matches, features = None, network.memory(device)
+                    if seen:
+                        matcher = Matcher(features, settings.matching_image, settings.refine, settings.step)
+                        matches = matcher(Views(operator.upsample(y), estimate.matched), [p.seen for p in seen])
+                        matches = matches.trusted(settings.reference_strength * request.allowed.to(device))
+                        seen = [picture.without_views() for picture in seen]
+                        watch.begins("transfer")
 
-                    # 2. The references, as large as the image shows things, degraded and enhanced in the same way, so
-                    # that like is compared with like
-                    begins("match" if references else "transfer")
-                    keys = [
-                        refsr.fitted(y, r.picture, r.usable) if settings.refine else Fitted(r.picture, r.usable)
-                        for r in references
-                    ]
-                    reference_views = [self._views(enhancer, operator, k, diffuse) for k in keys]
+                    # 5. Restore (4.4, eq. 7, 13): texture carried over by the matches and blended in; where no
+                    #    reference is trusted, the prior's own detail stays
+                    restored = network.restored(y, estimate, [p.pixels for p in seen], matches, features)
+                result, alone = _with_prior_detail(restored.sr, estimate, matches, settings.prior_strength)
 
-                    def matched(_: Correspondence) -> None:
-                        begins("transfer")
-                        reference_views.clear()  # noqa: B023  (of large photographs they are a gigabyte)
+                # 6. Agree: the nearest picture that shrinks back to the input (eq. 9)
+                watch.begins("restore")
+                result, error = agreeing(operator, result, y, settings.consistency)
 
-                    # 3. Features, matching, transfer, aggregation (4.3, 4.4)
-                    lent = refsr(
-                        y,
-                        views,
-                        reference_views,
-                        matching_image=settings.matching_image,
-                        refined=settings.refine,
-                        strength=settings.reference_strength * allowed,
-                        step=settings.step,
-                        turns=settings.turns,
-                        on_match=matched,
+                # 7. Explain: what came from where
+                results.append(
+                    dict(
+                        images=_picture(result, output_type),
+                        enhanced=_picture(enhanced, output_type),
+                        confidence=_confidence(matches, y),
+                        correspondence=_correspondence(matches, y, seen),
+                        transferred=_picture(restored.transferred, output_type),
+                        provenance=provenance_shares(operator, y, alone, result, matches, len(seen)),
+                        consistency_error=255 * error,
                     )
-                result, alone, found = lent.sr.float(), lent.alone.float(), lent.correspondence
-                transferred = lent.transferred
-
-                # 4. Where the reference has nothing to offer, the diffusion detail stays
-                trust = spread(found.confidence, 1) if found is not None else 0.0
-                result = result + settings.prior_strength * (1 - trust) * (enhanced - result)
-                alone = alone + settings.prior_strength * (enhanced - alone)
-                del views, lent
-
-                # 5. What is known is restored a last time (eq. 9)
-                begins("restore")
-                if settings.consistency:
-                    result, error = project_clipped(operator, result, y)
-                else:
-                    result = result.clamp(0, 1)
-                    error = consistency_error(operator, result, y)
-
-                # 6. What came from where
-                results["images"].append(_picture(result, output_type))
-                results["enhanced"].append(_picture(enhanced, output_type))
-                results["confidence"].append(_confidence(found, y))
-                results["correspondence"].append(_correspondence(found, y, keys))
-                results["transferred"].append(None if transferred is None else _picture(transferred, output_type))
-                results["provenance"].append(provenance_shares(operator, y, alone, result, found, len(keys)))
-                results["consistency_error"].append(255 * error)
+                )
         self.maybe_free_model_hooks()
-        output = DEFOutput(**results)
+        output = DEFOutput(**{name: [r[name] for r in results] for name in DEFOutput.__dataclass_fields__})
         return output if return_dict else output.to_tuple()
 
-    def _enhancer(self, operator: Downsample, window_mode: WindowMode) -> DetailEnhancer:
-        schedule = getattr(self.scheduler, "alphas_cumprod", None)
-        if schedule is None:
-            raise ValueError(
-                "the scheduler must have a discrete noise schedule (alphas_cumprod), "
-                f"{type(self.scheduler).__name__} has none"
-            )
-        denoiser = Denoiser(self.unet, schedule, self.scheduler.config.prediction_type)
-        window = self.config.window or denoiser.window
-        return DetailEnhancer(
-            denoiser,
-            operator,
-            window=window,
-            smallest=min(denoiser.trained, window),
-            window_batch=max(1, 4 * denoiser.trained**2 // window**2),
-            window_mode=window_mode,
-        )
+    def _network(self, settings: Settings) -> ReferenceNetwork:
+        """The weights that restore; a checkpoint without weights of their own for a preset has one set for all."""
+        return getattr(self, settings.refsr, None) or self.refsr
 
-    @staticmethod
-    def _views(enhancer: DetailEnhancer, operator: Downsample, reference: Fitted, diffuse: dict[str, Any]) -> Views:
-        small = operator.forward(reference.picture).clamp(0, 1)
+    def _see(
+        self,
+        reference: ReferencePicture,
+        y: Tensor,
+        enhance: Callable[..., Tensor],
+        network: ReferenceNetwork,
+        refine: bool,
+    ) -> ReferencePicture:
+        """The reference with its views: degraded and enhanced as the image was, so that like is compared with like."""
+        picture = fitted(y, reference, network.feature_extractor) if refine else reference
+        operator = Downsample(self.config.operator)
+        small = operator.forward(picture.pixels).clamp(0, 1)
         # its own generator: what a reference draws must not change what the image draws
-        enhanced = enhancer(small, **diffuse, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
-        return Views(operator.upsample(small), enhanced, reference.picture, reference.usable)
+        enhanced = enhance(small, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
+        return picture.seen_as(operator.upsample(small), network.estimate(small, enhanced).matched)
 
 
-def _check(output_type: str) -> None:
+@dataclass
+class _Watch:
+    """Tells the caller how far a call is."""
+
+    pipe: DEFPipeline
+    bar: Any
+    on_step: StepEnd | None
+    on_stage: Callable[[DEFPipeline, Stage], object] | None
+
+    def begins(self, stage: Stage) -> None:
+        if self.on_stage is not None:
+            self.on_stage(self.pipe, stage)
+
+    def step(self, step: int, timestep: int, x_0: Tensor) -> Tensor | None:
+        """After a step of the diffusion; what the caller returns as "x0" replaces the estimate."""
+        self.bar.update()
+        changed = None if self.on_step is None else self.on_step(self.pipe, step, timestep, {"x0": x_0})
+        if changed is None:
+            return None
+        if not isinstance(changed, dict):
+            raise TypeError(f"callback_on_step_end: expected a dictionary or None back, got {type(changed).__name__}")
+        return changed.get("x0")
+
+
+def _with_prior_detail(
+    sr: Tensor, estimate: Estimate, matches: Correspondence | None, strength: float
+) -> tuple[Tensor, Tensor]:
+    """The results with and without references, with a share of the prior's own detail where none is trusted."""
+    trust = 0.0 if matches is None else spread(matches.confidence, 1)
+    result, alone = sr.float(), estimate.mean.float()
+    result = result + strength * (1 - trust) * (estimate.enhanced - result)
+    return result, alone + strength * (estimate.enhanced - alone)
+
+
+def _check_call(output_type: str, *callbacks: object) -> None:
     if output_type not in ("pil", "np", "pt"):
         raise ValueError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}")
+    for name, callback in zip(("callback_on_step_end", "callback_on_stage"), callbacks, strict=True):
+        if callback is not None and not callable(callback):
+            raise TypeError(f"{name}: expected a function, got {type(callback).__name__}")
 
 
-def _picture(x: Tensor, output_type: str) -> Picture:
+def _generators(generator: Any, count: int) -> list[torch.Generator]:
+    """One source of randomness for each of `count` images; one for all is the same object."""
+    if generator is None:  # drawn from the caller's state, which goes on and is not reseeded
+        seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
+        return [torch.Generator().manual_seed(seed)] * count
+    given = list(generator) if isinstance(generator, list | tuple) else [generator] * count
+    for one in given:
+        if not isinstance(one, torch.Generator):
+            raise TypeError(f"generator: expected a torch.Generator or a list of them, got {type(one).__name__}")
+    if len(given) != count:
+        raise ValueError(f"generator: expected one for each of {count} images, got {len(given)}")
+    return given
+
+
+def _picture(x: Tensor | None, output_type: str) -> Picture | None:
     """`[1, 3, H, W]` in the form that the caller asked for."""
+    if x is None:
+        return None
     if output_type == "pil":
         return to_pil(x)
     x = x[0].clamp(0, 1).cpu()
     return x if output_type == "pt" else x.permute(1, 2, 0).numpy()
 
 
-def _confidence(found: Correspondence | None, y: Tensor) -> Tensor:
-    return torch.zeros(y.shape[-2:]) if found is None else found.confidence[0, 0].cpu()
+def _confidence(matches: Correspondence | None, y: Tensor) -> Tensor:
+    return torch.zeros(y.shape[-2:]) if matches is None else matches.confidence[0, 0].cpu()
 
 
-def _correspondence(found: Correspondence | None, y: Tensor, keys: Sequence[Fitted]) -> Tensor:
-    if found is None:
+def _correspondence(matches: Correspondence | None, y: Tensor, seen: Sequence[ReferencePicture]) -> Tensor:
+    if matches is None:
         return torch.full((3, *y.shape[-2:]), -1.0)
-    reference, position = found.reference[0], found.position[0]
-    for number, key in enumerate(keys):
-        position = torch.where(reference == number, key.original(position), position)
+    reference, position = matches.reference[0], matches.position[0]
+    for number, picture in enumerate(seen):
+        position = torch.where(reference == number, picture.original(position), position)
     return torch.cat((reference[None].float(), position)).cpu()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, get_args
 
 import torch
 
@@ -35,16 +36,12 @@ def compute_in(precision: Precision, device: torch.device, weights: torch.dtype 
     return torch.autocast(device.type, dtype, enabled=half or weights != torch.float32)
 
 
-def stored_precision(network: torch.nn.Module) -> torch.autocast:
-    """A context in which a network whose weights are stored in half precision computes in that, whatever is set around
+def stored_precision(weights: torch.dtype, device: torch.device) -> AbstractContextManager[Any]:
+    """A context in which a network whose `weights` are stored in half precision computes in that, whatever is set around
     it; a network in float32 computes in what is set.
 
     Raises ValueError for weights that are neither float32, float16 nor bfloat16.
     """
-    weight = next(network.parameters())
-    if weight.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise ValueError(f"expected weights in float32, float16 or bfloat16, got {weight.dtype}")
-    device = weight.device.type
-    if weight.dtype == torch.float32:
-        return torch.autocast(device, torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device))
-    return torch.autocast(device, weight.dtype)
+    if weights not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(f"expected weights in float32, float16 or bfloat16, got {weights}")
+    return nullcontext() if weights == torch.float32 else torch.autocast(device.type, weights)

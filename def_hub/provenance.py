@@ -8,7 +8,7 @@ from torch import Tensor
 
 from def_hub.observation.downsample import Downsample
 from def_hub.reference.matching import Correspondence
-from def_hub.reference.transfer import spread
+from def_hub.reference.restoring.transfer import spread
 
 REACH = 9  # pixels: shares are those of a small neighbourhood, a single pixel's sign changes too often to mean anything
 

@@ -16,6 +16,7 @@ from def_hub.reference.matching import Views
 
 from .helpers import foreign
 from .helpers.pictures import picture
+from .helpers.restoring import restore
 
 TOLERANCE = 1e-4  # of float32 sums in another order, where outputs are about 1
 
@@ -171,12 +172,12 @@ def test_ttsr(size: tuple[int, int], scale: float) -> None:
     y, small = operator.forward(truth), operator.forward(sharp)
     views = Views(operator.upsample(y), operator.pinv(y))
     reference = Views(operator.upsample(small), operator.pinv(small), sharp)
-    found = network(y, views, [reference], matching_image="bicubic", refined=False)
+    found = restore(network, y, views, [reference], matching_image="bicubic", refine=False)
     expected = foreign.ttsr(state, y, views.bicubic, sharp, reference.bicubic, scale)
     assert expected.std() > 0.05
     assert largest(found.sr, expected) < TOLERANCE
     assert largest(found.alone, expected) > 10 * TOLERANCE  # the reference matters here
-    silent = network(y, views, [reference], matching_image="bicubic", refined=False, strength=0.0)
+    silent = restore(network, y, views, [reference], matching_image="bicubic", refine=False, strength=0.0)
     assert largest(silent.sr, silent.alone) == 0
 
 
@@ -192,9 +193,9 @@ def test_ttsr_with_two_references_takes_cells_of_both() -> None:
     for half in halves:
         small = operator.forward(half)
         references.append(Views(operator.upsample(small), operator.pinv(small), half))
-    found = network(y, views, references, matching_image="bicubic", refined=False)
-    assert set(found.correspondence.reference.unique().tolist()) == {0, 1}
-    one = network(y, views, references[:1], matching_image="bicubic", refined=False)
+    found = restore(network, y, views, references, matching_image="bicubic", refine=False)
+    assert set(found.matches.reference.unique().tolist()) == {0, 1}
+    one = restore(network, y, views, references[:1], matching_image="bicubic", refine=False)
     assert largest(found.sr, one.sr) > 1e-3
 
 
@@ -209,7 +210,7 @@ def test_ttsr_in_tiles_is_ttsr(monkeypatch: pytest.MonkeyPatch) -> None:
     y, small = operator.forward(truth), operator.forward(sharp)
     views = Views(operator.upsample(y), operator.pinv(y))
     reference = Views(operator.upsample(small), operator.pinv(small), sharp)
-    found = network(y, views, [reference], matching_image="bicubic", refined=False)
+    found = restore(network, y, views, [reference], matching_image="bicubic", refine=False)
     assert largest(found.sr, foreign.ttsr(state, y, views.bicubic, sharp, reference.bicubic)) < TOLERANCE
 
 

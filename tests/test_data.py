@@ -10,7 +10,7 @@ from PIL import Image
 from def_hub.config import SourceConfig, load_config
 from def_hub.data import PairFolder, PhotoFolder, SampleStream, open_source, turned_match
 from def_hub.data.stream import _turn
-from def_hub.reference.transfer import warp
+from def_hub.reference.restoring.transfer import warp
 from def_hub.training import run
 from def_hub.training.tasks import _correspondence
 

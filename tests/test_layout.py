@@ -48,7 +48,7 @@ DOORS = {
     ),
     "transformers": ("def_hub.reference.selection",),
     "tensorboard": ("def_hub.training",),
-    "torchvision": ("def_hub.reference.deformable",),  # where it imports, on a GPU
+    "torchvision": ("def_hub.reference.restoring.deformable",),  # where it imports, on a GPU
     "matplotlib": (),
 }
 

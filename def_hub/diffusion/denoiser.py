@@ -73,7 +73,7 @@ class Denoiser:
         x_in = torch.cat((x_t, condition), dim=1) if self.conditioned else x_t
         # channels last: the fastest layout for convolutions in half precision, and in no case the slowest
         x_in = F.pixel_unshuffle(x_in, self.patch).to(self.unet.dtype, memory_format=torch.channels_last)
-        with stored_precision(self.unet):
+        with stored_precision(self.unet.dtype, x_in.device):
             out = self.unet(x_in, timestep, return_dict=False)[0][:, : self.image_channels]
         out = F.pixel_shuffle(out, self.patch).to(x_t.dtype)
         alpha_bar = self.alpha_bar(timestep).to(x_t)

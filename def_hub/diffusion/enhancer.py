@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
+from diffusers import SchedulerMixin, UNet2DModel
 from torch import Tensor
 
 from def_hub.diffusion.denoiser import Denoiser
@@ -171,6 +172,41 @@ class DetailEnhancer:
         multiple = self.denoiser.multiple
         height, width = (-(-max(self.smallest, n) // multiple) * multiple for n in x.shape[-2:])
         return reflect_pad(x, height, width)
+
+
+def make_enhancer(
+    unet: UNet2DModel,
+    scheduler: SchedulerMixin,
+    operator: Operator,
+    *,
+    window: int | None = None,
+    smallest: int | None = None,
+    window_mode: WindowMode = "blend",
+) -> DetailEnhancer:
+    """The enhancer of a prior and the schedule it was trained on: the one recipe.
+
+    Args:
+        window: side of its windows in HR pixels; by default what costs no more than the pictures it was trained on.
+        smallest: smaller images are extended to so many pixels; by default to the size it was trained on.
+
+    Raises:
+        ValueError: for a scheduler without `alphas_cumprod`, and as `Denoiser` and `DetailEnhancer` do.
+    """
+    schedule = getattr(scheduler, "alphas_cumprod", None)
+    if schedule is None:
+        raise ValueError(
+            f"the scheduler must have a discrete noise schedule (alphas_cumprod), {type(scheduler).__name__} has none"
+        )
+    denoiser = Denoiser(unet, schedule, scheduler.config.prediction_type)
+    window = window or denoiser.window
+    return DetailEnhancer(
+        denoiser,
+        operator,
+        window=window,
+        smallest=min(denoiser.trained, window) if smallest is None else smallest,
+        window_batch=max(1, 4 * denoiser.trained**2 // window**2),
+        window_mode=window_mode,
+    )
 
 
 def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -17,6 +17,9 @@ from torch import Tensor
 
 Kernel = Literal["bicubic", "box", "matlab"]
 
+SCALE = 4
+"""How many times larger the result is along each side: the one place that says so."""
+
 BLOCK, REACH = 32, 24
 """LR pixels along a side that are computed at once, and how far those that matter for them lie at most: the entries of
 W† fall by a factor of nine with every two pixels, beyond 24 they are below `NOTHING`."""
@@ -38,7 +41,7 @@ class Downsample:
     """
 
     kernel: Kernel = "bicubic"
-    scale: int = 4
+    scale: int = SCALE
 
     def __post_init__(self) -> None:
         if self.kernel not in get_args(Kernel):
@@ -91,7 +94,7 @@ class Downsample:
             return _across(right, _down(left, x))
 
 
-def make_operator(name: Kernel = "bicubic", scale: int = 4) -> Downsample:
+def make_operator(name: Kernel = "bicubic", scale: int = SCALE) -> Downsample:
     """The degradation called `name`. Raises ValueError for an unknown name."""
     return Downsample(name, scale)
 
@@ -119,6 +122,15 @@ def project_clipped(operator: Downsample, x: Tensor, y: Tensor, *, iterations: i
         # Over-relaxation: the clip takes part of every correction back, so a longer step arrives in a third of the
         # rounds.
         x = (x - 1.8 * operator.pinv(residual)).clamp(0, 1)
+    x = x.clamp(0, 1)
+    return x, consistency_error(operator, x, y)
+
+
+def agreeing(operator: Downsample, x: Tensor, y: Tensor, consistency: bool = True) -> tuple[Tensor, float]:
+    """The end of every result: `x` in [0, 1], brought to agree with `y` where `consistency` is wanted, and its
+    `consistency_error`."""
+    if consistency:
+        return project_clipped(operator, x, y)
     x = x.clamp(0, 1)
     return x, consistency_error(operator, x, y)
 

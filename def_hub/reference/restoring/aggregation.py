@@ -11,7 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STRIDES = (4, 2, 1)
+from def_hub.observation.downsample import SCALE, Downsample
+
+STRIDES = (SCALE, SCALE // 2, SCALE // 4)
+"""HR pixels per pixel of each level of features, coarse to fine."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,18 @@ class Aggregator(nn.Module):
         self.tail = nn.Sequential(_conv3(features[2], features[2]), nn.ReLU(), _conv3(features[2], 3))
         _zero(self.tail[-1])
 
+    most_turns = 4
+
+    @staticmethod
+    def base(operator: Downsample, y: Tensor, enhanced: Tensor) -> Tensor:
+        """What the residual is added to: the enhanced image."""
+        return enhanced
+
+    @staticmethod
+    def finest_texture(operator: Downsample, pixels: Tensor) -> list[Tensor]:
+        """None beside the features: they reach down to single pixels."""
+        return []
+
     def forward(self, y: Tensor, enhanced: Tensor, texture: Texture | None) -> Tensor:
         """LR image `[B, 3, h, w]`, enhanced image `[B, 3, H, W]` and the texture → residual `[B, 3, H, W]`."""
         x = self.head(_on_the_grid(y, enhanced))
@@ -94,6 +109,18 @@ class FoldedAggregator(nn.Module):
         self.mask = _conv3(features, cell)
         _zero(self.tail)
         _zero(self.mask)
+
+    most_turns = 4
+
+    @staticmethod
+    def base(operator: Downsample, y: Tensor, enhanced: Tensor) -> Tensor:
+        """What the residual is added to: `A†y`, which the input alone decides."""
+        return operator.pinv(y)
+
+    @staticmethod
+    def finest_texture(operator: Downsample, pixels: Tensor) -> list[Tensor]:
+        """The matched pixels `[B, 3, H, W]` themselves, without what a degradation would keep of them."""
+        return [pixels - operator.pinv(operator.forward(pixels))]  # their null-space part
 
     def forward(self, y: Tensor, enhanced: Tensor, texture: Texture | None) -> Tensor:
         """LR image `[B, 3, h, w]`, enhanced image `[B, 3, H, W]` and the texture → residual `[B, 3, H, W]`."""

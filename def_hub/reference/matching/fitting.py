@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from def_hub.reference.features import in_own_precision
-from def_hub.reference.matching import CELL, Correspondence, Views, find
+from def_hub.reference.matching.correspondence import CELL, Correspondence, Views
+from def_hub.reference.matching.pyramid import find
+from def_hub.reference.picture import ReferencePicture
 
 CELLS = 32
 """Side, in cells, of the square that has as many cells as the image is seen with while sizes are compared."""
@@ -39,27 +41,8 @@ MARGIN = 0.15
 """Of the part that is matched, how much more on either side is kept."""
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A reference as it is matched.
-
-    picture: `[1, 3, H, W]`, sides multiples of 4; usable: `[1, 1, H/4, W/4]` or None, see `Views`. scale (x, y): its
-    pixels per pixel of the reference; corner (x, y): where it begins in the reference.
-    """
-
-    picture: Tensor
-    usable: Tensor | None = None
-    scale: tuple[float, float] = (1.0, 1.0)
-    corner: tuple[int, int] = (0, 0)
-
-    def original(self, place: Tensor) -> Tensor:
-        """`[2, ...]` (x, y) in pixels of `picture` → in pixels of the reference."""
-        scale, corner = (place.new_tensor(v).view(2, *[1] * (place.ndim - 1)) for v in (self.scale, self.corner))
-        return corner + (place + 0.5) / scale - 0.5
-
-
 @torch.no_grad()
-def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.Module) -> Fitted:
+def fitted(image: Tensor, reference: ReferencePicture, extractor: nn.Module) -> ReferencePicture:
     """The reference, resized so that it shows things as large as the enlarged image does.
 
     Small copies of both are matched, the reference's at several sizes; the size with the most confidence wins. What is
@@ -67,9 +50,10 @@ def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.
     as it is.
 
     Args:
-        image: LR image `[1, 3, h, w]`. picture: the reference `[1, 3, Hr, Wr]`, sides multiples of 4; usable: see
-            `Views`. extractor: of the network that will match them.
+        image: LR image `[1, 3, h, w]`. reference: as the caller gave it. extractor: of the network that will match
+            them.
     """
+    picture, usable = reference.pixels, reference.usable
     extract = in_own_precision(extractor)
     shrunk, sides = _shrunk(image.shape[2:]), sides_tried(image.shape[2:], picture.shape[2:])
     query = resized(image, CELL * shrunk)
@@ -87,7 +71,7 @@ def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.
         best = unchanged
     octave = OCTAVES[best] + _peak(confidence, best) * (OCTAVES[1] - OCTAVES[0])
     if confidence[best] < LEAST or SHRUNK < octave < ENLARGED or octave > NOTHING:
-        return Fitted(picture, usable)
+        return reference
 
     height, width = picture.shape[2:]
     left, top, right, bottom = 0, 0, width, height
@@ -99,7 +83,7 @@ def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.
     picture = resized(picture, 2**octave)
     usable = None if usable is None else _mask_of(usable, picture)
     scale_x, scale_y = picture.shape[3] / (right - left), picture.shape[2] / (bottom - top)
-    return Fitted(picture, usable, (scale_x, scale_y), (left, top))
+    return replace(reference, pixels=picture, usable=usable, scale=(scale_x, scale_y), corner=(left, top))
 
 
 def sides_tried(image: Sequence[int], picture: Sequence[int]) -> list[list[int]]:
@@ -107,6 +91,18 @@ def sides_tried(image: Sequence[int], picture: Sequence[int]) -> list[list[int]]
     of `OCTAVES`, the last of which may be missing: the smaller the image beside the reference, the larger they are."""
     sides = {octave: _sides(picture, _shrunk(image) * 2**octave) for octave in OCTAVES}
     return [copy for octave, copy in sides.items() if octave <= 0 or math.prod(copy) <= LARGEST]
+
+
+def expected_sides(image: Sequence[int], picture: Sequence[int]) -> tuple[int, int]:
+    """Height and width, about, that a reference will be matched at, beside an LR image; both of these sizes.
+
+    One that is smaller than the result is enlarged where it shows the same, and left as it is where it shows a part,
+    which its size does not tell: what lies between.
+    """
+    result, own = CELL**2 * math.prod(image), math.prod(picture)
+    enlarged = max(own, min(result, own * 4**NOTHING))
+    factor = (enlarged / own) ** 0.25
+    return round(picture[0] * factor), round(picture[1] * factor)
 
 
 def _shrunk(image: Sequence[int]) -> float:

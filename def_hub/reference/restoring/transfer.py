@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from def_hub.reference.deformable import TAPS, Reader
 from def_hub.reference.matching import CELL, Correspondence
+from def_hub.reference.restoring.deformable import TAPS, Reader
 
 
 def sample(features: Sequence[Tensor], reference: Tensor, x: Tensor, y: Tensor, mode: str = "bilinear") -> Tensor:

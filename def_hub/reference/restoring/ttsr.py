@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from def_hub.reference.aggregation import STRIDES, ResidualBlock, Texture
+from def_hub.observation.downsample import Downsample
 from def_hub.reference.matching import CELL, Correspondence
+from def_hub.reference.restoring.aggregation import STRIDES, ResidualBlock, Texture
 
 
 class CellTransfer(nn.Module):
@@ -84,6 +85,18 @@ class TTSRAggregator(nn.Module):
         )
         self.merge = _Gather(features, 3, 2)
         self.tail = nn.Sequential(_conv3(features, features // 2), nn.Conv2d(features // 2, 3, 1))
+
+    most_turns = 1  # it is left as it was published
+
+    @staticmethod
+    def base(operator: Downsample, y: Tensor, enhanced: Tensor) -> Tensor:
+        """What the residual is added to: the enhanced image, which the residual takes away again."""
+        return enhanced
+
+    @staticmethod
+    def finest_texture(operator: Downsample, pixels: Tensor) -> list[Tensor]:
+        """None beside the features."""
+        return []
 
     def forward(self, y: Tensor, enhanced: Tensor, texture: Texture | None) -> Tensor:
         """LR image `[B, 3, h, w]`, enhanced image `[B, 3, H, W]` and the texture → residual `[B, 3, H, W]`."""
