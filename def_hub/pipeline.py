@@ -24,7 +24,7 @@ from def_hub.images import ImageLike, to_pil
 from def_hub.inputs import Masks, References, requests_of
 from def_hub.loading import COMPONENTS, check_options, check_whole
 from def_hub.observation.downsample import Downsample, agreeing
-from def_hub.precision import compute_in
+from def_hub.precision import compute_in, float32_by_default
 from def_hub.provenance import provenance_shares
 from def_hub.reference.matcher import Matcher
 from def_hub.reference.matching import Correspondence, Views
@@ -188,6 +188,7 @@ class DEFPipeline(DiffusionPipeline):
         return {"unet": self.unet, "refsr": self._network(resolve(preset))}
 
     @torch.no_grad()
+    @float32_by_default()
     def __call__(
         self,
         image: ImageLike | Sequence[ImageLike],
@@ -295,7 +296,8 @@ class DEFPipeline(DiffusionPipeline):
 
     def _network(self, settings: Settings) -> ReferenceNetwork:
         """The weights that restore; a checkpoint without weights of their own for a preset has one set for all."""
-        return getattr(self, settings.refsr, None) or self.refsr
+        network = getattr(self, settings.refsr, None)
+        return self.refsr if network is None else network
 
     def _see(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, get_args
 
 import torch
@@ -37,11 +38,25 @@ def compute_in(precision: Precision, device: torch.device, weights: torch.dtype 
 
 
 def stored_precision(weights: torch.dtype, device: torch.device) -> AbstractContextManager[Any]:
-    """A context in which a network whose `weights` are stored in half precision computes in that, whatever is set around
-    it; a network in float32 computes in what is set.
+    """A context in which a network whose `weights` are stored in half precision computes in that, whatever is set
+    around it; a network in float32 computes in what is set.
 
     Raises ValueError for weights that are neither float32, float16 nor bfloat16.
     """
     if weights not in (torch.float32, torch.float16, torch.bfloat16):
         raise ValueError(f"expected weights in float32, float16 or bfloat16, got {weights}")
     return nullcontext() if weights == torch.float32 else torch.autocast(device.type, weights)
+
+
+@contextmanager
+def float32_by_default() -> Iterator[None]:
+    """Within it torch makes float32 of Python's numbers, whatever the caller has set for the process."""
+    former = torch.get_default_dtype()
+    if former == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(former)
