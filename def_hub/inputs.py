@@ -28,6 +28,11 @@ class Request:
     references: tuple[ReferencePicture, ...]
     allowed: Tensor
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image."""
+        return self.image.shape[-2], self.image.shape[-1]
+
 
 def requests_of(
     image: ImageLike | Sequence[ImageLike],

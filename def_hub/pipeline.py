@@ -32,6 +32,7 @@ from def_hub.reference.matching.fitting import fitted
 from def_hub.reference.network import Estimate, ReferenceNetwork
 from def_hub.reference.picture import ReferencePicture
 from def_hub.reference.restoring.transfer import spread
+from def_hub.scales import in_two_passes, reduced, size_between, target_size
 from def_hub.settings import DEFAULT_PRESET, Settings, resolve
 
 EMBEDDED = Path(__file__).parent / "weights" / "def-mini"
@@ -197,13 +198,14 @@ class DEFPipeline(DiffusionPipeline):
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         mask: Masks = None,
         reference_mask: Masks = None,
+        size: tuple[int | None, int | None] | None = None,
         output_type: Literal["pil", "np", "pt"] = "pil",
         callback_on_step_end: StepEnd | None = None,
         callback_on_stage: Callable[[DEFPipeline, Stage], object] | None = None,
         return_dict: bool = True,
         **overrides: Any,
     ) -> DEFOutput:
-        """Enlarge `image` four times with the help of `reference`.
+        """Enlarge `image` with the help of `reference`, four times where nothing else is asked for.
 
         Args:
             image: a path, Pillow image, array or tensor from 8×8 pixels up, or several (see
@@ -217,6 +219,8 @@ class DEFPipeline(DiffusionPipeline):
                 several images a list with one, or None, for each.
             reference_mask: the same for a reference: white is what may be used of it; for several references a list
                 with one, or None, for each, in lists where the references are.
+            size: (width, height) of the results instead of the setting `scale`; one of them may be None. From the
+                image's own size to ×8; beyond ×4 the networks run twice.
             output_type: Pillow images, arrays `[H, W, 3]` or tensors `[3, H, W]`, the latter two float in [0, 1].
             callback_on_step_end: called as `(pipe, step, timestep, {"x0": [1, 3, H, W] in [0, 1]})` after each step
                 of the diffusion of an image; a returned dictionary with "x0" replaces the estimate.
@@ -232,6 +236,7 @@ class DEFPipeline(DiffusionPipeline):
         settings = resolve(preset, **overrides)
         _check_call(output_type, callback_on_step_end, callback_on_stage)
         requests = requests_of(image, reference, mask, reference_mask)
+        targets = [target_size(request.size, settings.scale, size) for request in requests]
         generators = _generators(generator, len(requests))
         network, operator = self._network(settings), Downsample(self.config.operator)
         enhancer = make_enhancer(
@@ -245,7 +250,12 @@ class DEFPipeline(DiffusionPipeline):
         results: list[dict[str, Any]] = []
         with self.progress_bar(total=settings.num_inference_steps * len(requests)) as bar:
             watch = _Watch(self, bar, callback_on_step_end, callback_on_stage)
-            for request, draws in zip(requests, generators, strict=True):
+            for request, target, draws in zip(requests, targets, generators, strict=True):
+                if size_between(request.size, target):
+                    again = {"generator": draws, "callback_on_stage": callback_on_stage, **settings.as_dict()}
+                    again["callback_on_step_end"] = callback_on_step_end
+                    results.append(in_two_passes(self, request, target, kernel=operator.kernel, **again))
+                    continue
                 y = request.image.to(device)  # [1,3,h,w]
                 references = request.references if settings.reference_strength > 0 else ()
                 with precision:
@@ -274,24 +284,29 @@ class DEFPipeline(DiffusionPipeline):
                     restored = network.restored(y, estimate, [p.pixels for p in seen], matches, features)
                 result, alone = _with_prior_detail(restored.sr, estimate, matches, settings.prior_strength)
 
-                # 6. Agree: the nearest picture that shrinks back to the input (eq. 9)
+                # 6. Agree: the nearest picture of the size asked for that shrinks back to the input (eq. 9)
                 watch.begins("restore")
-                result, error = agreeing(operator, result, y, settings.consistency)
+                whole = (
+                    operator
+                    if target == tuple(result.shape[-2:])
+                    else Downsample.between(target, request.size, operator.kernel)
+                )
+                result, error = agreeing(whole, reduced(result, target), y, settings.consistency)
 
                 # 7. Explain: what came from where
                 results.append(
-                    dict(
-                        images=_picture(result, output_type),
-                        enhanced=_picture(enhanced, output_type),
-                        confidence=_confidence(matches, y),
-                        correspondence=_correspondence(matches, y, seen),
-                        transferred=_picture(restored.transferred, output_type),
-                        provenance=provenance_shares(operator, y, alone, result, matches, len(seen)),
-                        consistency_error=255 * error,
-                    )
+                    {
+                        "images": result,
+                        "enhanced": reduced(enhanced, target),
+                        "confidence": _confidence(matches, y),
+                        "correspondence": _correspondence(matches, y, seen),
+                        "transferred": reduced(restored.transferred, target),
+                        "provenance": provenance_shares(shrinks, y, reduced(alone, target), result, matches, len(seen)),
+                        "consistency_error": 255 * error,
+                    }
                 )
         self.maybe_free_model_hooks()
-        output = DEFOutput(**{name: [r[name] for r in results] for name in DEFOutput.__dataclass_fields__})
+        output = _output(results, output_type)
         return output if return_dict else output.to_tuple()
 
     def _network(self, settings: Settings) -> ReferenceNetwork:
@@ -372,8 +387,15 @@ def _generators(generator: Any, count: int) -> list[torch.Generator]:
     return given
 
 
+def _output(results: list[dict[str, Any]], output_type: str) -> DEFOutput:
+    """Lists with one entry for each image, pictures in the form that the caller asked for."""
+    for result in results:
+        result |= {name: _picture(result[name], output_type) for name in ("images", "enhanced", "transferred")}
+    return DEFOutput(**{name: [result[name] for result in results] for name in DEFOutput.__dataclass_fields__})
+
+
 def _picture(x: Tensor | None, output_type: str) -> Picture | None:
-    """`[1, 3, H, W]` in the form that the caller asked for."""
+    """`[1, 3, H, W]` as a Pillow image, an array or a tensor."""
     if x is None:
         return None
     if output_type == "pil":

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from def_hub.observation.downsample import Downsample
 from def_hub.reference.matching import Correspondence
-from def_hub.reference.restoring.transfer import spread
 
 REACH = 9  # pixels: shares are those of a small neighbourhood, a single pixel's sign changes too often to mean anything
 
@@ -39,10 +38,15 @@ def provenance_shares(
     lent = torch.zeros_like(shares[0])
     if found is not None:
         lent = _contrast(result - known - prior)
-    owner = spread(found.reference, 1)[:, None] if found is not None else torch.zeros_like(lent)
+    owner = torch.zeros_like(lent) if found is None else _owner(found.reference, (result.shape[-2], result.shape[-1]))
     shares += [lent * (owner == k) for k in range(references)]
     stacked = torch.cat(shares, dim=1)[0]
     return stacked.div_(stacked.sum(0)).cpu()
+
+
+def _owner(reference: Tensor, size: tuple[int, int]) -> Tensor:
+    """The number of the reference `[B, h, w]` that each pixel of a result of that size looks at, `[B, 1, H, W]`."""
+    return F.interpolate(reference[:, None].float(), size, mode="nearest-exact")
 
 
 def _contrast(layer: Tensor) -> Tensor:

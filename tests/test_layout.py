@@ -16,6 +16,7 @@ LEVELS = (
     ("def_hub.training", "def_hub.assemble", "def_hub.estimate"),
     ("def_hub.convert",),
     ("def_hub.pipeline", "def_hub.data", "def_hub.visualization"),
+    ("def_hub.scales",),
     ("def_hub.report", "def_hub.provenance", "def_hub.inputs", "def_hub.loading"),
     ("def_hub.diffusion", "def_hub.reference"),
     ("def_hub.hub",),  # publishing is given the function that loads a pipeline; the card reads what was measured
