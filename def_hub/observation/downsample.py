@@ -7,7 +7,7 @@ Every operator here is separable, `A X = W_h X W_wᵀ`, so the two-dimensional p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-Kernel = Literal["bicubic", "box", "matlab"]
+Kernel = Literal["bicubic", "box", "matlab", "lanczos", "bilinear", "nearest"]
 
 BLOCK, REACH = 32, 24
 """LR pixels along a side that are computed at once, and how far those that matter for them lie at most: the entries of
@@ -33,7 +33,8 @@ class Downsample:
     Attributes:
         kernel: "bicubic" is Pillow's `Image.resize(..., BICUBIC)` on float data (a = -0.5, antialiased, weights
             renormalised at the border); "matlab" has the same kernel with the symmetric border of `imresize`; "box"
-            averages `scale`×`scale`.
+            averages `scale`×`scale`; "lanczos" and "bilinear" are Pillow's, antialiased; "nearest" takes the pixel
+            that Pillow takes.
         scale: the whole number by which both sides shrink.
     """
 
@@ -179,10 +180,13 @@ def _resize_matrix(kernel: Kernel, n_in: int, n_out: int) -> Tensor:
     ratio = n_in / n_out
     stretch = max(ratio, 1.0)  # antialiasing: the kernel grows with the step when shrinking
     centre = (torch.arange(n_out, dtype=torch.float64) + 0.5) * ratio - 0.5
-    reach = int(2 * stretch) + 2
+    reach = int((3 if kernel == "lanczos" else 2) * stretch) + 2
     position = centre.floor()[:, None] + torch.arange(-reach, reach + 1, dtype=torch.float64)
     distance = (position - centre[:, None]).abs() / stretch
-    weight = _box(distance) if kernel == "box" else _cubic(distance)
+    if kernel == "nearest":  # not antialiased: the pixel at the centre, or the one after it where it falls between two
+        weight = (position == (centre + 0.5).floor()[:, None]).to(torch.float64)
+    else:
+        weight = _WEIGHTS[kernel](distance)
     inside = (position >= 0) & (position < n_in)
     if kernel == "matlab":  # mirror with the border pixel repeated, as often as a very short side needs
         position = position % (2 * n_in)
@@ -203,3 +207,21 @@ def _cubic(t: Tensor, a: float = -0.5) -> Tensor:
 
 def _box(t: Tensor) -> Tensor:
     return (t < 0.5).to(t.dtype)
+
+
+def _lanczos(t: Tensor) -> Tensor:
+    return torch.where(t < 3, torch.sinc(t) * torch.sinc(t / 3), torch.zeros_like(t))
+
+
+def _triangle(t: Tensor) -> Tensor:
+    return (1 - t).clamp(min=0)
+
+
+_WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "bicubic": _cubic,
+    "matlab": _cubic,
+    "box": _box,
+    "lanczos": _lanczos,
+    "bilinear": _triangle,
+}
+"""Each antialiased kernel as a function of the distance in pixels of the small picture."""
