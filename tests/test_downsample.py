@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
+from def_hub.images import to_pil, to_tensor
 from def_hub.observation.downsample import Downsample, consistency_error, make_operator, project_clipped
 
 from .helpers.pictures import picture
@@ -112,3 +113,22 @@ def test_refusals() -> None:
         make_operator("sinc")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="multiples of 4, got 10x8"):
         Downsample().forward(torch.rand(1, 3, 10, 8))
+
+
+def test_blur_is_pillows() -> None:
+    """Pillow's Gaussian is three box blurs over 8-bit pixels: the same within three levels."""
+    large = to_pil(picture(128, 96))
+    small = large.filter(ImageFilter.GaussianBlur(3)).resize((24, 32), Image.Resampling.BICUBIC)
+    ours = Downsample(blur=3.0).forward(to_tensor(large))
+    assert (ours - to_tensor(small)).abs().max() < 3 / 255
+
+
+def test_projecting_with_a_blur_comes_nearer_every_time() -> None:
+    operator, truth = Downsample(blur=2.0), picture(128, 96).double()
+    y, x = operator.forward(truth), torch.full_like(truth, 0.5)
+    errors = []
+    for _ in range(5):
+        x = operator.project(x, y)
+        errors.append(float((operator.forward(x) - y).norm()))
+    assert all(later < 0.9 * earlier for earlier, later in zip(errors, errors[1:], strict=False))
+    assert Downsample(blur=2.0).pinv(y).abs().max() < 3
