@@ -32,7 +32,7 @@ from def_hub.reference.matching.fitting import fitted
 from def_hub.reference.network import Estimate, ReferenceNetwork
 from def_hub.reference.picture import ReferencePicture
 from def_hub.reference.restoring.transfer import spread
-from def_hub.scales import in_two_passes, reduced, size_between, target_size
+from def_hub.scales import in_two_passes, operator_between, reduced, size_between, target_size
 from def_hub.settings import DEFAULT_PRESET, Settings, resolve
 
 EMBEDDED = Path(__file__).parent / "weights" / "def-mini"
@@ -286,12 +286,8 @@ class DEFPipeline(DiffusionPipeline):
 
                 # 6. Agree: the nearest picture of the size asked for that shrinks back to the input (eq. 9)
                 watch.begins("restore")
-                whole = (
-                    operator
-                    if target == tuple(result.shape[-2:])
-                    else Downsample.between(target, request.size, operator.kernel)
-                )
-                result, error = agreeing(whole, reduced(result, target), y, settings.consistency)
+                shrinks = operator_between(operator, target, request.size)
+                result, error = agreeing(shrinks, reduced(result, target), y, settings.consistency)
 
                 # 7. Explain: what came from where
                 results.append(
