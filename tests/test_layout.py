@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LEVELS = (
     ("app", "def_hub.cli"),
     ("def_hub.space",),
+    ("def_hub.service",),  # what page, endpoints and MCP share: no Gradio
     ("def_hub.training", "def_hub.assemble", "def_hub.estimate"),
     ("def_hub.convert",),
     ("def_hub.pipeline", "def_hub.data", "def_hub.visualization"),
@@ -34,7 +35,7 @@ LEVELS = (
 DOORS = {
     "gradio": ("def_hub.space",),
     # the pipeline names Pillow's class as the type of its results; data draws random crops and colours
-    "PIL": ("def_hub.images", "def_hub.visualization", "def_hub.pipeline", "def_hub.data", "def_hub.space"),
+    "PIL": ("def_hub.images", "def_hub.visualization", "def_hub.pipeline", "def_hub.data", "def_hub.service"),
     "huggingface_hub": ("def_hub.hub",),
     "accelerate": ("def_hub.training", "def_hub.evaluation"),
     "diffusers": (
