@@ -54,6 +54,7 @@ class Runner:
         self.setup = Setup.of(pipeline)
         self.weights = {preset: fingerprint(pipeline.parts(preset)) for preset in PRESETS}
         self.ratios = deque([1.0], maxlen=5)  # of the last runs: seconds taken / seconds estimated
+        self.taken: deque[float] = deque(maxlen=5)  # of the last runs: seconds
 
         def compute(call: Call, seconds: float) -> Iterator[Event | None]:
             yield from run(pipeline, call)
@@ -68,6 +69,11 @@ class Runner:
     def pace(self) -> float:
         """How many times slower than estimated this machine is at present. The median ignores one odd run."""
         return statistics.median_low(self.ratios)
+
+    @property
+    def usual_seconds(self) -> float | None:
+        """How long a run has taken of late; None before the first."""
+        return statistics.median(self.taken) if self.taken else None
 
     def seconds(self, session: Session, options: RunOptions) -> float:
         """How long a run is expected to take."""
@@ -96,6 +102,7 @@ class Runner:
                     steps.append((f"step {event.number} of {event.total}", event.picture))
                 yield Progress(clock.read(), event if isinstance(event, Step) else None)
         self.ratios.append(min(max(finished.seconds / cost.seconds, 1 / MAX_RATIO), MAX_RATIO))
+        self.taken.append(finished.seconds)
         result.seconds = finished.seconds
         for _ in heartbeats(lambda: begin(result, finished.output), "def-begin"):
             yield Progress(clock.read())

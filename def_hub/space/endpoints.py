@@ -18,12 +18,14 @@ from def_hub.service.runner import Runner, complaint
 from def_hub.service.session import Session
 from def_hub.service.uploads import MAX_REFERENCES, check_photo, check_references
 from def_hub.settings import DEFAULT_PRESET, PRESETS
+from def_hub.space.tools import return_pictures
 
 TOLD = ("result", "enhanced", "confidence", "overlay", "steps", "matches", "transferred")
 
 
 def add_endpoints(runner: Runner) -> None:
     """Register `upscale`, `inspect` and `rank_references` in the Blocks at hand."""
+    return_pictures()
     with gr.Column(visible=False):  # these components describe the parameters; nothing is shown
         endpoints = Endpoints(runner)
         button = gr.Button()

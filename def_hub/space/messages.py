@@ -119,7 +119,7 @@ def forecast(runner: Runner, session: Session, options: RunOptions) -> dict[str,
     there = total_memory()
     line = (
         f"{escape(PRESETS[options.preset].summary.capitalize())}.<br>"
-        f"<b>{width}×{height}</b> in, <b>{4 * width}×{4 * height}</b> out, {count(len(session.chosen))}: "
+        f"<b>{width}×{height}</b> in, <b>{4 * width}×{4 * height}</b> out, {used(session)}: "
         f"about <b>{duration(seconds)}</b> and {gigabytes(cost.bytes)} of memory"
     )
     if there is not None and cost.bytes > there:
@@ -141,6 +141,12 @@ DRAWING = status("running", note("Drawing what happened …"))
 def not_taken(wrong: Sequence[str]) -> dict[str, Any]:
     """What is wrong with files that were refused; it stays until the visitor has read it."""
     return status("failed", *map(warning, wrong), dismiss="OK")
+
+
+def used(session: Session) -> str:
+    """How many references are used, and whether drawings say which parts."""
+    references = count(len(session.chosen))
+    return f"{references}, only parts of the pictures" if any(session.inputs[2]) else references
 
 
 def count(references: int) -> str:

@@ -16,8 +16,8 @@ from def_hub.service.runner import Progress, Runner, complaint
 from def_hub.service.session import Session
 from def_hub.service.uploads import MAX_BYTES, check_photo
 from def_hub.service.workers import start as start_thread
-from def_hub.space import action, masks, messages, options, pictures, results
-from def_hub.space.components import asset, card, cards
+from def_hub.space import action, masks, messages, options, pictures, queue, results
+from def_hub.space.components import asset, card, cards, status
 from def_hub.space.downloads import Downloads
 from def_hub.space.endpoints import add_endpoints
 from def_hub.space.theme import theme
@@ -36,7 +36,7 @@ RANKING = PRIVATE | {"show_progress": "hidden", "concurrency_id": "ranking", "co
 # A second run may be sent while a first one, cancelled, still waits in the queue: `multiple`.
 QUEUED = PRIVATE | {
     "show_progress": "hidden",
-    "concurrency_id": "pipeline",
+    "concurrency_id": queue.PIPELINE,
     "concurrency_limit": 1,
     "trigger_mode": "multiple",
     "js": "(...values) => defPage.stamped(...values)",
@@ -108,6 +108,7 @@ class Page:
         self.demo, self.runner, self.prepared, self.shipped = demo, runner, prepared, shipped
         self.session = gr.State(Session(), time_to_live=HOUR)
         self.stamp = gr.Number(visible=False)
+        self.timer = gr.Timer(1.0, active=False)  # while the visitor waits
         gr.Markdown(INTRODUCTION, elem_id="introduction")
         with gr.Row(elem_id="halves"):
             with gr.Column(scale=2, min_width=320, elem_id="form"):
@@ -125,6 +126,7 @@ class Page:
                 options.lay_out_settings(self.options, LIGHT)
             with gr.Column(scale=3, min_width=320, elem_id="results"):
                 self.action.status.render()
+                self.place = status(elem_id="place")
                 self.results = results.lay_out()
                 self.downloads = Downloads()
 
@@ -147,8 +149,8 @@ class Page:
 
     @property
     def held(self) -> list[Any]:
-        """What cannot be pressed while something is computed."""
-        return [self.examples, self.action.start, self.action.cancel]
+        """What cannot be pressed while something is computed, and the place in the queue."""
+        return [self.examples, self.action.start, self.action.cancel, self.timer, self.place]
 
     def wire(self) -> None:
         self._wire_pictures()
@@ -183,6 +185,7 @@ class Page:
         self._queue(a.start.click, self.enlarge, inputs, RUNNING)
         if self.shipped:
             self._queue(self.examples.select, self.open_example, inputs, OPENING)
+        self.timer.tick(self.show_place, None, self.place, **LIGHT)
         left = "status => defPage.left(status)"
         a.cancel.click(None, a.status, [*self.held, a.status], js=left, **LIGHT)
         stamped = {"js": QUEUED["js"]}
@@ -271,9 +274,11 @@ class Page:
 
     def not_begun(self) -> dict[str, Any]:
         """Where Gradio did not even begin a handler; what goes wrong in a handler it says itself."""
-        queue = self.demo._queue
-        full = queue.max_size is not None and len(queue) >= queue.max_size
-        return messages.failed(messages.refused(full))
+        return messages.failed(messages.refused(queue.is_full(self.demo._queue)))
+
+    def show_place(self, request: gr.Request) -> dict[str, Any] | None:
+        ahead = queue.runs_ahead(self.demo._queue, request.session_hash)
+        return queue.place(ahead, self.runner.usual_seconds)
 
     # ---------------------------------------------------------------------------------------------- choice
 
@@ -368,7 +373,9 @@ class Page:
 
     @property
     def busy(self) -> Changes:
-        return self.action.busy | {self.examples: gr.update(off=RUNNING)}
+        waits = {self.timer: gr.Timer(active=False), self.place: None}
+        return self.action.busy | waits | {self.examples: gr.update(off=RUNNING)}
 
     def run_not_begun(self) -> Changes:
-        return self.action.free | {self.examples: gr.update(off=""), self.action.status: self.not_begun()}
+        waits = {self.timer: gr.Timer(active=False), self.place: None}
+        return self.action.free | waits | {self.examples: gr.update(off=""), self.action.status: self.not_begun()}

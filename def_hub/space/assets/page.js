@@ -3,15 +3,16 @@
   const update = changes => ({__type__: 'update', ...changes});
   const waits = status => status?.state === 'waiting';
   const message = (state, html) => ({state, messages: [{kind: 'note', html}]});
-  const free = () => [update({props: {off: ''}}), update({interactive: true}), update({interactive: false})];
+  const free = () => [update({props: {off: ''}}), update({interactive: true}), update({interactive: false}),
+    update({active: false}), null];
 
   window.defPage = {
-    // [examples, start, cancel, status] when a run or an example is asked for
+    // [examples, start, cancel, timer, place, status] when a run or an example is asked for
     asked: off => [update({props: {off}}), update({interactive: false}), update({interactive: true}),
-      message('waiting', 'Waiting for your turn …')],
-    // [examples, start, cancel] after a run; nothing changes where another one waits by now
+      update({active: true}), null, message('waiting', 'Waiting for your turn …')],
+    // [examples, start, cancel, timer, place] after a run; nothing changes where another one waits by now
     ended: status => waits(status) ? [] : free(),
-    // [examples, start, cancel, status] when Cancel is pressed; a run at work stops and says so itself
+    // [examples, start, cancel, timer, place, status] when Cancel is pressed; a run at work stops and says so itself
     left: status => waits(status) ? [...free(), message('cancelled', 'Cancelled. Nothing is computing any more.')] : [],
     // The first value is the moment at which the button was pressed.
     stamped: (_, ...values) => [performance.now(), ...values],
