@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LEVELS = (
     ("app", "def_hub.cli"),
     ("def_hub.space",),
+    ("def_hub.service",),  # what page, endpoints and MCP share: no Gradio
     ("def_hub.training", "def_hub.assemble", "def_hub.estimate"),
     ("def_hub.convert",),
     ("def_hub.pipeline", "def_hub.data", "def_hub.visualization"),
@@ -41,7 +42,7 @@ DOORS = {
         "def_hub.visualization",
         "def_hub.pipeline",
         "def_hub.data",
-        "def_hub.space",
+        "def_hub.service",
         "def_hub.observation",
     ),
     "huggingface_hub": ("def_hub.hub",),

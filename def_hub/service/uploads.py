@@ -77,15 +77,15 @@ def check_reference(path: str, name: str | None = None) -> Upload:
     return _check(Path(path), MAX_REFERENCE_PIXELS, name or Path(path).name)
 
 
-def check_truth(path: str | Path, photo: Upload) -> Upload:
+def check_original(path: str | Path, photo: Upload) -> Upload:
     """A sharp original to compare with. Raises `ValueError` where its size is not that of the result."""
-    truth = _check(Path(path), 16 * MAX_PHOTO_PIXELS, "The original")
-    if truth.size != (4 * photo.height, 4 * photo.width):
+    original = _check(Path(path), 16 * MAX_PHOTO_PIXELS, "The original")
+    if original.size != (4 * photo.height, 4 * photo.width):
         raise ValueError(
             f"The original must have the size of the result, {4 * photo.width}×{4 * photo.height}, "
-            f"got {truth.width}×{truth.height}."
+            f"got {original.width}×{original.height}."
         )
-    return truth
+    return original
 
 
 def unreadable(name: str) -> str:

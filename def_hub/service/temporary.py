@@ -1,14 +1,13 @@
-"""Where everything temporary lies while the page is served, so that no visitor's picture outlives it.
+"""One folder for everything temporary while the page is served, so that no visitor's picture outlives the process.
 
-Gradio deletes after an hour what it knows of, and visits go with their folders. What a process that was killed had
-lying around, nobody knows of: it is found, by its name, when the page is served the next time.
+Gradio deletes uploads after an hour, and a session deletes its folder with itself. Files of a process that was killed
+are found by their folder's name when the page is served the next time.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -21,20 +20,19 @@ try:
 except ImportError:  # Windows: nothing is locked there, and nothing swept
     fcntl = None  # type: ignore[assignment]
 
-PREFIX = "def_hub-served-"
+PREFIX = "def_hub-"
+SERVED = f"{PREFIX}served-"
 
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    """All temporary files of this process, Gradio's too, in one folder that goes at the end.
+    """Put all temporary files of this process, also Gradio's, into one folder that is deleted at the end.
 
-    What processes that are no more left behind goes now. A process holds a lock on its folder as long as it lives.
+    Folders of processes that are dead are deleted now: a process holds a lock on its folder as long as it lives.
     """
     _sweep(Path(tempfile.gettempdir()))
     folder, lock = _locked()
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
-    if "gradio.mcp" in sys.modules:  # it looked when it was imported
-        sys.modules["gradio.mcp"].DEFAULT_TEMP_DIR = str(folder / "gradio")  # type: ignore[attr-defined]
     try:
         yield folder
     finally:
@@ -46,9 +44,9 @@ def own_folder() -> Iterator[Path]:
 
 @contextmanager
 def forgetting(folder: Path, age: float, every: float = 600) -> Iterator[None]:
-    """Every so many seconds, delete the files in a folder that are older than `age` seconds, but for those there now.
+    """Every `every` seconds, delete the files in a folder that are older than `age` seconds. Those there now stay.
 
-    Gradio does this, too, but loses sight of the files of each component that an event changes.
+    Gradio does this too, but forgets the files of each component that an event changes.
     """
     kept, over = set(folder.rglob("*")), threading.Event()
 
@@ -73,19 +71,19 @@ def delete_old(folder: Path, age: float, kept: Set[Path]) -> None:
 
 def _locked() -> tuple[Path, int | None]:
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        folder = Path(tempfile.mkdtemp(prefix=SERVED))
         if fcntl is None:
             return folder, None
         lock = os.open(folder, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.is_dir():  # else another process swept just now, before the lock
+        if folder.is_dir():  # else another process deleted it before the lock
             return folder, lock
         os.close(lock)
 
 
 def _sweep(where: Path) -> None:
-    for folder in where.glob(f"{PREFIX}*") if fcntl else ():
-        with suppress(OSError):  # somebody else's, or gone
+    for folder in where.glob(f"{SERVED}*") if fcntl else ():
+        with suppress(OSError):  # another user's, or gone
             lock = os.open(folder, os.O_RDONLY)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The examples that ship with the repository, with results that are computed before anyone asks."""
+"""The examples of the repository, with results that are computed before anyone asks for them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from def_hub.space.run import HEARTBEAT
-from def_hub.space.studio import Progress
-from def_hub.space.uploads import check_photo, check_references
-from def_hub.space.visit import Rank, Visit
+from def_hub.service.runner import Progress
+from def_hub.service.session import Rank, Session
+from def_hub.service.uploads import check_photo, check_references
+from def_hub.service.workers import HEARTBEAT
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
 TITLES = {
-    "street": "Cathedral: two photographs of it",
-    "robot": "Robot: from two sides",
-    "banana": "Bananas: one close-up",
+    "street": "Cathedral · 2 photos of it",
+    "robot": "Robot · from 2 sides",
+    "banana": "Bananas · a close-up",
 }
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Example:
         return sorted(FOLDER.glob(f"{self.name}_ref*.jpg"))
 
     @property
-    def truth(self) -> Path:
+    def original(self) -> Path:
         return FOLDER / f"{self.name}_hr.webp"
 
 
@@ -49,34 +49,35 @@ def examples() -> list[Example]:
     return [e for e in (Example(name, title) for name, title in TITLES.items()) if e.photo.exists()]
 
 
-class Prepared:
-    """Visits to the examples, each computed once and shared by all who look.
+class PreparedExamples:
+    """One session for each example, computed once and copied for every visitor who opens it.
 
-    run: the computation of a visit, which ends with its outcome in it.
+    run: computes a session; at its end the session has its result.
     """
 
-    def __init__(self, rank: Rank, run: Callable[[Visit], Iterator[Progress]]) -> None:
+    def __init__(self, rank: Rank, run: Callable[[Session], Iterator[Progress]]) -> None:
         self._rank, self._run = rank, run
-        self._done: dict[str, Visit] = {}
-        self._coming: dict[str, Progress] = {}  # what is being prepared, or will be, and how far it is
-        self._wanted: set[str] = set()  # those that somebody waits for
+        self._done: dict[str, Session] = {}
+        self._coming: dict[str, Progress] = {}  # what is or will be prepared, and how far it is
+        self._wanted: set[str] = set()  # somebody waits for these
         self._lock = threading.Lock()
 
-    def visit(self, example: Example) -> Visit:
-        """A visitor's own copy of a visit to the example; without an outcome where none is computed yet."""
+    def session(self, example: Example) -> Session:
+        """A visitor's own copy of the example's session; it has no result while none is computed."""
         if example.name in self._done:
-            return self._done[example.name].own()
-        visit = Visit()
-        visit.set_photo(check_photo(example.photo))
-        visit.set_uploads(check_references([str(path) for path in example.references]))
-        if example.truth.exists():
-            visit.set_truth(example.truth)
-        return visit
+            return self._done[example.name].copy()
+        session = Session()
+        session.set_photo(check_photo(example.photo))
+        session.set_uploads(check_references([str(path) for path in example.references]))
+        if example.original.exists():
+            session.set_original(example.original)
+        session.example = example.name
+        return session
 
     def follow(self, example: Example) -> Iterator[Progress]:
-        """How far the example's preparation is, every `HEARTBEAT` seconds while it is under way or to come.
+        """How far the preparation of an example is, every `HEARTBEAT` seconds until it ends.
 
-        It comes next, because it is waited for. Nothing is yielded where nobody prepares it.
+        Somebody waits for it, so it is prepared next. Where nobody prepares it, nothing is yielded.
         """
         while (progress := self._coming.get(example.name)) is not None:
             self._wanted.add(example.name)
@@ -84,7 +85,7 @@ class Prepared:
             time.sleep(HEARTBEAT)
 
     def prepare(self, chosen: list[Example]) -> None:
-        """Compute what is missing. A failure is logged: visitors can still run the example themselves."""
+        """Compute what is missing. A failure is only logged: a visitor can still run the example."""
         missing = [example for example in chosen if example.name not in self._done]
         for example in missing:
             self._coming.setdefault(example.name, Progress())
@@ -101,11 +102,11 @@ class Prepared:
     def _prepare(self, example: Example) -> None:
         try:
             if example.name not in self._done:
-                visit = self.visit(example)
-                visit.rank(self._rank)
-                for progress in self._run(visit):
+                session = self.session(example)
+                session.rank(self._rank)
+                for progress in self._run(session):
                     self._coming[example.name] = progress
-                self._done[example.name] = visit
+                self._done[example.name] = session
         except Exception:
             log.exception("the example %s could not be prepared", example.name)
         finally:

@@ -1,4 +1,4 @@
-"""How far a run is: the stages that really began say so, and time only within one of them."""
+"""How far a run is: each stage tells when it begins, and time counts only inside a stage."""
 
 from __future__ import annotations
 
@@ -8,25 +8,28 @@ from dataclasses import dataclass
 from def_hub.pipeline import Stage
 
 DOUBT = 0.1
-"""Share of the whole plan that counts as having taken what was planned: a first stage of a few hundredths of a second
-says little about the rest."""
+"""A part of the plan that counts as done on time: a first stage of a few hundredths of a second says little of the
+rest."""
 LATE = 0.8
-"""Share of a stage's plan from which on it may well take longer."""
+"""From this share of a stage's planned time on, the stage may well take longer than planned."""
+RISE = 1.25
+"""The time left may rise by this factor before a run counts as late."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """stages: of this run, in order. stage: the one at work, None before the first. share: of the whole run, 0 … 1; it
-    never falls. left: seconds."""
+    """stages: of this run, in order. stage: the present one, None before the first. share: of the whole run, 0 … 1; it
+    never falls. left: seconds; they never rise. late: whether the run takes much longer than `left` says."""
 
     stages: tuple[Stage, ...]
     stage: Stage | None
     share: float
     left: float
+    late: bool = False
 
 
 class Clock:
-    """Started when it is made. What was done so far says how much faster or slower than planned the rest will be.
+    """Starts when it is made. The pace of what is done tells how long the rest will take.
 
     plan: seconds that each stage is expected to take, in order.
     """
@@ -34,7 +37,7 @@ class Clock:
     def __init__(self, plan: dict[Stage, float]) -> None:
         self.plan, self.total = plan, sum(plan.values())
         self.stage: Stage | None = None
-        self.done, self.pace, self.share = 0.0, 1.0, 0.0
+        self.done, self.pace, self.share, self.left = 0.0, 1.0, 0.0, self.total
         self.started = self.since = time.perf_counter()
 
     def begin(self, stage: Stage) -> None:
@@ -43,7 +46,7 @@ class Clock:
         self._mark(self._before)
 
     def reached(self, share: float) -> None:
-        """So much of the diffusion of the photograph is done, 0 … 1."""
+        """This share of the diffusion of the photograph is done, 0 … 1."""
         self._mark(self._before + share * self.plan["enhance"])
 
     def read(self) -> Reading:
@@ -51,15 +54,18 @@ class Clock:
             return Reading(tuple(self.plan), None, 0.0, self.total)
         planned, before = self.plan[self.stage], self._before
         inside = self.done - before + (time.perf_counter() - self.since) / self.pace
-        # The longer a stage lasts beyond its plan, the longer it will still last; its share goes on, ever more slowly.
+        # The longer a stage lasts beyond its plan, the longer it will still last. Its share goes on, ever more slowly.
         rest = max(planned - inside, inside * (1 - LATE) / LATE)
         if inside > LATE * planned:
             inside = planned - (1 - LATE) * LATE * planned**2 / inside
         self.share = max(self.share, (before + inside) / self.total)
-        return Reading(tuple(self.plan), self.stage, self.share, self.pace * (rest + self.total - before - planned))
+        expected = self.pace * (rest + self.total - before - planned)
+        self.left = min(self.left, expected)
+        late = expected > max(RISE * self.left, self.left + 2)
+        return Reading(tuple(self.plan), self.stage, self.share, self.left, late)
 
     def _mark(self, done: float) -> None:
-        """So many seconds of the plan are done now."""
+        """`done` seconds of the plan are done now."""
         self.done, self.since = done, time.perf_counter()
         doubt = DOUBT * self.total
         self.pace = (self.since - self.started + doubt) / (done + doubt)
