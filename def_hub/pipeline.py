@@ -1,4 +1,4 @@
-"""DEFPipeline: image + references in, `DEFOutput` out; the figure of the paper as numbered steps."""
+"""DEFPipeline: image + references → `DEFOutput`. The paper's figure as numbered steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from def_hub.diffusion.enhancer import make_enhancer
 from def_hub.hub import fetch
 from def_hub.hub.tidy import components_of, tidy
 from def_hub.images import ImageLike, to_pil
-from def_hub.inputs import Masks, References, requests_of
+from def_hub.inputs import MaskLike, ReferenceLike, requests_of
 from def_hub.loading import COMPONENTS, check_options, check_whole
 from def_hub.observation.downsample import Downsample, agreeing
 from def_hub.precision import compute_in, float32_by_default
@@ -39,9 +39,9 @@ EMBEDDED = Path(__file__).parent / "weights" / "def-mini"
 LOAD_WITH = [
     "def_hub: `from def_hub import DEFPipeline; DEFPipeline.from_pretrained(...)`, not DiffusionPipeline; pipeline"
 ]
-"""Written first into model_index.json. `DiffusionPipeline.from_pretrained("user/model")` does not know our classes, and
-complains about the first entry that it cannot resolve, as `<key>/<module>.py`: so that shall be one which says what to
-do. Of a folder it only asks the class; there the class's name says whose it is, see `save_pretrained`."""
+"""The first entry of model_index.json. `DiffusionPipeline.from_pretrained("user/model")` does not know our classes. Its
+error message quotes the first entry that it cannot resolve, and this entry says what to do instead. For a folder the
+message quotes only the class name; `save_pretrained` therefore writes it with the name of the package."""
 
 Picture = PIL.Image.Image | np.ndarray | Tensor
 Stage = Literal["enhance", "match", "transfer", "restore"]
@@ -50,15 +50,15 @@ StepEnd = Callable[["DEFPipeline", int, int, dict[str, Tensor]], dict[str, Tenso
 
 @dataclass
 class DEFOutput(BaseOutput):
-    """What a call returns: lists with one entry per image. Pictures are in the form that `output_type` names.
+    """What a call returns: lists with one entry per image. `output_type` decides the type of the pictures.
 
     images: the results, 4h×4w.
-    enhanced: I_DE, what the diffusion made of the image alone.
-    confidence: `[h, w]` in [0, 1], how far each LR pixel's match is trusted; zeros without references.
-    correspondence: `[3, h, w]`: number of the reference (-1: none), x, y in its pixels.
-    transferred: the reference texture that was laid under the image; None without references.
-    provenance: `[2 + K, 4h, 4w]` shares that sum to one: from the input, from the priors, from reference 1 … K.
-    consistency_error: largest deviation from the input, in 1/255, of the 8-bit result shrunk again.
+    enhanced: I_DE, the diffusion prior's estimate from the image alone, 4h×4w.
+    confidence: `[h, w]` in [0, 1], how far the match of each LR pixel is trusted; zeros without references.
+    correspondence: `[3, h, w]`: number of the reference from 0 (-1: none), x and y in pixels of that reference.
+    transferred: the references' pixels, moved to where they match the image, 4h×4w; None without references.
+    provenance: `[2 + K, 4h, 4w]` shares that sum to one: of the input, the priors, and references 1 … K.
+    consistency_error: the largest deviation from the input after shrinking the 8-bit result again, in 1/255.
     """
 
     images: list[Any]
@@ -74,13 +74,13 @@ class DEFPipeline(DiffusionPipeline):
     """Reference-based ×4 super-resolution with a detail-enhancing diffusion prior.
 
     Args:
-        unet: any `UNet2DModel` that `Denoiser` understands: unconditional, or conditioned on `A†y`.
-        scheduler: any scheduler with `alphas_cumprod` and a `prediction_type`; only its noise schedule is used.
-        refsr: the Ref-SR network. refsr_detail: weights of the same kind trained for sharpness, used by the preset
-            "detail".
+        unet: any `UNet2DModel` that `Denoiser` accepts: unconditional, or conditioned on `A†y`.
+        scheduler: any scheduler with `alphas_cumprod` and a `prediction_type`. Only its noise schedule is used.
+        refsr: the Ref-SR network.
+        refsr_detail: a Ref-SR network trained for sharpness; the preset "detail" uses it.
         operator: the degradation that made the input: "bicubic" (Pillow), "box" or "matlab".
-        window: side in HR pixels of the windows that the prior sees at a time; by default the size it was trained on,
-            and p times that for a prior with p×p pixels folded into channels, which then costs no more.
+        window: side in HR pixels of the windows that the prior sees. By default the size that it was trained on, times
+            p for a prior that folds p×p pixels into channels.
     """
 
     model_cpu_offload_seq = "unet->refsr->refsr_detail"
@@ -101,41 +101,46 @@ class DEFPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any = None, **kwargs: Any) -> DEFPipeline:
-        """Load a pipeline from a folder, from the Hub by name, or, without an argument, the embedded default.
+        """Load a pipeline from a folder or from the Hub by name; without an argument, load the embedded default.
 
-        Takes the keywords of `DiffusionPipeline.from_pretrained` (`revision`, `variant`, `token`, `device_map`, …),
-        `subfolder`, and components to use instead of the stored ones, which are then not fetched: a `unet` of the Hub
-        together with its `scheduler`, say. Weights are read from safetensors only.
+        Takes the keywords of `DiffusionPipeline.from_pretrained` (`revision`, `variant`, `token`, `device_map`, …) and
+        `subfolder`. A component passed by keyword (a `unet` with its `scheduler`, for example) replaces the stored one,
+        which is then not fetched. Weights are read from safetensors only.
 
         Raises:
-            TypeError: for an unknown keyword, or a component that is none of its kind.
-            ValueError, OSError: see `def_hub.hub.fetch.locate`; ValueError also where weights lack a tensor.
+            TypeError: for an unknown keyword, or a component of the wrong class.
+            ValueError: for weights that lack a tensor; see also `def_hub.hub.fetch.locate`.
+            OSError: see `def_hub.hub.fetch.locate`.
         """
         name = EMBEDDED if pretrained_model_name_or_path is None else pretrained_model_name_or_path
         if not kwargs.pop("use_safetensors", True) or kwargs.pop("use_flashpack", False):
             raise ValueError(
                 "use_safetensors=False: weights are read from safetensors only, unpickling can run any code"
             )
-        brought = check_options(kwargs, cls._optional_components)
+        passed = check_options(kwargs, cls._optional_components)
         where = {k: kwargs.pop(k) for k in fetch.OPTIONS if k in kwargs}
-        folder = fetch.locate(name, variant=kwargs.get("variant"), without=brought, **where)
+        folder = fetch.locate(name, variant=kwargs.get("variant"), without=passed, **where)
         pipe = super().from_pretrained(str(folder), use_safetensors=True, **kwargs)
-        if kwargs.get("device_map") is None:  # else tensors may well be elsewhere
-            for part in set(COMPONENTS) - set(brought):
+        if kwargs.get("device_map") is None:  # with a device map, weights may stay on disk until they are used
+            for part in set(COMPONENTS) - set(passed):
                 check_whole(str(name), part, getattr(pipe, part))
-            pipe.unet.to(memory_format=torch.channels_last)  # as its inputs: a seventh faster in bfloat16
+            pipe.unet.to(memory_format=torch.channels_last)  # the layout of its inputs: a seventh faster in bfloat16
         return pipe
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs: Any) -> str:
-        """Fetch a repository of the Hub; returns the folder. Keywords and errors as `def_hub.hub.fetch.locate`."""
+        """Fetch a repository from the Hub and return its folder. Keywords and errors as `def_hub.hub.fetch.locate`."""
         return str(fetch.locate(pretrained_model_name, **kwargs))
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write a folder that `from_pretrained` loads, without the path that the parts came from, and without what a
-        pipeline that was saved there before had and this one has not.
+        """Write a folder that `from_pretrained` loads.
 
-        Takes the keywords of `DiffusionPipeline.save_pretrained`, but for publishing, which is `push_to_hub`'s.
+        The folder does not record the paths that the components were loaded from. If another pipeline was saved there
+        before, its components that this one lacks are removed. Takes the keywords of
+        `DiffusionPipeline.save_pretrained`, except those for publishing.
+
+        Raises:
+            ValueError: for `push_to_hub=True`; use the method `push_to_hub`.
         """
         if push_to_hub:
             raise ValueError("save_pretrained(push_to_hub=True): use push_to_hub(name), which checks what it publishes")
@@ -145,7 +150,7 @@ class DEFPipeline(DiffusionPipeline):
         index = Path(save_directory) / "model_index.json"
         for config in (*Path(save_directory).glob("*/config.json"), index):
             kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
-            if config == index:  # all that `DiffusionPipeline` says about a folder that it cannot load is this name
+            if config == index:  # the error message of `DiffusionPipeline` quotes this name, see LOAD_WITH
                 kept["_class_name"] = f"{type(self).__module__.split('.')[0]}.{type(self).__name__}"
             config.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
 
@@ -163,15 +168,15 @@ class DEFPipeline(DiffusionPipeline):
         commit_message: str | None = None,
         token: str | None = None,
     ) -> str:
-        """Publish the pipeline as it is, checked as `def-hub publish` does; returns the address.
+        """Publish the pipeline on the Hub, with the checks of `def-hub publish`, and return its address.
 
         Args:
             card, license, base_model: see `def_hub.hub.publish.prepare`.
             private, create_pr, revision: see `def_hub.hub.publish.plan`.
-            max_shard_size: split larger weights, e.g. "5GB".
+            max_shard_size: split larger files of weights, e.g. at "5GB".
 
         Raises:
-            ValueError, OSError: see `def_hub.hub.publish.prepare` and `carry_out`.
+            ValueError, OSError: see `def_hub.hub.publish.prepare` and `def_hub.hub.publish.carry_out`.
         """
         from def_hub.hub.publish import carry_out, check_name, prepare
 
@@ -184,8 +189,8 @@ class DEFPipeline(DiffusionPipeline):
             return carry_out(plan, message=commit_message, token=token)
 
     def parts(self, preset: str = "balanced") -> dict[str, Any]:
-        """The networks that a preset computes with: "unet" and "refsr", which for "detail" has weights of its own where
-        the checkpoint has them. Raises ValueError for an unknown preset."""
+        """The networks that a preset computes with, as "unet" and "refsr". For the preset "detail", "refsr" is
+        `refsr_detail` if the checkpoint has it. Raises ValueError for an unknown preset."""
         return {"unet": self.unet, "refsr": self._network(resolve(preset))}
 
     @torch.no_grad()
@@ -193,11 +198,11 @@ class DEFPipeline(DiffusionPipeline):
     def __call__(
         self,
         image: ImageLike | Sequence[ImageLike],
-        reference: References = None,
+        reference: ReferenceLike = None,
         preset: str = DEFAULT_PRESET,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        mask: Masks = None,
-        reference_mask: Masks = None,
+        mask: MaskLike = None,
+        reference_mask: MaskLike = None,
         size: tuple[int | None, int | None] | None = None,
         output_type: Literal["pil", "np", "pt"] = "pil",
         callback_on_step_end: StepEnd | None = None,
@@ -208,30 +213,32 @@ class DEFPipeline(DiffusionPipeline):
         """Enlarge `image` with the help of `reference`, four times where nothing else is asked for.
 
         Args:
-            image: a path, Pillow image, array or tensor from 8×8 pixels up, or several (see
+            image: a path, Pillow image, array or tensor of at least 8×8 pixels, or a list of these (see
                 `def_hub.images.to_tensor`).
-            reference: nothing, one or several sharp photographs of any size; for several images, also one list (or
-                None) for each.
+            reference: None, one sharp photograph of any size, or a list of them. With several images, a flat list
+                serves all of them; a list of lists (or None) gives each image its own.
             preset: "fast", "balanced" (faithful) or "detail" (sharp to the eye); see `def_hub.settings.PRESETS`.
-            generator: source of all randomness, or one for each image; the same one gives the same bytes. Without it,
-                results follow `torch.manual_seed`.
-            mask: a picture of the image's size, white where the references may be used, black where they may not; for
-                several images a list with one, or None, for each.
-            reference_mask: the same for a reference: white is what may be used of it; for several references a list
-                with one, or None, for each, in lists where the references are.
-            size: (width, height) of the results instead of the setting `scale`; one of them may be None. From the
-                image's own size to ×8; beyond ×4 the networks run twice.
-            output_type: Pillow images, arrays `[H, W, 3]` or tensors `[3, H, W]`, the latter two float in [0, 1].
-            callback_on_step_end: called as `(pipe, step, timestep, {"x0": [1, 3, H, W] in [0, 1]})` after each step
-                of the diffusion of an image; a returned dictionary with "x0" replaces the estimate.
-            callback_on_stage: called as `(pipe, stage)` when "enhance", "match" (where there are references),
-                "transfer" and "restore" begin for an image. What either callback raises ends the call.
-            return_dict: return a `DEFOutput` instead of a tuple.
+            generator: source of all randomness, or a list with one for each image. The same generator state gives the
+                same bytes. Without a generator, results follow `torch.manual_seed`.
+            mask: a picture of the image's size: white where references may be used, black where they may not. With
+                several images, a list with one mask (or None) for each.
+            reference_mask: a picture of the reference's size: white where the reference may be used. With several
+                references, a list with one mask (or None) for each, nested like `reference`.
+            size: (width, height) of the results, instead of the setting `scale`. One of them may be None. Sizes from
+                the image's own to ×8 are possible; beyond ×4 the networks run twice.
+            output_type: "pil" for Pillow images, "np" for arrays `[H, W, 3]`, "pt" for tensors `[3, H, W]`. Arrays and
+                tensors are float in [0, 1].
+            callback_on_step_end: called as `(pipe, step, timestep, {"x0": [1, 3, H, W] in [0, 1]})` after each
+                diffusion step of an image. A returned dictionary with "x0" replaces the estimate.
+            callback_on_stage: called as `(pipe, stage)` when a stage of an image begins: "enhance", "match" (only with
+                references), "transfer", "restore". An exception in either callback ends the call.
+            return_dict: return a `DEFOutput`, or else a tuple of its fields.
             overrides: any field of `def_hub.settings.Settings`, instead of the preset's: `num_inference_steps`, `eta`,
                 `reference_strength`, `matching_image`, `refine`, `consistency`, `precision` …
 
         Raises:
-            ValueError, TypeError: for an argument outside what is said above, before anything is computed.
+            TypeError: for an unknown override or an argument of the wrong type, before anything is computed.
+            ValueError: for an argument outside its range, before anything is computed.
         """
         settings = resolve(preset, **overrides)
         _check_call(output_type, callback_on_step_end, callback_on_stage)
@@ -250,23 +257,23 @@ class DEFPipeline(DiffusionPipeline):
         results: list[dict[str, Any]] = []
         with self.progress_bar(total=settings.num_inference_steps * len(requests)) as bar:
             watch = _Watch(self, bar, callback_on_step_end, callback_on_stage)
-            for request, target, draws in zip(requests, targets, generators, strict=True):
+            for request, target, own_generator in zip(requests, targets, generators, strict=True):
                 if size_between(request.size, target):
-                    again = {"generator": draws, "callback_on_stage": callback_on_stage, **settings.as_dict()}
+                    again = {"generator": own_generator, "callback_on_stage": callback_on_stage, **settings.as_dict()}
                     again["callback_on_step_end"] = callback_on_step_end
                     results.append(in_two_passes(self, request, target, kernel=operator.kernel, **again))
                     continue
                 y = request.image.to(device)  # [1,3,h,w]
                 references = request.references if settings.reference_strength > 0 else ()
                 with precision:
-                    # 1. Enhance (4.2): the diffusion prior, held to the input
+                    # 1. Enhance (4.2): the diffusion prior, kept consistent with the input
                     watch.begins("enhance")
-                    enhanced = enhance(y, generator=draws, callback=watch.step).clamp(0, 1)  # [1,3,H,W]
+                    enhanced = enhance(y, generator=own_generator, callback=watch.step).clamp(0, 1)  # [1,3,H,W]
 
-                    # 2. Estimate: what the network makes of the image alone
+                    # 2. Estimate: the network's result without references
                     estimate = network.estimate(y, enhanced, settings.turns)
 
-                    # 3. See each reference as large as the image shows things, degraded and enhanced in the same way
+                    # 3. See: bring each reference to the image's scale, then degrade and enhance it like the image
                     watch.begins("match" if references else "transfer")
                     seen = [self._see(r.to(device), y, enhance, network, settings.refine) for r in references]
 
@@ -279,17 +286,19 @@ class DEFPipeline(DiffusionPipeline):
                         seen = [picture.without_views() for picture in seen]
                         watch.begins("transfer")
 
-                    # 5. Restore (4.4, eq. 7, 13): texture carried over by the matches and blended in; where no
-                    #    reference is trusted, the prior's own detail stays
+                    # 5. Restore (4.4, eq. 7, 13): transfer the references' texture along the matches and blend it in;
+                    #    where no reference is trusted, add detail of the prior
                     restored = network.restored(y, estimate, [p.pixels for p in seen], matches, features)
-                result, alone = _with_prior_detail(restored.sr, estimate, matches, settings.prior_strength)
+                result, without_reference = _with_prior_detail(restored.sr, estimate, matches, settings.prior_strength)
 
-                # 6. Agree: the nearest picture of the size asked for that shrinks back to the input (eq. 9)
+                # 6. Agree: the nearest image of the requested size that downsamples to the input (eq. 9)
                 watch.begins("restore")
                 shrinks = operator_between(operator, target, request.size)
                 result, error = agreeing(shrinks, reduced(result, target), y, settings.consistency)
 
-                # 7. Explain: what came from where
+                # 7. Explain: which detail comes from the input, the priors and each reference
+                without_reference = reduced(without_reference, target)
+                shares = provenance_shares(shrinks, y, without_reference, result, matches, len(seen))
                 results.append(
                     {
                         "images": result,
@@ -297,7 +306,7 @@ class DEFPipeline(DiffusionPipeline):
                         "confidence": _confidence(matches, y),
                         "correspondence": _correspondence(matches, y, seen),
                         "transferred": reduced(restored.transferred, target),
-                        "provenance": provenance_shares(shrinks, y, reduced(alone, target), result, matches, len(seen)),
+                        "provenance": shares,
                         "consistency_error": 255 * error,
                     }
                 )
@@ -306,7 +315,7 @@ class DEFPipeline(DiffusionPipeline):
         return output if return_dict else output.to_tuple()
 
     def _network(self, settings: Settings) -> ReferenceNetwork:
-        """The weights that restore; a checkpoint without weights of their own for a preset has one set for all."""
+        """The Ref-SR network that the settings name; a checkpoint without `refsr_detail` uses `refsr` instead."""
         network = getattr(self, settings.refsr, None)
         return self.refsr if network is None else network
 
@@ -318,18 +327,19 @@ class DEFPipeline(DiffusionPipeline):
         network: ReferenceNetwork,
         refine: bool,
     ) -> ReferencePicture:
-        """The reference with its views: degraded and enhanced as the image was, so that like is compared with like."""
+        """The reference with its views: degraded and enhanced like the image, so that both lost the same detail before
+        they are compared."""
         picture = fitted(y, reference, network.feature_extractor) if refine else reference
         operator = Downsample(self.config.operator)
         small = operator.forward(picture.pixels).clamp(0, 1)
-        # its own generator: what a reference draws must not change what the image draws
+        # its own generator: the noise for a reference must not change the noise for the image
         enhanced = enhance(small, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
         return picture.seen_as(operator.upsample(small), network.estimate(small, enhanced).matched)
 
 
 @dataclass
 class _Watch:
-    """Tells the caller how far a call is."""
+    """Reports the progress of a call: to the progress bar and to the caller's callbacks."""
 
     pipe: DEFPipeline
     bar: Any
@@ -341,7 +351,7 @@ class _Watch:
             self.on_stage(self.pipe, stage)
 
     def step(self, step: int, timestep: int, x_0: Tensor) -> Tensor | None:
-        """After a step of the diffusion; what the caller returns as "x0" replaces the estimate."""
+        """Report a diffusion step. Returns the caller's replacement for the estimate `x_0`, if there is one."""
         self.bar.update()
         changed = None if self.on_step is None else self.on_step(self.pipe, step, timestep, {"x0": x_0})
         if changed is None:
@@ -354,11 +364,14 @@ class _Watch:
 def _with_prior_detail(
     sr: Tensor, estimate: Estimate, matches: Correspondence | None, strength: float
 ) -> tuple[Tensor, Tensor]:
-    """The results with and without references, with a share of the prior's own detail where none is trusted."""
+    """The results with and without references, blended with the prior's image I_DE where no reference is trusted.
+
+    strength: in [0, 1], the weight of I_DE at confidence 0.
+    """
     trust = 0.0 if matches is None else spread(matches.confidence, 1)
-    result, alone = sr.float(), estimate.mean.float()
+    result, without_reference = sr.float(), estimate.mean.float()
     result = result + strength * (1 - trust) * (estimate.enhanced - result)
-    return result, alone + strength * (estimate.enhanced - alone)
+    return result, without_reference + strength * (estimate.enhanced - without_reference)
 
 
 def _check_call(output_type: str, *callbacks: object) -> None:
@@ -370,8 +383,8 @@ def _check_call(output_type: str, *callbacks: object) -> None:
 
 
 def _generators(generator: Any, count: int) -> list[torch.Generator]:
-    """One source of randomness for each of `count` images; one for all is the same object."""
-    if generator is None:  # drawn from the caller's state, which goes on and is not reseeded
+    """One generator for each of `count` images. A single generator serves all images."""
+    if generator is None:  # the seed comes from torch's global state, which advances and is not reseeded
         seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
         return [torch.Generator().manual_seed(seed)] * count
     given = list(generator) if isinstance(generator, list | tuple) else [generator] * count
@@ -391,7 +404,7 @@ def _output(results: list[dict[str, Any]], output_type: str) -> DEFOutput:
 
 
 def _picture(x: Tensor | None, output_type: str) -> Picture | None:
-    """`[1, 3, H, W]` as a Pillow image, an array or a tensor."""
+    """`x` `[1, 3, H, W]` as the type that `output_type` names."""
     if x is None:
         return None
     if output_type == "pil":
@@ -401,10 +414,12 @@ def _picture(x: Tensor | None, output_type: str) -> Picture | None:
 
 
 def _confidence(matches: Correspondence | None, y: Tensor) -> Tensor:
+    """`DEFOutput.confidence` of one image."""
     return torch.zeros(y.shape[-2:]) if matches is None else matches.confidence[0, 0].cpu()
 
 
 def _correspondence(matches: Correspondence | None, y: Tensor, seen: Sequence[ReferencePicture]) -> Tensor:
+    """`DEFOutput.correspondence` of one image, in pixels of the references as the caller gave them."""
     if matches is None:
         return torch.full((3, *y.shape[-2:]), -1.0)
     reference, position = matches.reference[0], matches.position[0]

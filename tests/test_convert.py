@@ -77,10 +77,10 @@ def test_adm_says_what_cannot_be_represented() -> None:
         (state | {"label_emb.weight": torch.zeros(10, 128)}, {}, "class-conditional"),
         ({"encoder_pool.0.weight": torch.zeros(1)} | state, {}, "classifier"),
         (wide, {}, "time embedding of 64 channels with 32 at the first level"),
-        (some, {"head_channels": 32}, "attention: in some blocks of one level only"),
+        (some, {"head_channels": 32}, "attention: expected it in all blocks of a level or in none"),
         (extra, {"head_channels": 32}, "1 tensors have no place in a UNet2DModel, such as middle_block.3.weight"),
-        (state, {"head_channels": 48}, "48 do not divide the 64 channels"),
-        (foreign.ADM(multipliers=(1, 2, 3)).random_state(), {"heads": 2}, "one width of a head for all"),
+        (state, {"head_channels": 48}, "48 does not divide the 64 channels"),
+        (foreign.ADM(multipliers=(1, 2, 3)).random_state(), {"heads": 2}, "the same number of channels in every head"),
         (state, {"schedule": "sigmoid"}, "'linear' or 'cosine'"),
         ({"conv1.weight": torch.zeros(1)}, {}, "not a guided-diffusion U-Net"),
     ]

@@ -1,8 +1,8 @@
-"""Known degradations as objects: `forward` (A), `pinv` (A†), `project` (onto everything that agrees with the input).
+"""Known degradations as objects: `forward` (A), `pinv` (A†), `project` (onto the images that agree with the input).
 
-Every operator here is separable, `A X = W_h X W_wᵀ`, so the two-dimensional pseudo-inverse is two small matrices:
-`A† Y = W_h† Y W_w†ᵀ` with `W† = Wᵀ(WWᵀ)⁻¹`. W has full row rank (two-dimensional condition number 2.1 for bicubic
-×4), so this is exact and needs no singular values and no threshold.
+Every operator here is separable, `A X = W_h X W_wᵀ`. The two-dimensional pseudo-inverse is therefore a product with
+two small matrices, `A† Y = W_h† Y W_w†ᵀ` with `W† = Wᵀ(WWᵀ)⁻¹`. W has full row rank (two-dimensional condition number
+2.1 for bicubic ×4), so this formula is exact. It needs no singular values and no threshold.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from torch import Tensor
 Kernel = Literal["bicubic", "box", "matlab", "lanczos", "bilinear", "nearest"]
 
 SCALE = 4
-"""How many times larger the result is along each side: the one place that says so."""
+"""How many times larger the result is along each side. No other place defines this number."""
 
-BLOCK, REACH = 32, 24
-"""LR pixels along a side that are computed at once, and how far those that matter for them lie at least: the entries of
-bicubic's W† fall by a factor of nine with every two pixels, beyond 24 they are below `NOTHING`. Lanczos reaches
-further, and so do blurred kernels: `_Matrix` knows."""
+BLOCK, SUPPORT = 32, 24
+"""Matrix products are computed in blocks. A block has `BLOCK` LR pixels along a side and reads `SUPPORT` or more on
+either side of them. The entries of bicubic's W† fall by a factor of nine every two pixels: beyond 24 pixels they are
+below `SMALLEST_ENTRY`. Lanczos and blurred kernels reach further, which `_Matrix` knows."""
+SMALLEST_ENTRY = 1e-12
+"""Matrix entries below this are set to zero. Otherwise the tails of the inverse contain denormal numbers, which
+processors compute about twenty times slower."""
 DAMPING = 0.01
-"""Of the largest eigenvalue of WWᵀ, added to all of them where there is a blur: what A shows a tenth as strongly as it
-could is brought back by half."""
-NOTHING = 1e-12
-"""Entries below count as zero. The tails of an inverse fade through numbers so small that processors take twenty times
-as long with them."""
+"""With a blur, this share of the largest eigenvalue of WWᵀ is added to all of them. Detail that A shows at a tenth of
+its strength is then brought back by half."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,13 @@ class Downsample:
 
     Attributes:
         kernel: "bicubic" is Pillow's `Image.resize(..., BICUBIC)` on float data (a = -0.5, antialiased, weights
-            renormalised at the border); "matlab" has the same kernel with the symmetric border of `imresize`; "box"
-            averages `scale`×`scale`; "lanczos" and "bilinear" are Pillow's, antialiased; "nearest" takes the pixel
-            that Pillow takes.
-        scale: by how much both sides shrink: a whole number of at least 2, or two fractions of at least 1, of the rows
-            and of the columns (`Downsample.between`). A† is exact to 1e-7 at least: the condition number is 2 to 10
-            from ×1 up.
-        blur: standard deviation of a Gaussian blur before that, in pixels of the large picture. It hides fine detail
-            almost wholly, so that A† would multiply rounding errors by hundreds: with a blur `pinv` is damped
+            renormalised at the border). "matlab" is the same kernel with the symmetric border of `imresize`. "box"
+            averages `scale`×`scale` pixels. "lanczos" and "bilinear" are Pillow's, antialiased. "nearest" takes the
+            pixel that Pillow takes.
+        scale: the whole number, at least 2, that both sides are divided by, or two fractions of at least 1, for the
+            rows and for the columns (`Downsample.between`). A† is exact to 1e-7: the condition number is 2 to 10.
+        blur: standard deviation of a Gaussian blur before shrinking, in pixels of the large picture. It hides fine
+            detail almost wholly, so that A† would multiply rounding errors by hundreds: with a blur `pinv` is damped
             (`DAMPING`), and `project` goes most of the way instead of all of it.
     """
 
@@ -79,7 +78,7 @@ class Downsample:
         return (Fraction(self.scale),) * 2 if isinstance(self.scale, int) else self.scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """`A x`: `[B, C, H, W]` → `[B, C, H/scale, W/scale]`. Raises ValueError where a side is not a multiple of
+        """`A x`: `[B, C, H, W]` → `[B, C, H/scale, W/scale]`. Raises ValueError if a side is not a multiple of
         `scale`.
         """
         height, width = (side / factor for side, factor in zip(x.shape[-2:], self.factors, strict=True))
@@ -88,31 +87,31 @@ class Downsample:
         return self._apply("forward", x, int(height), int(width))
 
     def pinv(self, y: Tensor) -> Tensor:
-        """`A† y`: `[B, C, h, w]` → `[B, C, h·scale, w·scale]`, the smallest image that downsamples to `y`. Leaves
-        [0, 1] at edges.
+        """`A† y`: `[B, C, h, w]` → `[B, C, h·scale, w·scale]`, the image of least norm that downsamples to `y`. Near
+        edges its values exceed [0, 1].
         """
         return self._apply("pinv", y, *y.shape[-2:])
 
     def project(self, x: Tensor, y: Tensor) -> Tensor:
-        """`x - A†(A x - y)`: the nearest image to `x` that downsamples to `y` (eq. 8, 9). Shapes as `forward`'s."""
+        """`x - A†(A x - y)`: the nearest image to `x` that downsamples to `y` (eq. 8, 9). Shapes as in `forward`."""
         return x - self.pinv(self.forward(x) - y)
 
     def upsample(self, y: Tensor) -> Tensor:
-        """Plain bicubic enlargement as Pillow does it, clipped to [0, 1]: `[B, C, h, w]` → `[B, C, h·scale,
-        w·scale]`.
-        """
+        """Pillow's bicubic enlargement, clipped to [0, 1]: `[B, C, h, w]` → `[B, C, h·scale, w·scale]`."""
         return self._apply("upsample", y, *y.shape[-2:]).clamp(0, 1)
 
     def overshoot(self, x: Tensor) -> Tensor:
-        """How far `x` shrunk along its rows alone leaves [0, 1], `[B, C, H, W/scale]`: Pillow shrinks 8-bit pictures
-        so first, and what leaves is cut before the columns follow.
+        """By how much `x` leaves [0, 1] after shrinking along its rows alone, `[B, C, H, W/scale]`.
+
+        Pillow shrinks an 8-bit picture along the rows first, clips, and then shrinks along the columns. What it clips
+        in between is lost.
         """
         columns = self.factors[1]
         halfway = _across(self._matrix("forward", int(x.shape[-1] / columns), columns, x), x)
         return halfway - halfway.clamp(0, 1)
 
     def undo_overshoot(self, overshoot: Tensor) -> Tensor:
-        """The smallest change `[B, C, H, W]` that shrinks along the rows to `overshoot`."""
+        """The change of least norm, `[B, C, H, W]`, that shrinks along the rows to `overshoot`."""
         return _across(self._matrix("pinv", overshoot.shape[-1], self.factors[1], overshoot), overshoot)
 
     def _matrix(self, role: str, small: int, factor: Fraction, like: Tensor) -> _Matrix:
@@ -122,7 +121,7 @@ class Downsample:
         left, right = (
             self._matrix(role, n, factor, x) for n, factor in zip((rows, columns), self.factors, strict=True)
         )
-        with torch.autocast(x.device.type, enabled=False):  # half precision would break the promise of exactness
+        with torch.autocast(x.device.type, enabled=False):  # in half precision the result would not be exact
             return _across(right, _down(left, x))
 
 
@@ -132,14 +131,15 @@ def make_operator(name: Kernel = "bicubic", scale: int = SCALE) -> Downsample:
 
 
 def project_clipped(operator: Downsample, x: Tensor, y: Tensor, *, iterations: int = 60) -> tuple[Tensor, float]:
-    """Bring `x` to agree with `y` and to lie in [0, 1] at once, by alternating the two projections.
+    """Change `x` so that it agrees with `y` and lies in [0, 1], by alternating the two projections.
 
-    One projection alone leaves [0, 1] at hard edges, and clipping it breaks the agreement by up to 35/255. What would
-    be cut halfway when Pillow shrinks 8-bit pixels is taken back as well. The alternation stops as soon as the 8-bit
-    picture agrees within half a level of 8 bits, or after `iterations`.
+    One projection alone leaves [0, 1] at hard edges, and clipping its result breaks the agreement by up to 35/255. The
+    loop also removes what Pillow would clip between rows and columns (see `Downsample.overshoot`). It stops when the
+    8-bit picture agrees within half a level of 8 bits, or after `iterations`.
 
     Args:
-        x: `[B, C, H, W]`; y: `[B, C, h, w]` in [0, 1].
+        x: `[B, C, H, W]`.
+        y: `[B, C, h, w]` in [0, 1].
 
     Returns:
         The image in [0, 1], and its `consistency_error`.
@@ -151,16 +151,15 @@ def project_clipped(operator: Downsample, x: Tensor, y: Tensor, *, iterations: i
         residual = operator.forward(x) - y
         if residual.abs().max() <= 0.2 / 255 and overshoot.abs().max() <= 0.5 / 255:
             break
-        # Over-relaxation: the clip takes part of every correction back, so a longer step arrives in a third of the
-        # rounds.
+        # Over-relaxation: the clip undoes part of every correction, so a longer step needs a third of the rounds.
         x = (x - 1.8 * operator.pinv(residual)).clamp(0, 1)
     x = x.clamp(0, 1)
     return x, consistency_error(operator, x, y)
 
 
 def agreeing(operator: Downsample, x: Tensor, y: Tensor, consistency: bool = True) -> tuple[Tensor, float]:
-    """The end of every result: `x` in [0, 1], brought to agree with `y` where `consistency` is wanted, and its
-    `consistency_error`."""
+    """The last step of a call: `x` clipped to [0, 1] and its `consistency_error`. With `consistency`, `x` is also
+    projected to agree with `y`."""
     if consistency:
         return project_clipped(operator, x, y)
     x = x.clamp(0, 1)
@@ -168,8 +167,10 @@ def agreeing(operator: Downsample, x: Tensor, y: Tensor, consistency: bool = Tru
 
 
 def consistency_error(operator: Downsample, x: Tensor, y: Tensor) -> float:
-    """Largest |A round₈(x) - y| over all pixels and channels, in [0, 1] units: what a user of the saved file would
-    measure, in floating point or with Pillow's two passes over 8-bit pixels, whichever is worse.
+    """Largest |A round₈(x) - y| over all pixels and channels, in units of [0, 1].
+
+    This is the error that a user measures on the saved 8-bit file. The file may be shrunk in floating point or by
+    Pillow's two passes over 8-bit pixels; the larger of the two errors counts.
     """
     rounded = (x.clamp(0, 1) * 255).round() / 255
     exact = operator.forward(rounded)
@@ -227,10 +228,10 @@ def _cached_matrix(
             if blur:
                 square += DAMPING * torch.linalg.matrix_norm(square, 2) * torch.eye(small, dtype=square.dtype)
             matrix = torch.linalg.solve(square, matrix).mT
-        matrix = torch.where(matrix.abs() < NOTHING, 0.0, matrix)
+        matrix = torch.where(matrix.abs() < SMALLEST_ENTRY, 0.0, matrix)
     row, column = matrix.nonzero().T
     across = (row * small // matrix.shape[0] - column * small // matrix.shape[1]).abs()
-    return _Matrix(matrix.to(device=device, dtype=dtype), max(REACH, int(across.max()) + 1))
+    return _Matrix(matrix.to(device=device, dtype=dtype), max(SUPPORT, int(across.max()) + 1))
 
 
 def _blur_matrix(sigma: float, n: int) -> Tensor:
@@ -243,7 +244,7 @@ def _blur_matrix(sigma: float, n: int) -> Tensor:
 
 
 def _resize_matrix(kernel: Kernel, n_in: int, n_out: int) -> Tensor:
-    """`[n_out, n_in]` float64 resampling weights, each row summing to one."""
+    """`[n_out, n_in]` float64 resampling weights; each row sums to one."""
     ratio = n_in / n_out
     stretch = max(ratio, 1.0)  # antialiasing: the kernel grows with the step when shrinking
     centre = (torch.arange(n_out, dtype=torch.float64) + 0.5) * ratio - 0.5
@@ -255,7 +256,7 @@ def _resize_matrix(kernel: Kernel, n_in: int, n_out: int) -> Tensor:
     else:
         weight = _WEIGHTS[kernel](distance)
     inside = (position >= 0) & (position < n_in)
-    if kernel == "matlab":  # mirror with the border pixel repeated, as often as a very short side needs
+    if kernel == "matlab":  # mirror, repeating the border pixel; a very short side is mirrored several times
         position = position % (2 * n_in)
         position = torch.where(position < n_in, position, 2 * n_in - 1 - position)
     else:

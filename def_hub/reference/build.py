@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a `ReferenceNetwork`: the paper's, the two-core one's, or TTSR's."""
+"""A configuration → the parts of a `ReferenceNetwork`: those of the paper, of def-mini, or of TTSR."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from def_hub.reference.restoring.ttsr import CellTransfer, TTSRAggregator
 
 @dataclass(frozen=True)
 class Parts:
-    """extractor: frozen. transfer: one for each level that is carried over, coarse to fine. aggregator: what blends."""
+    """The parts of a `ReferenceNetwork`.
+
+    extractor: the frozen feature extractor.
+    transfer: one module for each level of features that is transferred, coarse to fine.
+    aggregator: blends the transferred features into the image.
+    """
 
     extractor: FeatureExtractor
     transfer: nn.ModuleList
@@ -37,16 +42,16 @@ def make_parts(
     """
     if ttsr and (folded or len(set(features)) != 1):
         raise ValueError(f"ttsr: expected three equal features and folded=False, got {features}, {folded=}")
-    seen_by = make_extractor(extractor).requires_grad_(False)
-    sources = tuple(reversed(seen_by.channels))  # coarse to fine
+    frozen = make_extractor(extractor).requires_grad_(False)
+    sources = tuple(reversed(frozen.channels))  # coarse to fine
     widths = list(zip(sources, features[:2] if folded else features, strict=False))
     if ttsr:
         cells = nn.ModuleList(CellTransfer() for _ in widths)
-        return Parts(seen_by, cells, TTSRAggregator((sources[0], sources[1], sources[2]), features[0], blocks))
+        return Parts(frozen, cells, TTSRAggregator((sources[0], sources[1], sources[2]), features[0], blocks))
     if deformable:
         transfer = nn.ModuleList(DeformableTransfer(inputs, outputs, inputs) for inputs, outputs in widths)
     else:
         transfer = nn.ModuleList(HardTransfer(inputs, outputs) for inputs, outputs in widths)
     if folded:
-        return Parts(seen_by, transfer, FoldedAggregator((features[0], features[1], 3), features[0], blocks))
-    return Parts(seen_by, transfer, Aggregator(features, features, blocks))
+        return Parts(frozen, transfer, FoldedAggregator((features[0], features[1], 3), features[0], blocks))
+    return Parts(frozen, transfer, Aggregator(features, features, blocks))

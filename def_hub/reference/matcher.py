@@ -1,4 +1,4 @@
-"""Matcher: where each cell of the image finds its like in the references (paper 4.3, eq. 10-12)."""
+"""Matcher: finds the most similar place in the references for each cell of the image (paper 4.3, eq. 10-12)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from def_hub.settings import MatchingImage
 
 
 class FeatureMemory:
-    """The frozen extractor, which sees some pictures both in matching and in transfer, run once for each.
+    """A cache of the frozen extractor. Matching and transfer need the features of some of the same images; they are
+    computed once.
 
-    It computes in the precision that is set where it is made. Of each pyramid the last `levels` are kept: the first is
-    the largest.
+    The extractor computes in the precision (autocast state) that is set when the cache is created.
+
+    Args:
+        levels: keep only this many last levels of each pyramid; the first level is the largest.
     """
 
     def __init__(self, extractor: nn.Module, device: torch.device, levels: int) -> None:
@@ -29,27 +32,28 @@ class FeatureMemory:
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Pyramid:
-        """The pyramid of `image` `[B, 3, H, W]`; the same tensor is computed once."""
-        if id(image) not in self.seen:  # the picture is kept beside its pyramid, so that its id stays taken
+        """The pyramid of `image` `[B, 3, H, W]`. A second call with the same tensor returns the stored pyramid."""
+        if id(image) not in self.seen:  # the image is stored, too: no other tensor can get its id meanwhile
             self.seen[id(image)] = image, self.once(image)
         return self.seen[id(image)][1]
 
     @torch.no_grad()
     def once(self, image: Tensor) -> Pyramid:
-        """The pyramid of a picture that is not seen again."""
-        last = image.contiguous(memory_format=torch.channels_last)  # as features are gathered
+        """The pyramid of `image`, not stored."""
+        image = image.contiguous(memory_format=torch.channels_last)  # the layout in which features are read
         with self.precision:
-            return in_bands(self.extractor, last, self.levels)
+            return in_bands(self.extractor, image, self.levels)
 
 
 class Matcher:
-    """Compares the image with its references and says where to look, and how sure.
+    """Matches the image with its references: a place and a confidence for each cell.
 
     Args:
-        features: the extractor's memory; the network that restores reads from the same.
-        matching_image: what is compared, see `matching.match`.
-        refine: align matches below a pixel (`matching.find`), or take the plain `matching.match` of the paper.
-        step: HR pixels between the samples of the alignment, see `matching.align`.
+        features: cache of the extractor; the restoring network reads from the same cache.
+        matching_image: which images are compared, see `matching.match`.
+        refine: search coarse to fine and align to fractions of a pixel (`matching.find`); otherwise use the paper's
+            search alone (`matching.match`).
+        step: HR pixels between the samples that the alignment compares, see `matching.align`.
     """
 
     def __init__(
@@ -59,10 +63,10 @@ class Matcher:
 
     @torch.no_grad()
     def __call__(self, image: Views, references: Sequence[Views]) -> Correspondence:
-        """The match of every cell among all cells of all references. Errors as `matching.match`, `refine`, `align`."""
-        # a place needs more digits than half precision has
+        """The match of every cell among the cells of all references. Errors as `matching.match`, `refine`, `align`."""
+        # half precision cannot represent positions accurately enough
         with torch.autocast(image.enhanced.device.type, enabled=False):
             if not self.refine:
                 return match(image, references, self.features, self.matching_image)
-            found = find(image, references, self.features, self.matching_image, step=self.step)
-            return replace(found, confidence=supported(found.confidence))
+            matches = find(image, references, self.features, self.matching_image, step=self.step)
+            return replace(matches, confidence=supported(matches.confidence))

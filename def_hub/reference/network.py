@@ -1,8 +1,10 @@
-"""ReferenceNetwork: the learned part of Ref-SR. What it makes of the image alone, and what the references add."""
+"""ReferenceNetwork: the learned part of Ref-SR. It restores an image without references (`estimate`) and with them
+(`restored`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,16 +24,18 @@ from def_hub.reference.restoring.transfer import overlapped, spread
 from def_hub.tiling import Window, tiled
 
 TILE = 1024
-"""HR pixels along a side that are aggregated at a time."""
+"""Side of the tiles that the aggregator processes, in HR pixels."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the network makes of one picture alone. All `[B, 3, H, W]`.
+    """The network's results for one image without references. All `[B, 3, H, W]`.
 
-    enhanced: I_DE, which it was made from. once: the result in the picture's own orientation, not clipped. mean: the
-    mean over orientations, which is better than each (EDSR's self-ensemble, Lim et al. 2017). matched: what stands for
-    the picture when it is compared with others, in [0, 1].
+    enhanced: I_DE, the input of the network.
+    once: the result in the image's own orientation, not clipped.
+    mean: the mean of the results in several orientations, which is better than each of them (EDSR's self-ensemble,
+        Lim et al. 2017).
+    matched: the image that the matcher compares, in [0, 1].
     """
 
     enhanced: Tensor
@@ -42,8 +46,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Restored:
-    """sr: the result, `[B, 3, H, W]`, not clipped. transferred: the references' own pixels laid out like the image by
-    the matches (`overlapped`); None without references."""
+    """The network's result.
+
+    sr: `[B, 3, H, W]`, not clipped.
+    transferred: the references' pixels, moved to where they match the image (see `overlapped`), `[B, 3, H, W]`; None
+        without references.
+    """
 
     sr: Tensor
     transferred: Tensor | None = None
@@ -55,14 +63,14 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
     Args:
         extractor: "vgg19" or "vgg19_imagenet" (def-base, the paper) or "mini" (def-mini); see `make_extractor`.
         features, blocks: sizes of the `Aggregator`; the defaults are the paper's.
-        folded: use the `FoldedAggregator`, whose finest texture is the reference's own pixels as matched, and whose
-            residual is added to `A†y` instead of the enhanced image.
-        match_estimate: compare pictures by what the network makes of each alone, instead of by I_DE itself: the better
-            the estimate, the better the match.
-        operator: name of the degradation, for what is known and what is missing.
-        deformable: transfer by deformable convolution (eq. 13), or else by the match alone.
-        ttsr: TTSR's own transfer and integration, for its published weights (`def_hub.convert.ttsr`); all features are
-            then equal. It returns the image itself, whatever I_DE is.
+        folded: use the `FoldedAggregator`. It blends in the references' own pixels, and its residual is added to `A†y`
+            instead of I_DE.
+        match_estimate: match with the network's results without references instead of I_DE. They are closer to the
+            truth, and better images give better matches.
+        operator: name of the degradation A.
+        deformable: transfer by deformable convolution (eq. 13); otherwise by `HardTransfer`.
+        ttsr: use TTSR's own transfer and integration, for its published weights (`def_hub.convert.ttsr`). The three
+            `features` must be equal. The result does not depend on I_DE.
 
     Raises:
         ValueError: for an unknown extractor or operator, or with `ttsr` for `folded` or features that differ.
@@ -92,8 +100,8 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         """Load the network from a folder or the Hub (`subfolder="refsr"` within a pipeline), from safetensors only.
 
         Raises:
-            ValueError: for `use_safetensors=False`, or weights that are not all of this network's and no others.
-            OSError: where there is no such network, or only a pickle of it.
+            ValueError: for `use_safetensors=False`, or if a tensor is missing or does not belong to this network.
+            OSError: if there is no such network, or only a pickle of it.
         """
         if not options.pop("use_safetensors", True):
             raise ValueError(
@@ -105,27 +113,28 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             if "safetensors" not in str(error):
                 raise
             raise OSError(f"{error} A pickle (.bin) is not read: it can run any code when it is") from error
-        # the base class warns, and goes on with random weights
+        # the base class only warns and continues with random weights
         for what, key in (("lacks", "missing_keys"), ("has no place for", "unexpected_keys")):
             if info[key]:
                 raise ValueError(f"{name}: {what} {sorted(info[key])[0]}; these are not weights of this network")
         return network
 
-    # With CPU offload, a decorated method brings the weights to the device as `forward` does.
-
     def memory(self, device: torch.device) -> FeatureMemory:
-        """A new memory of features, for the matcher and for `restored`."""
+        """A new cache of features, for the matcher and for `restored`."""
         return FeatureMemory(self.feature_extractor, device, len(self.transfer))
+
+    # `apply_forward_hook`: with CPU offload the method moves the weights to the device, as `forward` does.
 
     @apply_forward_hook
     def estimate(self, y: Tensor, enhanced: Tensor, turns: int = 1) -> Estimate:
-        """What the network makes of a picture alone.
+        """The network's results without references.
 
         Args:
-            y: LR image `[B, 3, h, w]`. enhanced: I_DE `[B, 3, H, W]`.
-            turns: orientations whose mean is taken. A network that was published for one takes one.
+            y: LR image `[B, 3, h, w]`.
+            enhanced: I_DE `[B, 3, H, W]`.
+            turns: number of orientations (1, 2 or 4) in the mean, at most the aggregator's `most_turns`.
         """
-        once = mean = self._alone(y, enhanced)
+        once = mean = self._without_reference(y, enhanced)
         turns = min(turns, self.aggregator.most_turns)
         if turns > 1:
             others = (self._turned(y, enhanced, 4 // turns * k) for k in range(1, turns))
@@ -142,19 +151,22 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         matches: Correspondence | None,
         features: FeatureMemory,
     ) -> Restored:
-        """The image with the references' texture carried over by the matches and blended in (4.4, eq. 7, 13).
+        """The image with the references' texture, transferred along the matches and blended in (4.4, eq. 7, 13).
 
-        Where no reference is trusted, the mean over orientations stands: what a reference brings is that of one.
+        The references change the result of one orientation only. Where no reference is trusted, the mean over
+        orientations replaces it.
 
         Args:
-            y: LR image `[B, 3, h, w]`. estimate: of the image alone.
-            references: pixels `[B, 3, Hr, Wr]` of each. matches: where to look in them, and how sure; with confidence
-                zero they have no influence. None where there are no references.
-            features: memory of the extractor; pictures that the matcher saw are not computed again.
+            y: LR image `[B, 3, h, w]`.
+            estimate: the results for the image without references.
+            references: pixels `[B, 3, Hr, Wr]` of each reference.
+            matches: the place and the confidence of each cell; cells of confidence 0 take nothing from the references.
+                None without references.
+            features: cache of the extractor; the features of images that the matcher has seen are in it.
         """
         if matches is None:
             return Restored(estimate.mean)
-        texture = _Lender(self, estimate.matched, references, matches, features)
+        texture = _TextureReader(self, estimate.matched, references, matches, features)
         residual, transferred = self._residual(y, estimate.enhanced, texture).split(3, dim=1)
         sr = self._base(y, estimate.enhanced) + residual  # eq. 7
         if estimate.mean is not estimate.once:
@@ -162,41 +174,44 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         return Restored(sr, transferred)
 
     def forward(self, *arguments: Any, **options: Any) -> Restored:
-        """`restored`."""
+        """The same as `restored`."""
         return self.restored(*arguments, **options)
 
-    def _alone(self, y: Tensor, enhanced: Tensor) -> Tensor:
+    def _without_reference(self, y: Tensor, enhanced: Tensor) -> Tensor:
+        """The result `[B, 3, H, W]` in one orientation, not clipped."""
         return self._base(y, enhanced) + self._residual(y, enhanced)
 
     def _turned(self, y: Tensor, enhanced: Tensor, quarters: int) -> Tensor:
-        """The same of the picture turned by some quarters, turned back."""
-        return self._alone(*(x.rot90(quarters, (-2, -1)) for x in (y, enhanced))).rot90(-quarters, (-2, -1))
+        """The result for the image turned by some quarter turns, turned back."""
+        turned = (x.rot90(quarters, (-2, -1)) for x in (y, enhanced))
+        return self._without_reference(*turned).rot90(-quarters, (-2, -1))
 
     def _base(self, y: Tensor, enhanced: Tensor) -> Tensor:
+        """The image that the residual is added to."""
         return self.aggregator.base(self._operator, y, enhanced)
 
-    def _residual(
-        self, y: Tensor, enhanced: Tensor, lender: Callable[[Window], tuple[Texture, Tensor]] | None = None
-    ) -> Tensor:
-        """What the aggregator adds, `[B, 3, H, W]`, tile by tile where the picture is larger than one. `lender` gives
-        the texture of a window, in HR pixels, and the pixels it is of, which then come along: `[B, 6, H, W]`."""
+    def _residual(self, y: Tensor, enhanced: Tensor, texture: _TextureReader | None = None) -> Tensor:
+        """The aggregator's residual `[B, 3, H, W]`, computed in tiles. With `texture`, three more channels hold the
+        transferred pixels of the references: `[B, 6, H, W]`."""
 
         def residual(window: Window) -> Tensor:
-            texture, *pixels = (None,) if lender is None else lender(window)
-            added = self.aggregator(_cells(window).cut(y), window.cut(enhanced), texture).float()
-            return torch.cat((added, *pixels), dim=1) if pixels else added
+            lr, hr = _cells(window).cut(y), window.cut(enhanced)
+            if texture is None:
+                return self.aggregator(lr, hr, None).float()
+            transferred, pixels = texture.read(window)
+            return torch.cat((self.aggregator(lr, hr, transferred).float(), pixels), dim=1)
 
         height, width = enhanced.shape[2:]
-        return tiled(residual, height, width, TILE, CELL * self._reach, multiple=CELL)
+        return tiled(residual, height, width, TILE, CELL * self._receptive_radius, multiple=CELL)
 
     @property
-    def _reach(self) -> int:
-        """How far a pixel's influence reaches, in cells: two for every block, and what comes before and after."""
+    def _receptive_radius(self) -> int:
+        """Radius of the aggregator's receptive field in cells: two for each block, and 16 for all other layers."""
         return 2 * sum(self.config.blocks) + 16
 
 
-class _Lender:
-    """The texture that the references lend to a window of the image, and their pixels there."""
+class _TextureReader:
+    """Transfers the references' texture to windows of the image."""
 
     def __init__(
         self,
@@ -210,20 +225,21 @@ class _Lender:
         self.features = features
         self.pyramids = [features(reference) for reference in references]
 
-    def __call__(self, window: Window) -> tuple[Texture, Tensor]:
-        # a part is seen once: nothing to remember, and memory stays bounded by the window
+    def read(self, window: Window) -> tuple[Texture, Tensor]:
+        """The texture for a window (in HR pixels), and the references' pixels there, `[B, 3, height, width]`."""
+        # The features of a part of the image are needed once. They are not cached, so the window bounds the memory.
         whole = (window.height, window.width) == self.guide.shape[2:]
         guides = self.features(self.guide) if whole else self.features.once(window.cut(self.guide))
-        found = self.matches.cut(_cells(window))
+        matches = self.matches.cut(_cells(window))
         maps = [
-            transfer([pyramid[-1 - i] for pyramid in self.pyramids], guides[-1 - i], found, stride)  # eq. 13
+            transfer([pyramid[-1 - i] for pyramid in self.pyramids], guides[-1 - i], matches, stride)  # eq. 13
             for i, (transfer, stride) in enumerate(zip(self.network.transfer, STRIDES, strict=False))
         ]
-        pixels = overlapped(self.references, found)
+        pixels = overlapped(self.references, matches)
         maps += self.network.aggregator.finest_texture(self.network._operator, pixels)
-        return Texture(maps, [spread(found.confidence, stride) for stride in STRIDES]), pixels
+        return Texture(maps, [spread(matches.confidence, stride) for stride in STRIDES]), pixels
 
 
 def _cells(window: Window) -> Window:
-    """The same place on the LR grid."""
+    """A window in HR pixels → the same window in cells (LR pixels)."""
     return Window(window.top // CELL, window.left // CELL, window.height // CELL, window.width // CELL)

@@ -1,4 +1,4 @@
-"""ReferencePicture: one reference on its whole way, from the caller's file to the report."""
+"""ReferencePicture: a reference, from the caller's file through matching to the report."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from def_hub.reference.matching.correspondence import Views
 
 @dataclass(frozen=True)
 class ReferencePicture:
-    """A reference as it is matched, and how to get back to the picture that the caller gave.
+    """A reference at the size at which it is matched, and its place in the original, which the caller gave.
 
-    pixels: `[1, 3, Hr, Wr]` in [0, 1], sides multiples of 4.
-    usable: `[1, 1, Hr/4, Wr/4]`, 1 where it may be used, else 0; None where all of it may.
-    scale: (x, y), its pixels per pixel of the picture as given.
-    corner: (x, y), where it begins in the picture as given.
-    views: how the matcher looks at it; None before it is degraded and enhanced, and after it is matched.
+    pixels: `[1, 3, Hr, Wr]` in [0, 1], with sides that are multiples of 4.
+    usable: `[1, 1, Hr/4, Wr/4]`, 1 where the reference may be used, else 0. None if all of it may be used.
+    scale: (x, y), pixels of `pixels` per pixel of the original.
+    corner: (x, y), the top left corner of `pixels` in the original, in pixels of the original.
+    views: the images that the matcher compares. None until `seen_as`, and again after `without_views`.
     """
 
     pixels: Tensor
@@ -28,25 +28,26 @@ class ReferencePicture:
     views: Views | None = None
 
     def to(self, device: torch.device) -> ReferencePicture:
-        """The same on a device."""
+        """A copy with its pixels and mask on a device."""
         usable = None if self.usable is None else self.usable.to(device)
         return replace(self, pixels=self.pixels.to(device), usable=usable)
 
     def seen_as(self, bicubic: Tensor, enhanced: Tensor) -> ReferencePicture:
-        """The same with its views: itself after it was degraded as the image was, enlarged plainly and enhanced."""
+        """A copy with its views. `bicubic` and `enhanced` are made from the degraded reference: enlarged by bicubic
+        interpolation, and enhanced by the prior. Both `[1, 3, Hr, Wr]`."""
         return replace(self, views=Views(bicubic, enhanced, self.pixels, self.usable))
 
     @property
     def seen(self) -> Views:
-        """Its views, once it has them."""
-        assert self.views is not None, "a reference is seen before it is matched"
+        """The views, after `seen_as` has set them."""
+        assert self.views is not None, "seen_as comes before matching"
         return self.views
 
     def without_views(self) -> ReferencePicture:
-        """The same, once it is matched: the views of a large photograph take a gigabyte."""
+        """A copy without views. After matching nobody needs them, and those of a large photograph take a gigabyte."""
         return replace(self, views=None)
 
     def original(self, place: Tensor) -> Tensor:
-        """`[2, ...]` (x, y) in pixels of `pixels` → in pixels of the picture as given; pixel centres at integers."""
+        """Places `[2, ...]` (x, y) in `pixels` → the same places in the original; pixel centres are at integers."""
         scale, corner = (place.new_tensor(v).view(2, *[1] * (place.ndim - 1)) for v in (self.scale, self.corner))
         return corner + (place + 0.5) / scale - 0.5

@@ -1,4 +1,3 @@
-"""Texture is carried over from the references (`transfer`, `deformable`) and blended in (`aggregation`).
-
-`ttsr` has the same two steps as that paper published them.
+"""Restoring: the references' texture is transferred (`transfer`, `deformable`) and blended into the image
+(`aggregation`). `ttsr` has both steps as TTSR published them.
 """

@@ -1,4 +1,4 @@
-"""Aggregator: image features + transferred features + confidence → sr (paper 4.4, eq. 7; TTSR's cross-scale
+"""Aggregator: image features + transferred features + confidence → residual (paper 4.4, eq. 7; TTSR's cross-scale
 integration).
 """
 
@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from def_hub.observation.downsample import SCALE, Downsample
 
 STRIDES = (SCALE, SCALE // 2, SCALE // 4)
-"""HR pixels per pixel of each level of features, coarse to fine."""
+"""HR pixels per feature along a side, for each level of features, coarse to fine."""
 
 
 @dataclass(frozen=True)
 class Texture:
-    """What was borrowed, coarse to fine: `features[i]` `[B, C_i, H/s, W/s]` and `confidence[i]` `[B, 1, H/s, W/s]`,
-    s = 4, 2, 1.
+    """The transferred features and their confidence, coarse to fine.
+
+    features: `[B, C_i, H/s, W/s]` for the strides s = 4, 2, 1.
+    confidence: `[B, 1, H/s, W/s]` for the same strides, in [0, 1].
     """
 
     features: Sequence[Tensor]
@@ -28,17 +30,18 @@ class Texture:
 
 
 class Aggregator(nn.Module):
-    """Lays transferred texture into the image, coarse to fine, and returns what is to be added to the enhanced image.
+    """Blends transferred texture into the image, coarse to fine. Returns the residual for the enhanced image.
 
-    The trunk sees the LR image and the enhanced image folded onto the LR grid. At each of three scales the texture
-    of that scale enters through the confidence, `x + C · conv([x, T])`, and all scales that exist so far exchange
-    what they have. Zero confidence, or no texture at all, therefore gives the same result whatever the reference.
+    The trunk sees the LR image and the enhanced image, folded onto the LR grid. Stage 1 works at one scale; stages 2
+    and 3 each add a finer one. A stage adds the texture of its finest scale, weighted by the confidence:
+    `x + C · conv([x, T])`. Then its scales exchange features. With confidence 0, or without texture, the result does
+    not depend on the references.
 
     Args:
         texture: channels of the transferred features at the three scales, coarse to fine.
-        features: width of the three scales, coarse to fine (64, 64, 64 in the paper).
-        blocks: residual blocks of the trunk, then of every scale in the stages with one, two and three scales (16,
-            16, 8, 4).
+        features: channels of the three scales, coarse to fine (64, 64, 64 in the paper).
+        blocks: numbers of residual blocks: of the trunk, then of each scale in stage 1, 2 and 3 (16, 16, 8, 4 in the
+            paper).
     """
 
     def __init__(
@@ -62,12 +65,12 @@ class Aggregator(nn.Module):
 
     @staticmethod
     def base(operator: Downsample, y: Tensor, enhanced: Tensor) -> Tensor:
-        """What the residual is added to: the enhanced image."""
+        """The image that the residual is added to: the enhanced image."""
         return enhanced
 
     @staticmethod
     def finest_texture(operator: Downsample, pixels: Tensor) -> list[Tensor]:
-        """None beside the features: they reach down to single pixels."""
+        """Texture in addition to the features: none, because the features already have full resolution."""
         return []
 
     def forward(self, y: Tensor, enhanced: Tensor, texture: Texture | None) -> Tensor:
@@ -78,8 +81,8 @@ class Aggregator(nn.Module):
             if stage > 0:
                 scales.append(self.grow[stage - 1](scales[-1]))
             if texture is not None:
-                lent = torch.cat((scales[-1], texture.features[stage]), dim=1)
-                scales[-1] = scales[-1] + texture.confidence[stage] * self.inject[stage](lent)
+                both = torch.cat((scales[-1], texture.features[stage]), dim=1)
+                scales[-1] = scales[-1] + texture.confidence[stage] * self.inject[stage](both)
             if stage > 0:
                 scales = self.exchange[stage - 1](scales)
             scales = [self.stages[stage][i](s) for i, s in enumerate(scales)]  # type: ignore[index]
@@ -88,13 +91,15 @@ class Aggregator(nn.Module):
 
 
 class FoldedAggregator(nn.Module):
-    """The same task on the LR grid alone, for two CPU cores: what is finer is folded into channels, and nothing runs
-    at full resolution but the last blend (def-mini; a deviation from the paper, chosen by measurement).
+    """The aggregator of def-mini. It works on the LR grid only; finer textures are folded into channels.
 
-    The finest texture is the reference's own detail `d`: what it would add to the image at every pixel. The output
-    blends it with the residual `r` of the network by a mask per pixel, `r + M · (d - r)` with `M = C · sigmoid(·)`.
+    This deviation from the paper makes it fast on two CPU cores: only the last blend runs at full resolution.
 
-    Args and contract as `Aggregator`, but one width for all scales.
+    The finest texture is the null-space part `d` of the matched reference pixels: their detail without what the
+    degradation keeps. The output blends `d` with the network's residual `r` by a mask per pixel: `r + M · (d - r)` with
+    `M = C · sigmoid(·)`.
+
+    Arguments and interface as `Aggregator`, except that all scales have the same number of channels (`features`).
     """
 
     def __init__(self, texture: tuple[int, int, int], features: int, blocks: tuple[int, int, int, int]) -> None:
@@ -114,13 +119,13 @@ class FoldedAggregator(nn.Module):
 
     @staticmethod
     def base(operator: Downsample, y: Tensor, enhanced: Tensor) -> Tensor:
-        """What the residual is added to: `A†y`, which the input alone decides."""
+        """The image that the residual is added to: `A†y`, which depends on the input alone."""
         return operator.pinv(y)
 
     @staticmethod
     def finest_texture(operator: Downsample, pixels: Tensor) -> list[Tensor]:
-        """The matched pixels `[B, 3, H, W]` themselves, without what a degradation would keep of them."""
-        return [pixels - operator.pinv(operator.forward(pixels))]  # their null-space part
+        """Texture in addition to the features: the null-space part of the matched pixels `[B, 3, H, W]`."""
+        return [pixels - operator.pinv(operator.forward(pixels))]
 
     def forward(self, y: Tensor, enhanced: Tensor, texture: Texture | None) -> Tensor:
         """LR image `[B, 3, h, w]`, enhanced image `[B, 3, H, W]` and the texture → residual `[B, 3, H, W]`."""
@@ -139,7 +144,7 @@ class FoldedAggregator(nn.Module):
 
 
 class CrossScale(nn.Module):
-    """Every scale adds what the others have, resampled to it by one 1×1 convolution each (TTSR's CSFI)."""
+    """Each scale adds the features of the other scales, resampled by one 1×1 convolution each (TTSR's CSFI)."""
 
     def __init__(self, features: Sequence[int]) -> None:
         super().__init__()
@@ -160,7 +165,7 @@ class CrossScale(nn.Module):
 class Resample(nn.Module):
     """A 1×1 convolution from `inputs` channels at stride `source` to `outputs` channels at stride `target`.
 
-    Pixels are folded into channels or unfolded from them, so nothing is interpolated and nothing is lost.
+    Pixels are folded into channels or unfolded from channels; there is no interpolation.
     """
 
     def __init__(self, inputs: int, outputs: int, source: int, target: int) -> None:
@@ -173,7 +178,7 @@ class Resample(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """conv, ReLU, conv, skip; starts as the identity, so that deep stacks train from the first step."""
+    """conv, ReLU, conv, skip. It is initialised as the identity, so that deep stacks train from the first step."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -186,8 +191,8 @@ class ResidualBlock(nn.Module):
 
 
 def _on_the_grid(y: Tensor, enhanced: Tensor) -> Tensor:
-    """LR image and folded enhanced image `[B, 51, h, w]`, channels last: convolutions keep that layout, which is the
-    fastest for them, in half precision by far."""
+    """The LR image and the folded enhanced image, `[B, 51, h, w]`, channels last. Convolutions keep this layout. It is
+    their fastest, in half precision by far."""
     both = torch.cat((y, F.pixel_unshuffle(enhanced, STRIDES[0])), dim=1)
     return both.contiguous(memory_format=torch.channels_last)
 

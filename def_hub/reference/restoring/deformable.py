@@ -1,8 +1,8 @@
-"""Deformable convolution at places that are given: feature maps are read where a level's pixels look, one reference or
-several, and weighted (the sum of eq. 13).
+"""Deformable convolution (the sum of eq. 13): features of one or several references are read at given places, weighted
+and added.
 
-`N` counts the pixels of a level, all samples one after the other. Places are in pixels of the map that is read, pixel
-centres at integers; what lies outside is clamped to the border.
+`N` is the number of pixels of a level, over all samples of the batch. Places are in pixels of the feature map that is
+read; pixel centres are at integers, and places outside are clamped to the border.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 GATHERED = 2**20
-"""Numbers, nine features for each pixel, that are gathered at a time: no ninefold copy of a level exists, and what
-there is stays in the cache."""
+"""How many numbers are gathered at a time (nine features for each pixel and channel). A whole level would need nine
+times the memory of its features; this many fit into the processor's cache."""
 TAPS = 9
 
 Operator = Callable[..., Tensor]
 
 
 class Reader:
-    """Reads `features`, one [B,C,Hk,Wk] for each reference, where pixels look at the one that `reference` [B,Hl,Wl]
-    names. Fastest where their channels are last. Gradients flow to features, places and shares."""
+    """Reads features at given places. Gradients flow to features, places and shares.
+
+    Args:
+        features: one map [B,C,Hk,Wk] for each reference; channels last is the fastest layout.
+        reference: [B,Hl,Wl], the number of the map that each pixel of the level reads from.
+    """
 
     def __init__(self, features: Sequence[Tensor], reference: Tensor) -> None:
         self.channels = features[0].shape[1]
@@ -34,52 +38,54 @@ class Reader:
         self.parts = list(_parts(features, reference, max(1, GATHERED // (TAPS * self.channels))))
 
     def at(self, x: Tensor, y: Tensor) -> Tensor:
-        """Bilinear values [B,C,Hl,Wl] at one place (x, y) for each pixel, [N,1]."""
-        return self._laid_out(self.channels, lambda part: part.at(x[part.pixels], y[part.pixels]))
+        """Bilinear values [B,C,Hl,Wl] at one place (x, y) for each pixel; x and y are [N,1]."""
+        return self._assembled(self.channels, lambda part: part.at(x[part.pixels], y[part.pixels]))
 
     def convolved(self, x: Tensor, y: Tensor, share: Tensor, weight: Tensor) -> Tensor:
-        """→ [B,out,Hl,Wl]: bilinear values at nine places (x, y) for each pixel, times their `share`, all [N,9], times
-        the taps of `weight` [out,C,3,3], row by row, summed up."""
+        """The convolution [B,out,Hl,Wl] over nine places for each pixel.
+
+        Args:
+            x, y, share: [N,9], the nine places of each pixel, and the factors of the bilinear values there.
+            weight: [out,C,3,3]; its taps belong to the nine places in row-major order.
+        """
         operator = _torchvision(self.device)
-        taps = weight.permute(0, 2, 3, 1).flatten(1)  # [out,9C], as the gathered values lie
+        taps = weight.permute(0, 2, 3, 1).flatten(1)  # [out,9C], in the order of the gathered values
 
-        def of(part: _Part) -> Tensor:
-            px, py, shared = (t[part.pixels] for t in (x, y, share))
+        def convolve(part: _Part) -> Tensor:
+            part_x, part_y, part_share = (t[part.pixels] for t in (x, y, share))
             if operator is not None:
-                return part.by_torchvision(operator, px, py, shared, weight)
-            return _product(part.at(px, py, shared), taps)
+                return part.by_torchvision(operator, part_x, part_y, part_share, weight)
+            return _product(part.at(part_x, part_y, part_share), taps)
 
-        return self._laid_out(len(weight), of)
+        return self._assembled(len(weight), convolve)
 
-    def _laid_out(self, channels: int, of: Callable[[_Part], Tensor]) -> Tensor:
-        """[B,channels,Hl,Wl] from what each part has for its pixels, [n,channels]."""
+    def _assembled(self, channels: int, compute: Callable[[_Part], Tensor]) -> Tensor:
+        """The level [B,channels,Hl,Wl], put together from the values [n,channels] that `compute` returns for each
+        part."""
         values = torch.empty(self.shape.numel(), channels, dtype=self.dtype, device=self.device)
         for part in self.parts:
-            # Under autocast the product of float32 features is half precision, and an index assignment casts nothing.
-            values[part.pixels] = of(part).to(self.dtype)
+            # Under autocast the product of float32 features is half precision. Index assignment does not cast.
+            values[part.pixels] = compute(part).to(self.dtype)
         return values.view(*self.shape, -1).movedim(-1, 1)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Some pixels of a level that look at one reference, whose pixels are the rows of a table. Four rows are gathered,
-    weighted and added in one pass: several times faster on a CPU than `F.grid_sample` for many channels."""
+    """Some pixels of a level that read from the same reference.
 
-    pixels: slice | Tensor  # n of the N
+    The reference's features are the rows of a table. Bilinear interpolation gathers, weights and adds four rows in one
+    pass. For many channels this is several times faster on a CPU than `F.grid_sample`.
+    """
+
+    pixels: slice | Tensor  # indices of these n pixels among the N
     table: Tensor  # [B·Hk·Wk,C]
     height: int
     width: int
-    first: int | Tensor  # row of the first pixel of their sample, [n,1]
+    first: int | Tensor  # [n,1], the table's row where the sample of each pixel begins
 
     def at(self, x: Tensor, y: Tensor, share: Tensor | None = None) -> Tensor:
-        """Bilinear values [n,k·C] at k places (x, y) for each of the pixels, times `share`; all [n,k]."""
-
-        def parted(place: Tensor, length: int) -> tuple[Tensor, Tensor]:
-            place = place.clamp(0, length - 1)
-            whole = place.detach().int().clamp_(0, length - 2)  # of what is no number, too
-            return whole, place - whole
-
-        (left, across), (top, down) = parted(x, self.width), parted(y, self.height)
+        """Bilinear values [n,k·C] at k places for each pixel, times `share`; x, y and share are [n,k]."""
+        (left, across), (top, down) = _split(x, self.width), _split(y, self.height)
         index = (self.first + top * self.width + left)[..., None] + torch.tensor(
             [0, 1, self.width, self.width + 1], dtype=torch.int32, device=x.device
         )
@@ -90,10 +96,11 @@ class _Part:
         return F.embedding_bag(index, self.table, mode="sum", per_sample_weights=shares).view(len(x), -1)
 
     def by_torchvision(self, operator: Operator, x: Tensor, y: Tensor, share: Tensor, weight: Tensor) -> Tensor:
-        """`_product` of the values `at` nine places, [n,out], by torchvision's operator.
+        """`_product(self.at(x, y, share), taps)`, [n,out], computed by torchvision's operator.
 
-        It reads one map, around the places of a grid that it lays over that map. So samples stand below each other as
-        one map, the pixels are laid on a grid of at least as many places, and the grid is taken off their places.
+        The operator reads one feature map, at offsets from the points of a regular grid. So the samples of the batch
+        are stacked vertically into one map, the n pixels are assigned to the points of a grid, and each place is
+        expressed as its offset from its grid point. Surplus points are cut off.
         """
         height, rows = len(self.table) // self.width, -(-len(x) // self.width)
         map_ = self.table.view(1, height, self.width, -1).movedim(-1, 1)
@@ -115,13 +122,21 @@ class _Part:
         right = grid(x.clamp(0, self.width - 1)) - (place % self.width + column)
         offset = torch.stack((down, right), dim=-1).flatten(1)  # [places,18]
         offset, mask = (t.T.view(1, -1, rows, self.width) for t in (offset, grid(share)))
-        found = operator(map_.float(), offset, weight.float(), stride=(step, 1), padding=1, mask=mask)
-        return found[0].flatten(1).T[: len(x)]
+        convolved = operator(map_.float(), offset, weight.float(), stride=(step, 1), padding=1, mask=mask)
+        return convolved[0].flatten(1).T[: len(x)]
+
+
+def _split(place: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Coordinates, clamped to the map → the index of the lower neighbour, and the fraction above it. The index is valid
+    for NaN, too."""
+    place = place.clamp(0, length - 1)
+    whole = place.detach().int().clamp_(0, length - 2)
+    return whole, place - whole
 
 
 def _product(values: Tensor, taps: Tensor) -> Tensor:
-    """[n,9C] × [out,9C] → [n,out]. On a CPU as a convolution of 1×1: its kernels are up to one and a half times as fast
-    as those of the matrix product where that is so narrow."""
+    """[n,9C] × [out,9C] → [n,out]. On a CPU it is computed as a 1×1 convolution: for so few outputs this is up to 1.5
+    times as fast as a matrix product (timed by hand on two cores)."""
     if values.device.type != "cpu":
         return values @ taps.T
     pixels = values[None, None].movedim(-1, 1)  # [1,9C,1,n], channels last
@@ -129,8 +144,8 @@ def _product(values: Tensor, taps: Tensor) -> Tensor:
 
 
 def _torchvision(device: torch.device) -> Operator | None:
-    """`torchvision.ops.deform_conv2d` where that imports, for GPUs: on two cores of a CPU it took 1.0 s for what is
-    done here in 0.07."""
+    """`torchvision.ops.deform_conv2d` on GPUs, if torchvision is installed. On two CPU cores it took 1.0 s where this
+    module takes 0.07 s (timed by hand)."""
     return _imported() if device.type == "cuda" else None
 
 
@@ -144,22 +159,17 @@ def _imported() -> Operator | None:
 
 
 def _parts(features: Sequence[Tensor], reference: Tensor, count: int) -> Iterator[_Part]:
-    """All pixels of a level, at most `count` at a time."""
+    """All pixels of a level, in parts of at most `count` pixels that read from the same reference."""
     numbers = reference.flatten()
     for number, map_ in enumerate(features):
-        if 1 in map_.shape[2:]:  # bilinear needs two pixels along each side
+        if 1 in map_.shape[2:]:  # bilinear interpolation needs two pixels along each side
             map_ = F.pad(map_, (0, int(map_.shape[3] == 1), 0, int(map_.shape[2] == 1)), "replicate")
         height, width = map_.shape[2:]
         table = map_.movedim(1, -1).flatten(0, 2).contiguous()  # no copy where channels are last
-        looking = (numbers == number).nonzero()[:, 0]
-        for some in looking.split(count) if len(looking) else ():
+        own = (numbers == number).nonzero()[:, 0]
+        for some in own.split(count) if len(own) else ():
             sample = some[:, None] // (len(numbers) // len(reference))
             first = (sample * (height * width)).int() if len(reference) > 1 else 0
-            # a slice where it will do: it copies nothing
-            yield _Part(
-                slice(int(some[0]), int(some[-1]) + 1) if len(looking) == len(numbers) else some,
-                table,
-                height,
-                width,
-                first,
-            )
+            # Pixels that are contiguous are named by a slice: indexing with it copies nothing.
+            pixels = slice(int(some[0]), int(some[-1]) + 1) if len(own) == len(numbers) else some
+            yield _Part(pixels, table, height, width, first)

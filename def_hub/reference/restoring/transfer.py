@@ -1,8 +1,8 @@
-"""Reference features laid out like the image: by the match alone (`warp`), or by a deformable convolution
-that starts from it (`DeformableTransfer`, eq. 13).
+"""Transfer: reference features are moved to where they match the image, by the match alone (`warp`, `HardTransfer`) or
+by a deformable convolution that starts from the match (`DeformableTransfer`, eq. 13).
 
-A pyramid level of stride s has one pixel per s×s HR pixels: 4 is the LR grid, 1 the HR image. `Hl Wl` is its
-size.
+A pyramid level of stride s has one feature per s×s HR pixels: stride 4 is the LR grid, stride 1 the HR image. `Hl Wl`
+is the size of a level.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from def_hub.reference.restoring.deformable import TAPS, Reader
 
 
 def sample(features: Sequence[Tensor], reference: Tensor, x: Tensor, y: Tensor, mode: str = "bilinear") -> Tensor:
-    """Values [B,C,Hl,Wl], "bilinear" or "bicubic", at (x, y), clamped to the border, of the feature map that
-    `reference` names.
+    """Features [B,C,Hl,Wl] interpolated at given places. Gradients flow to features, x and y.
 
-    `features` holds one [B,C,Hk,Wk] for each reference, `reference` [B,Hl,Wl] long its number, `x`, `y`
-    [B,Hl,Wl] the place in pixels of that map (pixel centres at integers). Gradients flow to features, x and
-    y.
+    Args:
+        features: one map [B,C,Hk,Wk] for each reference.
+        reference: [B,Hl,Wl] long, the number of the map to read from.
+        x, y: [B,Hl,Wl], the place in pixels of that map; pixel centres are at integers, places outside are clamped.
+        mode: "bilinear" or "bicubic".
     """
     if len(features) == 1:
         return _interpolated(features[0], x, y, mode)
-    # Each map is asked only for the places that look at it: the cost does not grow with the number of
-    # references.
+    # Each map is read only at its own places, so the cost does not grow with the number of references.
     batch, channels = features[0].shape[:2]
     values = x.new_zeros(batch, channels, x[0].numel())
     for b in range(batch):
@@ -36,33 +36,38 @@ def sample(features: Sequence[Tensor], reference: Tensor, x: Tensor, y: Tensor, 
             here = (reference[b] == number).flatten().nonzero()[:, 0]
             if len(here):
                 there = [t[b].flatten()[here][None, None] for t in (x, y)]
-                found = _interpolated(map_[b : b + 1], there[0], there[1], mode)
-                values[b, :, here] = found[0, :, 0]
+                read = _interpolated(map_[b : b + 1], there[0], there[1], mode)
+                values[b, :, here] = read[0, :, 0]
     return values.view(batch, channels, *x.shape[1:])
 
 
 def warp(features: Sequence[Tensor], correspondence: Correspondence, stride: int) -> Tensor:
-    """Hard transfer of one pyramid level: every pixel of a cell moves as the cell does. [B,C,Hl,Wl].
+    """Hard transfer of one pyramid level, [B,C,Hl,Wl]: all pixels of a cell move with the cell.
 
-    `features` holds one [B,C,Hk,Wk] for each reference, at that reference's own size; images are the level of
-    stride 1. Raises ValueError when features or stride do not fit the correspondence.
+    Args:
+        features: one map [B,C,Hk,Wk] for each reference, each of its own size. Images are the level of stride 1.
+
+    Raises:
+        ValueError: if features or stride do not fit the correspondence.
     """
     _check(features, correspondence, stride)
     return sample(features, *_places(correspondence, stride)[:3])
 
 
 def spread(cells: Tensor, stride: int) -> Tensor:
-    """[...,h,w] → [...,Hl,Wl]: each pixel of a level takes the value of its cell."""
+    """[...,h,w] → [...,Hl,Wl]: each pixel of a level gets the value of its cell."""
     per_cell = CELL // stride
     return cells.repeat_interleave(per_cell, -1).repeat_interleave(per_cell, -2)
 
 
 def overlapped(images: Sequence[Tensor], correspondence: Correspondence) -> Tensor:
-    """Transfer of pixels, each predicted by its own cell and the eight around it, in their frames. [B,C,H,W].
+    """Pixels of the references, moved to where they match, [B,C,H,W]. Each is a mean over overlapping cells.
 
-    Where a cell looks is right for its neighbourhood too, or wrong for reasons of its own: the mean of nine
-    predictions, weighted by a triangle over 12×12 pixels, has 1.3 times the correlation with the true detail that one
-    has (examples/matching_table.txt). Between pixels the reference is bicubic: what is linear there is blurred.
+    Nine cells predict each pixel: its own and the eight around it, each with its own match. The predictions are
+    weighted by a triangle over 12×12 pixels. A good match also holds in its neighbourhood, while the errors of
+    neighbouring matches are independent. The mean has 1.3 times the correlation with the true detail that a single
+    prediction has (measured by examples/matching_table.py). Interpolation is bicubic: bilinear interpolation blurs.
+
     Arguments and errors as `warp`, at stride 1.
     """
     _check(images, correspondence, 1)
@@ -77,8 +82,10 @@ def overlapped(images: Sequence[Tensor], correspondence: Correspondence) -> Tens
 
 
 class HardTransfer(nn.Module):
-    """What a match brings, as it is: a 3×3 convolution of the matched features, times the confidence (TTSR's, and the
-    base of the paper's ablation). It starts as the identity."""
+    """Hard transfer: a 3×3 convolution of the matched features, times the confidence. It starts as the identity.
+
+    This is TTSR's transfer, and the baseline of the paper's ablation.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -86,7 +93,7 @@ class HardTransfer(nn.Module):
         nn.init.dirac_(self.weight)
 
     def forward(self, features: Sequence[Tensor], guide: Tensor, correspondence: Correspondence, stride: int) -> Tensor:
-        """As `DeformableTransfer`, but nothing is made of `guide`."""
+        """As `DeformableTransfer.forward`; `guide` is not used."""
         warped = warp(features, correspondence, stride)
         return F.conv2d(warped, self.weight, padding=1) * spread(correspondence.confidence, stride)
 
@@ -96,13 +103,13 @@ class DeformableTransfer(nn.Module):
 
         T(p) = C(p) · Σ_j w_j · F_ref(P(p) + p_j + Δp_j) · m_j,   j = 1 … 9
 
-    One convolution of [matched reference features, features of the enhanced image] gives the offsets Δp and
-    the masks m = 2·sigmoid(·). It starts at zero, so Δp = 0 and m = 1, and `weight` starts as the identity in
-    its centre tap: T starts as the plain hard transfer times the confidence. There is no bias: without
-    confidence nothing is transferred.
+    One convolution of [matched reference features, features of the enhanced image] predicts the offsets Δp and the
+    masks m = 2·sigmoid(·). It is initialised to zero, so Δp = 0 and m = 1. `weight` is initialised as the identity in
+    its centre tap. T therefore starts as the hard transfer times the confidence. There is no bias: at confidence 0
+    nothing is transferred.
 
-    Plain torch, some pixels at a time, so no ninefold copy of the features exists when gradients are off
-    (`reference/deformable.py`). Features are read in the precision they come in, and fastest where channels are last.
+    The sum is computed by `def_hub.reference.restoring.deformable` in the precision of the features; channels last is
+    the fastest layout.
     """
 
     def __init__(self, in_channels: int, out_channels: int, guide_channels: int) -> None:
@@ -115,11 +122,15 @@ class DeformableTransfer(nn.Module):
         nn.init.zeros_(self.offsets.bias)
 
     def forward(self, features: Sequence[Tensor], guide: Tensor, correspondence: Correspondence, stride: int) -> Tensor:
-        """→ [B,out_channels,Hl,Wl].
+        """The transferred features of one level, [B,out_channels,Hl,Wl].
 
-        `features` holds one [B,in_channels,Hk,Wk] for each reference, `guide` [B,guide_channels,Hl,Wl] the
-        features of the enhanced image at this level. Raises ValueError when they or `stride` do not fit the
-        correspondence.
+        Args:
+            features: one map [B,in_channels,Hk,Wk] for each reference.
+            guide: [B,guide_channels,Hl,Wl], the features of the enhanced image at this level.
+            stride: of the level, 1, 2 or 4.
+
+        Raises:
+            ValueError: if features, guide or stride do not fit the correspondence.
         """
         _check(features, correspondence, stride)
         reference, x, y, *_ = _places(correspondence, stride)
@@ -130,8 +141,8 @@ class DeformableTransfer(nn.Module):
         x, y = (t.reshape(-1, 1) for t in (x, y))  # [N,1], for all N pixels of the level
         read = Reader(features, reference)
         matched = read.at(x, y)
-        guide = guide.contiguous(memory_format=torch.channels_last)  # as `matched` is
-        # the layer itself is called, not its weights used: with offloading it has none before
+        guide = guide.contiguous(memory_format=torch.channels_last)  # the layout of `matched`
+        # The layer is called as a module: with CPU offload its weights are loaded only then.
         moved = self.offsets(torch.cat((matched, guide.to(matched.dtype)), dim=1))
         dx, dy, mask = moved.float().movedim(1, -1).reshape(-1, 3, TAPS).unbind(1)  # [N,9] each
         share = 2 * mask.sigmoid() * spread(correspondence.confidence, stride).reshape(-1, 1)
@@ -141,10 +152,11 @@ class DeformableTransfer(nn.Module):
 
 
 def _check(features: Sequence[Tensor], correspondence: Correspondence, stride: int) -> None:
+    """Raise ValueError if features or stride do not fit the correspondence."""
     if stride not in (1, 2, 4):
         raise ValueError(f"stride: expected 1, 2 or 4, got {stride}")
     if not features:
-        raise ValueError("features: expected those of one reference at least, got none")
+        raise ValueError("features: expected those of at least one reference, got none")
     batch = len(correspondence.reference)
     for number, map_ in enumerate(features):
         if map_.ndim != 4 or map_.shape[:2] != (batch, features[0].shape[1]):
@@ -153,15 +165,22 @@ def _check(features: Sequence[Tensor], correspondence: Correspondence, stride: i
             )
     named = int(correspondence.reference.max()) + 1
     if named > len(features):
-        raise ValueError(f"features: expected those of the {named} references that are named, got {len(features)}")
+        raise ValueError(f"features: expected those of {named} references, got {len(features)}")
 
 
 def _places(
     correspondence: Correspondence, stride: int, row: int = 0, column: int = 0
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """For each pixel of a level, the reference [B,Hl,Wl] and the place x, y [B,Hl,Wl] in pixels of its level, as its
-    cell has it, or the cell `row`, `column` further where there is one; and how far the pixels lie from the centre of
-    that cell, dx [Wl] and dy [Hl], in HR pixels."""
+    """Where each pixel of a level reads, according to the match of its own cell or of a neighbouring cell.
+
+    Args:
+        row, column: offset of the neighbouring cell; clamped at the border of the image.
+
+    Returns:
+        reference [B,Hl,Wl]: the number of the reference.
+        x, y [B,Hl,Wl]: the place, in pixels of the reference's level.
+        dx [Wl], dy [Hl]: the distance of the pixels from the centre of the cell, in HR pixels.
+    """
     h, w = correspondence.reference.shape[1:]
     device = correspondence.position.device
     centre = (stride - 1) / 2  # of pixel 0 of the level, in HR pixels
@@ -175,21 +194,21 @@ def _places(
     rows, dy = along(h, row)
     columns, dx = along(w, column)
 
-    def of(cells: Tensor) -> Tensor:
+    def per_pixel(cells: Tensor) -> Tensor:
         return cells.index_select(-2, rows).index_select(-1, columns)
 
-    x, y = of(correspondence.position).unbind(1)
+    x, y = per_pixel(correspondence.position).unbind(1)
     if correspondence.frame is None:
         x, y = x + dx, y + dy[:, None]
     else:
-        (xx, xy), (yx, yy) = (line.unbind(1) for line in of(correspondence.frame).unbind(1))
+        (xx, xy), (yx, yy) = (line.unbind(1) for line in per_pixel(correspondence.frame).unbind(1))
         x, y = x + xx * dx + xy * dy[:, None], y + yx * dx + yy * dy[:, None]
-    return of(correspondence.reference), (x - centre) / stride, (y - centre) / stride, dx, dy
+    return per_pixel(correspondence.reference), (x - centre) / stride, (y - centre) / stride, dx, dy
 
 
 def _interpolated(features: Tensor, x: Tensor, y: Tensor, mode: str) -> Tensor:
-    """`F.grid_sample` in pixels. For few channels nothing beats it on a CPU."""
+    """`F.grid_sample` with places in pixels. For few channels it is the fastest way on a CPU."""
     height, width = features.shape[2:]
     grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
-    # Half precision cannot name a pixel of a large image, and both arguments must have one type.
+    # Half precision cannot represent the positions in a large image, and both arguments must have the same type.
     return F.grid_sample(features.float(), grid.float(), mode, padding_mode="border", align_corners=False)

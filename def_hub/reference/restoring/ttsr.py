@@ -1,8 +1,8 @@
-"""TTSR's own transfer and integration, so that its published weights compute here what they compute there.
+"""TTSR's own transfer and integration. TTSR's published weights give the same results here as in TTSR's code.
 
-The paper of DEF calls this its base. What differs from our `Aggregator`: bicubic interpolation between the scales, 3×3
-convolutions with stride 2 downwards, concatenation instead of sums, no view of the enhanced image. Source: Yang et al.,
-"Learning Texture Transformer Network for Image Super-Resolution", section 3.3, and the published code.
+The paper of DEF builds on TTSR. The differences to our `Aggregator`: bicubic interpolation between the scales, 3×3
+convolutions with stride 2 downwards, concatenation instead of sums, and the enhanced image is not an input. Source:
+Yang et al., "Learning Texture Transformer Network for Image Super-Resolution", section 3.3, and the published code.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from def_hub.reference.restoring.aggregation import STRIDES, ResidualBlock, Text
 
 
 class CellTransfer(nn.Module):
-    """Hard transfer: every cell lays the nine cells around its match over the nine around itself, and what overlaps is
-    averaged, with zeros from beyond either border. Cells move as a whole; positions are rounded to them. No weights.
+    """TTSR's hard transfer. It has no weights.
+
+    Each cell copies the 3×3 cells around its match to the 3×3 cells around itself. Each cell of the result is the mean
+    of the nine copies that cover it; beyond the borders the copies are zero. Matches are rounded to whole cells.
     """
 
     def forward(self, features: Sequence[Tensor], guide: Tensor, correspondence: Correspondence, stride: int) -> Tensor:
-        """→ `[B, C, Hl, Wl]`, of the features `[B, C, Hk, Wk]` of each reference. `guide` is not looked at."""
+        """The transferred features `[B, C, Hl, Wl]`, from one map `[B, C, Hk, Wk]` for each reference. `guide` is not
+        used."""
         size = CELL // stride
         cells = [F.pixel_unshuffle(f, size) for f in features]  # [B, C·size², hr, wr]
         column, row = ((correspondence.position - (CELL - 1) / 2) / CELL).round().long().unbind(1)  # [B, h, w] each
@@ -33,7 +36,7 @@ class CellTransfer(nn.Module):
         total = cells[0].new_zeros(batch, cells[0].shape[1], h, w)
         for down in (-1, 0, 1):
             for right in (-1, 0, 1):
-                # what the cell `down`, `right` of here lays on us: the cell as far up and left of its match
+                # The neighbour at (`down`, `right`) copies onto this cell the cell at (-`down`, -`right`) of its match.
                 there = _Shift(h, w, down, right)
                 k, r, c = there(correspondence.reference), there(row) - down, there(column) - right
                 for number, map_ in enumerate(cells):
@@ -46,7 +49,8 @@ class CellTransfer(nn.Module):
 
 
 class _Shift:
-    """Values of the cell `down`, `right` of each cell; clamped at the border, where `inside` is false."""
+    """Values of the cell at (`down`, `right`) from each cell. Beyond the border, values are repeated and `inside` is
+    false."""
 
     def __init__(self, h: int, w: int, down: int, right: int) -> None:
         self.rows, self.columns = torch.arange(h) + down, torch.arange(w) + right
@@ -62,13 +66,12 @@ class _Shift:
 
 
 class TTSRAggregator(nn.Module):
-    """TTSR's main network; the same contract as `Aggregator`.
+    """TTSR's main network; the same interface as `Aggregator`.
 
     Args:
         texture: channels of the transferred features, coarse to fine.
-        features: width of all scales (64 in TTSR).
-        blocks: residual blocks of the trunk, then of every scale in the stages with one, two and three scales (16, 16,
-            8, 4).
+        features: channels of all scales (64 in TTSR).
+        blocks: numbers of residual blocks: of the trunk, then of each scale in stage 1, 2 and 3 (16, 16, 8, 4 in TTSR).
     """
 
     def __init__(self, texture: tuple[int, int, int], features: int, blocks: tuple[int, int, int, int]) -> None:
@@ -86,29 +89,30 @@ class TTSRAggregator(nn.Module):
         self.merge = _Gather(features, 3, 2)
         self.tail = nn.Sequential(_conv3(features, features // 2), nn.Conv2d(features // 2, 3, 1))
 
-    most_turns = 1  # it is left as it was published
+    most_turns = 1  # as published, without the mean over orientations
 
     @staticmethod
     def base(operator: Downsample, y: Tensor, enhanced: Tensor) -> Tensor:
-        """What the residual is added to: the enhanced image, which the residual takes away again."""
+        """The image that the residual is added to: the enhanced image. `forward` subtracts it, so that the sum does not
+        depend on it."""
         return enhanced
 
     @staticmethod
     def finest_texture(operator: Downsample, pixels: Tensor) -> list[Tensor]:
-        """None beside the features."""
+        """Texture in addition to the features: none."""
         return []
 
     def forward(self, y: Tensor, enhanced: Tensor, texture: Texture | None) -> Tensor:
         """LR image `[B, 3, h, w]`, enhanced image `[B, 3, H, W]` and the texture → residual `[B, 3, H, W]`."""
-        x = F.relu(self.head(2 * y - 1))  # it works in [-1, 1]
+        x = F.relu(self.head(2 * y - 1))  # TTSR's images are in [-1, 1]
         scales = [x + self.trunk(x)]
         for stage in range(len(STRIDES)):
             if stage > 0:
                 scales.append(F.relu(F.pixel_shuffle(self.grow[stage - 1](scales[-1]), 2)))
             if texture is not None:
                 confidence = _enlarge(texture.confidence[0], 2**stage)
-                lent = torch.cat((scales[-1], texture.features[stage]), dim=1)
-                scales[-1] = scales[-1] + confidence * self.inject[stage](lent)
+                both = torch.cat((scales[-1], texture.features[stage]), dim=1)
+                scales[-1] = scales[-1] + confidence * self.inject[stage](both)
             gathers: Any = self.exchange[stage]
             exchanged = [gather(scales) for gather in gathers] or scales
             towers: Any = self.stages[stage]
@@ -125,7 +129,8 @@ class _Tower(nn.Sequential):
 
 
 class _Gather(nn.Module):
-    """One scale with what the others have, resampled to it: itself first, then they, coarse to fine, concatenated."""
+    """Merges one scale with the other scales, resampled to it. The inputs of the merging convolution are this scale,
+    then the others, coarse to fine."""
 
     def __init__(self, width: int, scales: int, target: int) -> None:
         super().__init__()
@@ -140,7 +145,8 @@ class _Gather(nn.Module):
 
 
 class _Path(nn.Module):
-    """`octaves` up: bicubic and a 1×1 convolution; down: a 3×3 convolution with stride 2 for each."""
+    """Resampling by `octaves` powers of two. Upwards: bicubic interpolation and a 1×1 convolution. Downwards: a 3×3
+    convolution with stride 2 for each octave."""
 
     def __init__(self, width: int, octaves: int) -> None:
         super().__init__()
