@@ -141,7 +141,8 @@ def read_jpeg(data: bytes) -> JpegFile | None:
     unit = (BLOCK, BLOCK) if progressive else (BLOCK * tallest, BLOCK * widest)
     planes = _decoded(data, frame, -(-height // unit[0]) * unit[0], -(-width // unit[1]) * unit[1])
     components = tuple(
-        _component(plane, table, factor, (height, width)) for plane, table, factor in zip(planes, tables, shrunk)
+        _component(plane, table, factor, (height, width))
+        for plane, table, factor in zip(planes, tables, shrunk, strict=True)
     )
     return JpegFile(height, width, components, orientation if 1 <= orientation <= 8 else 1, progressive)
 
