@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -86,12 +86,13 @@ class Degradation:
             if part == "phone":
                 result = replace(result, blur=1.5, noise=6.0, quality=60)
             elif part in get_args(Kernel):
-                result = replace(result, kernel=cast(Kernel, part))
+                result = replace(result, kernel=part)  # type: ignore[arg-type]
             elif match := re.fullmatch(r"jpeg(\d+)", part):
                 result = replace(result, quality=int(match[1]))
-            elif match := re.fullmatch(r"(noise|blur)(\d+(?:\.\d+)?)", part):
-                changed: dict[str, Any] = {match[1]: float(match[2])}
-                result = replace(result, **changed)
+            elif match := re.fullmatch(r"noise(\d+(?:\.\d+)?)", part):
+                result = replace(result, noise=float(match[1]))
+            elif match := re.fullmatch(r"blur(\d+(?:\.\d+)?)", part):
+                result = replace(result, blur=float(match[1]))
             elif part != "clean":
                 raise ValueError(
                     f"degradation: expected clean, jpegQ, noiseS, blurS, phone, one of {', '.join(get_args(Kernel))}, "
