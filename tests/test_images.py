@@ -205,12 +205,12 @@ def test_bad_files_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
-    for width, height in [(10_000, 6_000), (30_000, 30_000)]:
+    for width, height in [(10_000, 7_000), (30_000, 30_000)]:
         path = tmp_path / "huge.png"
         header = np.array([width, height], ">u4").tobytes() + bytes([1, 0, 0, 0, 0])
         body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b"") + png_chunk(b"IEND", b"")
         path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-        with pytest.raises(ValueError, match="huge.png: (expected at most 50 million|not a readable picture)"):
+        with pytest.raises(ValueError, match="huge.png: expected at most 68 million pixels"):
             images.to_tensor(path)
 
 

@@ -27,14 +27,20 @@ LEVELS = (
         "def_hub.training.losses",
     ),
     ("def_hub.images", "def_hub.tiling", "def_hub.precision"),
+    ("def_hub.colour", "def_hub.formats", "def_hub.metadata"),
+    ("def_hub.png",),
     ("def_hub.settings",),  # what a call may be told: no torch
 )
+
+# `images` and what it is made of
+BORDER = ("def_hub.images", "def_hub.colour", "def_hub.formats", "def_hub.metadata")
 
 # Each heavy library has its doors.
 DOORS = {
     "gradio": ("def_hub.space",),
     # the pipeline names Pillow's class as the type of its results; data draws random crops and colours
-    "PIL": ("def_hub.images", "def_hub.visualization", "def_hub.pipeline", "def_hub.data", "def_hub.space"),
+    "PIL": (*BORDER, "def_hub.visualization", "def_hub.pipeline", "def_hub.data", "def_hub.space"),
+    "pillow_heif": ("def_hub.formats",),
     "huggingface_hub": ("def_hub.hub",),
     "accelerate": ("def_hub.training", "def_hub.evaluation"),
     "diffusers": (
