@@ -261,7 +261,7 @@ def check_suffix(path: Path, bits: int = 8) -> str:
 def check_writable(path: Path) -> None:
     """Raise `OSError` now rather than after minutes of computing, for a folder, a file where a folder has to be, a
     folder that cannot be written, or a name that the file system does not allow. Creates nothing."""
-    if path.is_dir():
+    if os.path.isdir(path):  # `Path.is_dir` fails on names that are too long
         raise IsADirectoryError(f"{path}: is a folder, expected a file name")
     absolute = path.absolute()
     folder = next(parent for parent in absolute.parents if os.path.lexists(parent))

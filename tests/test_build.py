@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 from def_hub import DEFPipeline, ReferenceNetwork, cli
-from def_hub.assemble import CONFIGS, assemble
+from def_hub.assemble import assemble
 from def_hub.convert import convert_vgg19
 from def_hub.pipeline import EMBEDDED
 
@@ -33,10 +33,6 @@ def fails(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "Loading" not in line]
     assert line.startswith("def-hub: error: ")
     return line
-
-
-def test_names_of_the_configurations() -> None:
-    assert cli.CONFIGS == CONFIGS
 
 
 def test_adm_and_ttsr_become_a_pipeline(tmp_path: Path) -> None:

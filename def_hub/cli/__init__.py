@@ -4,17 +4,20 @@ A command's own file is imported when the command runs, so that `--help` and a m
 user did wrong ends in one line on stderr and status 2; set `DEF_DEBUG=1` to see the traceback instead.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from importlib import import_module
 
-from def_hub.cli.console import complain, is_users, warn
+from def_hub.cli.console import Warnings, complain, is_users, warn
 from def_hub.cli.parser import make_parser as _parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. The exit status: 0, 1 where some files of a folder failed, 2 for a wrong input."""
     options = _parser().parse_args(arguments)
+    log, warnings = logging.getLogger("def_hub"), Warnings(logging.WARNING)
+    log.addHandler(warnings)
     try:
         module, _, function = options.run.partition(":")
         return getattr(import_module(module), function)(options)
@@ -26,3 +29,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         complain(error)
         return 2
+    finally:
+        log.removeHandler(warnings)

@@ -1,8 +1,16 @@
 """What is said to the user: results on stdout, complaints on stderr. Saying never decides how a command ends."""
 
+import logging
 import os
 import sys
 from typing import TextIO
+
+
+class Warnings(logging.Handler):
+    """Says on stderr what the package logs as a warning: which frame of an animation was taken, for one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
 
 
 def say(text: str) -> None:

@@ -42,11 +42,11 @@ def plan(source: Path, output: str, explanation: Path | None, recursive: bool) -
     if not source.exists():
         raise FileNotFoundError(f"{source}: no such file or folder")
     target = Path(output)
-    is_folder = target.is_dir() or output.endswith(("/", os.sep))
+    is_folder = os.path.isdir(target) or output.endswith(("/", os.sep))
     if source.is_file():
         into = is_folder or not target.suffix
         return [Job(source, target / f"{source.stem}.png" if into else target, explanation)]
-    if target.is_file() or (not is_folder and target.suffix.lower() in images.SUFFIXES):
+    if os.path.isfile(target) or (not is_folder and target.suffix.lower() in images.SUFFIXES):
         raise ValueError(f"{target}: a folder is enlarged into a folder, got a file name")
     pictures = [path for folder in _folders(source, target, explanation, recursive) for path in _sorted(folder)[0]]
     if not pictures:

@@ -83,7 +83,7 @@ class _Run:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         enlarged = _with_alpha(output.images[0], photo, job.target)
         images.save_image(enlarged, job.target, options.bits, metadata=photo.metadata)
-        return _summary(job, report, seconds, bool(self.references))
+        return _summary(job, report, seconds)
 
     def _report(
         self, job: Job, photo: Photo, output: DEFOutput, call: dict[str, Any], seconds: float
@@ -112,13 +112,12 @@ class _Run:
             temporary.unlink(missing_ok=True)
 
 
-def _summary(job: Job, report: dict[str, Any], seconds: float, with_references: bool) -> str:
+def _summary(job: Job, report: dict[str, Any], seconds: float) -> str:
     size, scores = report["sizes"], report["scores"]
-    share = f"{100 * scores['reference_share']:.0f} % of its detail comes from the references"
     return (
         f"{job.source} -> {job.target}: {size['input']} -> {size['output']} in {seconds:.1f} s, "
-        f"{share if with_references else 'no reference'}, "
-        f"shrunk again it differs from the input by at most {scores['consistency_error']:.2f}/255"
+        f"{100 * scores['reference_share']:.0f} % of the detail comes from the references, "
+        f"consistency error {scores['consistency_error']:.2f}/255"
     )
 
 
