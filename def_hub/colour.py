@@ -124,12 +124,12 @@ def from_chromaticity(xy: Sequence[float], gamma: float) -> Colours | None:
     """The colours of primaries and an exponent, as PNG writes them; None for values that no screen can have.
 
     Args:
-        xy: of white, red, green and blue. gamma: the encoding exponent; about 1/2.2 is how encoders say sRGB's curve.
+        xy: of white, red, green and blue. gamma: the encoding exponent; 1/2.2 is how encoders write sRGB's curve.
     """
     if len(xy) != 8 or not 0.05 < gamma < 10 or min(xy[1::2]) <= 0:
         return None
     steps = np.linspace(0, 1, SAMPLES)
-    curve = _srgb_decoded(steps) if abs(gamma * 2.2 - 1) < 0.05 else steps ** (1 / gamma)
+    curve = _srgb_decoded(steps) if abs(gamma - 1 / 2.2) < 1e-4 else steps ** (1 / gamma)
     white, *primaries = (np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in zip(xy[::2], xy[1::2], strict=True))
     mixed = np.stack(primaries, 1)
     if abs(np.linalg.det(mixed)) < 1e-6:
@@ -211,9 +211,8 @@ def _is_adobe(image: Image.Image) -> bool:
     """Whether a camera says Adobe RGB in EXIF alone, as many do: by colour space 2, or by the index R03."""
     try:
         exif = image.getexif()
-        if not exif:
-            return False
-        index = exif.get_ifd(INTEROP_IFD).get(INTEROP_INDEX, "")
-        return exif.get_ifd(EXIF_IFD).get(COLOUR_SPACE) == 2 or str(index).startswith("R03")
+        camera = exif.get_ifd(EXIF_IFD) if exif else {}
+        index = exif.get_ifd(INTEROP_IFD).get(INTEROP_INDEX) if INTEROP_IFD in camera else ""
+        return camera.get(COLOUR_SPACE) == 2 or str(index).startswith("R03")
     except Exception:  # damaged EXIF raises anything
         return False

@@ -118,7 +118,7 @@ def read_photo(path: str | Path, name: str = "image", shorter_side: int | None =
         ValueError: for a folder, a file that is no picture, a side under `MIN_SIDE`, more than `MAX_PIXELS` pixels.
     """
     path = Path(path)
-    label = f"{name} {path}"
+    label = f"{name} {path}".strip()
     if not path.exists():
         raise FileNotFoundError(f"{label}: no such file")
     if not path.is_file():
@@ -131,7 +131,7 @@ def read_photo(path: str | Path, name: str = "image", shorter_side: int | None =
         return _photo(image, label)
 
 
-def open_rgb(path: str | Path, name: str = "image") -> Image.Image:
+def open_rgb(path: str | Path, name: str = "") -> Image.Image:
     """A file as an 8-bit RGB image of Pillow, opened by the rules of `read_photo`, over white where transparent."""
     return to_pil(read_photo(path, name).over_white())
 
@@ -460,6 +460,7 @@ def _save8(image: Image.Image, path: Path, suffix: str, compression: int, metada
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         image.convert("RGB").save(path, quality=95, subsampling=0, **options)
     elif suffix in (".tif", ".tiff"):
-        image.save(path, compression="tiff_lzw", **options)
+        # Pillow cannot write the camera's part of EXIF beside compressed pixels
+        image.save(path, compression="raw" if metadata.exif else "tiff_lzw", **options)
     else:
         image.save(path, compress_level=compression, **options)

@@ -58,7 +58,7 @@ class Census:
     def accepts(self, path: Path, size: int) -> bool:
         """Decode a picture wholly, so that a broken one is known before training and not in its third hour."""
         try:
-            image = open_rgb(path, "training picture")
+            image = open_rgb(path)
             if min(image.size) < size:
                 raise ValueError(f"{path}: {image.width}x{image.height} is smaller than {size}x{size}")
             self.sizes[path] = image.size
