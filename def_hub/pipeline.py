@@ -74,9 +74,12 @@ class DEFPipeline(DiffusionPipeline):
         scheduler: any scheduler with `alphas_cumprod` and a `prediction_type`; only its noise schedule is used.
         refsr: the Ref-SR network. refsr_detail: weights of the same kind trained for sharpness, used by the preset
             "detail".
-        operator: the degradation that made the input: "bicubic" (Pillow), "box" or "matlab".
+        operator: the degradation that made the input: "bicubic" (Pillow), "box" or "matlab"; that of `refsr`, too.
         window: side in HR pixels of the windows that the prior sees at a time; by default the size it was trained on,
             and p times that for a prior with p×p pixels folded into channels, which then costs no more.
+
+    Raises:
+        ValueError: where a network was made for another operator.
     """
 
     model_cpu_offload_seq = "unet->refsr->refsr_detail"
@@ -92,6 +95,11 @@ class DEFPipeline(DiffusionPipeline):
         window: int | None = None,
     ) -> None:
         super().__init__()
+        for name, network in (("refsr", refsr), ("refsr_detail", refsr_detail)):
+            if network is not None and network.config.operator != operator:
+                raise ValueError(
+                    f"operator: {name} was made for {network.config.operator!r}, the pipeline is to use {operator!r}"
+                )
         self.register_modules(unet=unet, scheduler=scheduler, refsr=refsr, refsr_detail=refsr_detail)
         self.register_to_config(operator=operator, window=window, _load_with=LOAD_WITH)
 
