@@ -170,7 +170,8 @@ class DEFPipeline(DiffusionPipeline):
         """Publish the pipeline as it is, checked as `def-hub publish` does; returns the address.
 
         Args:
-            card, license, base_model: see `def_hub.hub.publish.prepare`.
+            card, license, base_model: see `def_hub.hub.publish.prepare`; `base_model` is by default the repository that
+                the pipeline was loaded from.
             private, create_pr, revision: see `def_hub.hub.publish.plan`.
             max_shard_size: split larger weights, e.g. "5GB".
 
@@ -180,6 +181,8 @@ class DEFPipeline(DiffusionPipeline):
         from def_hub.hub.publish import carry_out, check_name, prepare
 
         check_name(repo_id)
+        loaded_from = fetch.origin(self.config.get("_name_or_path") or "").get("name")
+        base_model = base_model or (loaded_from if loaded_from != repo_id else None)
         where = {"private": private, "create_pr": create_pr, "revision": revision, "token": token}
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder, max_shard_size=max_shard_size)

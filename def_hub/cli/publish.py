@@ -30,6 +30,8 @@ def publish(options: argparse.Namespace) -> int:
         plans.append(hub.plan(options.name, space, kind="space", **where))
     for plan in plans:
         say(str(plan))
+    if "license: unknown" in hub.text_of(plans[0].files["README.md"]).partition("\n---")[0]:
+        warn("the model card names no licence, so nobody may use the weights by that alone: --license ID names one")
     if options.dry_run:
         return 0
     for plan in plans:
