@@ -78,9 +78,13 @@ class DEFPipeline(DiffusionPipeline):
         scheduler: any scheduler with `alphas_cumprod` and a `prediction_type`. Only its noise schedule is used.
         refsr: the Ref-SR network.
         refsr_detail: a Ref-SR network trained for sharpness; the preset "detail" uses it.
-        operator: the degradation that made the input: "bicubic" (Pillow), "box" or "matlab".
+        operator: the degradation that made the input: "bicubic" (Pillow), "box" or "matlab". The networks were made for
+            the same.
         window: side in HR pixels of the windows that the prior sees. By default the size that it was trained on, times
             p for a prior that folds p×p pixels into channels.
+
+    Raises:
+        ValueError: where a network was made for another operator.
     """
 
     model_cpu_offload_seq = "unet->refsr->refsr_detail"
@@ -96,6 +100,11 @@ class DEFPipeline(DiffusionPipeline):
         window: int | None = None,
     ) -> None:
         super().__init__()
+        for name, network in (("refsr", refsr), ("refsr_detail", refsr_detail)):
+            if network is not None and network.config.operator != operator:
+                raise ValueError(
+                    f"operator: {name} was made for {network.config.operator!r}, the pipeline is to use {operator!r}"
+                )
         self.register_modules(unet=unet, scheduler=scheduler, refsr=refsr, refsr_detail=refsr_detail)
         self.register_to_config(operator=operator, window=window, _load_with=LOAD_WITH)
 
@@ -171,7 +180,8 @@ class DEFPipeline(DiffusionPipeline):
         """Publish the pipeline on the Hub, with the checks of `def-hub publish`, and return its address.
 
         Args:
-            card, license, base_model: see `def_hub.hub.publish.prepare`.
+            card, license, base_model: see `def_hub.hub.publish.prepare`; `base_model` is by default the repository that
+                the pipeline was loaded from.
             private, create_pr, revision: see `def_hub.hub.publish.plan`.
             max_shard_size: split larger files of weights, e.g. at "5GB".
 
@@ -181,6 +191,8 @@ class DEFPipeline(DiffusionPipeline):
         from def_hub.hub.publish import carry_out, check_name, prepare
 
         check_name(repo_id)
+        loaded_from = fetch.origin(self.config.get("_name_or_path") or "").get("name")
+        base_model = base_model or (loaded_from if loaded_from != repo_id else None)
         where = {"private": private, "create_pr": create_pr, "revision": revision, "token": token}
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder, max_shard_size=max_shard_size)

@@ -72,7 +72,7 @@ def test_scenes_give_two_views_of_one_place(workplace: Path) -> None:
         assert source.describe(i).startswith("scenes/" + ("green" if i < 4 else "red"))
         assert torch.equal(source[i].image, pair.image)
     assert "2 scenes, 8 pairs; 7 pictures of 90x70 … 110x70 pixels" in source.report()
-    assert "left out: scenes/red/broken.jpg: cannot identify" in source.report()
+    assert "left out: scenes/red/broken.jpg: not a readable picture" in source.report()
 
 
 def test_what_cannot_be_read_is_reported_and_left_out(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

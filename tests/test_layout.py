@@ -29,8 +29,13 @@ LEVELS = (
         "def_hub.training.losses",
     ),
     ("def_hub.images", "def_hub.tiling", "def_hub.precision"),
+    ("def_hub.colour", "def_hub.formats", "def_hub.metadata"),
+    ("def_hub.png",),
     ("def_hub.settings",),  # what a call may be told: no torch
 )
+
+# `images` and what it is made of
+BORDER = ("def_hub.images", "def_hub.colour", "def_hub.formats", "def_hub.metadata")
 
 # Each heavy library has its doors.
 DOORS = {
@@ -38,13 +43,14 @@ DOORS = {
     # the pipeline names Pillow's class as the type of its results; data draws random crops and colours; degraded
     # files are what Pillow's filters and encoder make, and the coefficients of a JPEG come through its decoder
     "PIL": (
-        "def_hub.images",
+        *BORDER,
         "def_hub.visualization",
         "def_hub.pipeline",
         "def_hub.data",
         "def_hub.service",
         "def_hub.observation",
     ),
+    "pillow_heif": ("def_hub.formats",),
     "huggingface_hub": ("def_hub.hub",),
     "accelerate": ("def_hub.training", "def_hub.evaluation"),
     "diffusers": (
