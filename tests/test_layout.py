@@ -14,6 +14,8 @@ LEVELS = (
     ("app", "def_hub.cli"),
     ("def_hub.space",),
     ("def_hub.training", "def_hub.assemble", "def_hub.estimate"),
+    # published networks and LPIPS; convert reads their weights
+    ("def_hub.evaluation.baselines", "def_hub.evaluation.perceptual"),
     ("def_hub.convert",),
     ("def_hub.pipeline", "def_hub.data", "def_hub.visualization"),
     ("def_hub.report", "def_hub.provenance", "def_hub.inputs", "def_hub.loading"),
