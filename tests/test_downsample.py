@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
+from def_hub.images import to_pil, to_tensor
 from def_hub.observation.downsample import Downsample, consistency_error, make_operator, project_clipped
 
 from .helpers.pictures import picture
 
-KERNELS = ("bicubic", "box", "matlab")
+KERNELS = ("bicubic", "box", "matlab", "lanczos", "bilinear", "nearest")
 SIZES = ((8, 8), (13, 29), (64, 37))
 
 
@@ -66,6 +67,13 @@ def test_bicubic_is_pillows(size: tuple[int, int]) -> None:
     assert np.abs(operator.upsample(torch.from_numpy(small)[None, None])[0, 0].numpy() - large.clip(0, 1)).max() < 1e-6
 
 
+@pytest.mark.parametrize("kernel", ["box", "lanczos", "bilinear", "nearest"])
+def test_other_kernels_are_pillows(kernel: str) -> None:
+    plane = torch.rand(1, 1, 64, 52)
+    small = Image.fromarray(plane[0, 0].numpy()).resize((13, 16), Image.Resampling[kernel.upper()])
+    assert np.abs(make_operator(kernel).forward(plane)[0, 0].numpy() - np.asarray(small)).max() < 1e-6  # type: ignore[arg-type]
+
+
 def test_box_averages() -> None:
     x = torch.rand(1, 3, 16, 8)
     assert torch.allclose(make_operator("box").forward(x), torch.nn.functional.avg_pool2d(x, 4), atol=1e-6)
@@ -102,6 +110,25 @@ def test_clipping_alone_would_break_it() -> None:
 
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="kernel must be one of"):
-        make_operator("lanczos")  # type: ignore[arg-type]
+        make_operator("sinc")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="multiples of 4, got 10x8"):
         Downsample().forward(torch.rand(1, 3, 10, 8))
+
+
+def test_blur_is_pillows() -> None:
+    """Pillow's Gaussian is three box blurs over 8-bit pixels: the same within three levels."""
+    large = to_pil(picture(128, 96))
+    small = large.filter(ImageFilter.GaussianBlur(3)).resize((24, 32), Image.Resampling.BICUBIC)
+    ours = Downsample(blur=3.0).forward(to_tensor(large))
+    assert (ours - to_tensor(small)).abs().max() < 3 / 255
+
+
+def test_projecting_with_a_blur_comes_nearer_every_time() -> None:
+    operator, truth = Downsample(blur=2.0), picture(128, 96).double()
+    y, x = operator.forward(truth), torch.full_like(truth, 0.5)
+    errors = []
+    for _ in range(5):
+        x = operator.project(x, y)
+        errors.append(float((operator.forward(x) - y).norm()))
+    assert all(later < 0.9 * earlier for earlier, later in zip(errors, errors[1:], strict=False))
+    assert Downsample(blur=2.0).pinv(y).abs().max() < 3

@@ -35,8 +35,16 @@ LEVELS = (
 # Each heavy library has its doors.
 DOORS = {
     "gradio": ("def_hub.space",),
-    # the pipeline names Pillow's class as the type of its results; data draws random crops and colours
-    "PIL": ("def_hub.images", "def_hub.visualization", "def_hub.pipeline", "def_hub.data", "def_hub.space"),
+    # the pipeline names Pillow's class as the type of its results; data draws random crops and colours; degraded
+    # files are what Pillow's filters and encoder make, and the coefficients of a JPEG come through its decoder
+    "PIL": (
+        "def_hub.images",
+        "def_hub.visualization",
+        "def_hub.pipeline",
+        "def_hub.data",
+        "def_hub.space",
+        "def_hub.observation",
+    ),
     "huggingface_hub": ("def_hub.hub",),
     "accelerate": ("def_hub.training", "def_hub.evaluation"),
     "diffusers": (

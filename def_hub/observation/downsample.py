@@ -7,7 +7,7 @@ Every operator here is separable, `A X = W_h X W_wᵀ`, so the two-dimensional p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
@@ -15,11 +15,15 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-Kernel = Literal["bicubic", "box", "matlab"]
+Kernel = Literal["bicubic", "box", "matlab", "lanczos", "bilinear", "nearest"]
 
 BLOCK, REACH = 32, 24
-"""LR pixels along a side that are computed at once, and how far those that matter for them lie at most: the entries of
-W† fall by a factor of nine with every two pixels, beyond 24 they are below `NOTHING`."""
+"""LR pixels along a side that are computed at once, and how far those that matter for them lie at least: the entries of
+bicubic's W† fall by a factor of nine with every two pixels, beyond 24 they are below `NOTHING`. Lanczos reaches
+further, and so do blurred kernels: `_Matrix` knows."""
+DAMPING = 0.01
+"""Of the largest eigenvalue of WWᵀ, added to all of them where there is a blur: what A shows a tenth as strongly as it
+could is brought back by half."""
 NOTHING = 1e-12
 """Entries below count as zero. The tails of an inverse fade through numbers so small that processors take twenty times
 as long with them."""
@@ -33,18 +37,25 @@ class Downsample:
     Attributes:
         kernel: "bicubic" is Pillow's `Image.resize(..., BICUBIC)` on float data (a = -0.5, antialiased, weights
             renormalised at the border); "matlab" has the same kernel with the symmetric border of `imresize`; "box"
-            averages `scale`×`scale`.
+            averages `scale`×`scale`; "lanczos" and "bilinear" are Pillow's, antialiased; "nearest" takes the pixel
+            that Pillow takes.
         scale: the whole number by which both sides shrink.
+        blur: standard deviation of a Gaussian blur before that, in pixels of the large picture. It hides fine detail
+            almost wholly, so that A† would multiply rounding errors by hundreds: with a blur `pinv` is damped
+            (`DAMPING`), and `project` goes most of the way instead of all of it.
     """
 
     kernel: Kernel = "bicubic"
     scale: int = 4
+    blur: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kernel not in get_args(Kernel):
             raise ValueError(f"kernel must be one of {get_args(Kernel)}, got {self.kernel!r}")
         if self.scale < 2:
             raise ValueError(f"scale must be a whole number of at least 2, got {self.scale!r}")
+        if not 0 <= self.blur <= 16:
+            raise ValueError(f"blur must lie between 0 and 16, got {self.blur!r}")
 
     def forward(self, x: Tensor) -> Tensor:
         """`A x`: `[B, C, H, W]` → `[B, C, H/scale, W/scale]`. Raises ValueError where a side is not a multiple of
@@ -82,8 +93,8 @@ class Downsample:
         """The smallest change `[B, C, H, W]` that shrinks along the rows to `overshoot`."""
         return _across(self._matrix("pinv", overshoot.shape[-1], overshoot), overshoot)
 
-    def _matrix(self, role: str, small: int, like: Tensor) -> Tensor:
-        return _cached_matrix(role, self.kernel, small, self.scale, like.dtype, like.device)
+    def _matrix(self, role: str, small: int, like: Tensor) -> _Matrix:
+        return _cached_matrix(role, self.kernel, small, self.scale, self.blur, like.dtype, like.device)
 
     def _apply(self, role: str, x: Tensor, rows: int, columns: int) -> Tensor:
         left, right = (self._matrix(role, n, x) for n in (rows, columns))
@@ -133,45 +144,69 @@ def consistency_error(operator: Downsample, x: Tensor, y: Tensor) -> float:
     return max(float((z - y).abs().max()) for z in (exact, cut))
 
 
-def _across(matrix: Tensor, x: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class _Matrix:
+    """`values` `[rows, columns]`, zero where a column lies more than `reach` LR pixels from the row."""
+
+    values: Tensor
+    reach: int
+
+    def blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Rows and the columns that matter for them: far from its diagonal the matrix holds nothing, so that the cost
+        grows with the pixels."""
+        rows, columns = self.values.shape
+        cells = min(rows, columns)
+        for start in range(0, cells, BLOCK):
+            stop, low, high = min(start + BLOCK, cells), max(start - self.reach, 0), start + BLOCK + self.reach
+            yield (
+                slice(start * rows // cells, stop * rows // cells),
+                slice(low * columns // cells, min(high, cells) * columns // cells),
+            )
+
+
+def _across(matrix: _Matrix, x: Tensor) -> Tensor:
     """`x matrixᵀ`: every row of `x` `[..., columns]` → `[..., rows]`."""
-    return _joined([x[..., into] @ matrix[out, into].mT for out, into in _blocks(*matrix.shape)], -1)
+    return _joined([x[..., into] @ matrix.values[out, into].mT for out, into in matrix.blocks()], -1)
 
 
-def _down(matrix: Tensor, x: Tensor) -> Tensor:
+def _down(matrix: _Matrix, x: Tensor) -> Tensor:
     """`matrix x`: every column of `x` `[..., columns, N]` → `[..., rows, N]`."""
-    return _joined([matrix[out, into] @ x[..., into, :] for out, into in _blocks(*matrix.shape)], -2)
+    return _joined([matrix.values[out, into] @ x[..., into, :] for out, into in matrix.blocks()], -2)
 
 
 def _joined(parts: list[Tensor], dim: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
-def _blocks(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
-    """Rows of a matrix and the columns that matter for them: far from its diagonal it holds nothing, so that the cost
-    grows with the pixels."""
-    cells = min(rows, columns)
-    for start in range(0, cells, BLOCK):
-        stop, low, high = min(start + BLOCK, cells), max(start - REACH, 0), min(start + BLOCK + REACH, cells)
-        yield (
-            slice(start * rows // cells, stop * rows // cells),
-            slice(low * columns // cells, high * columns // cells),
-        )
-
-
 @lru_cache(maxsize=64)
 def _cached_matrix(
-    role: str, kernel: Kernel, small: int, scale: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
+    role: str, kernel: Kernel, small: int, scale: int, blur: float, dtype: torch.dtype, device: torch.device
+) -> _Matrix:
     """One-dimensional matrix of an operator. Built in float64 and rounded once, so that float32 is exact to 1e-6."""
     if role == "upsample":
         matrix = _resize_matrix("bicubic", small, small * scale)
     else:
         matrix = _resize_matrix(kernel, small * scale, small)
+        if blur:
+            matrix = matrix @ _blur_matrix(blur, small * scale)
         if role == "pinv":
-            matrix = torch.linalg.solve(matrix @ matrix.mT, matrix).mT
+            square = matrix @ matrix.mT
+            if blur:
+                square += DAMPING * torch.linalg.matrix_norm(square, 2) * torch.eye(small, dtype=square.dtype)
+            matrix = torch.linalg.solve(square, matrix).mT
         matrix = torch.where(matrix.abs() < NOTHING, 0.0, matrix)
-    return matrix.to(device=device, dtype=dtype)
+    row, column = matrix.nonzero().T
+    across = (row * small // matrix.shape[0] - column * small // matrix.shape[1]).abs()
+    return _Matrix(matrix.to(device=device, dtype=dtype), max(REACH, int(across.max()) + 1))
+
+
+def _blur_matrix(sigma: float, n: int) -> Tensor:
+    """`[n, n]` float64 Gaussian weights; the border pixel is repeated outside, as Pillow does it."""
+    reach = int(4 * sigma) + 1
+    offset = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    weight = torch.exp(-0.5 * (offset / sigma) ** 2)
+    position = (torch.arange(n)[:, None] + offset.long()).clamp(0, n - 1)
+    return torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, position, (weight / weight.sum()).expand(n, -1))
 
 
 def _resize_matrix(kernel: Kernel, n_in: int, n_out: int) -> Tensor:
@@ -179,10 +214,13 @@ def _resize_matrix(kernel: Kernel, n_in: int, n_out: int) -> Tensor:
     ratio = n_in / n_out
     stretch = max(ratio, 1.0)  # antialiasing: the kernel grows with the step when shrinking
     centre = (torch.arange(n_out, dtype=torch.float64) + 0.5) * ratio - 0.5
-    reach = int(2 * stretch) + 2
+    reach = int((3 if kernel == "lanczos" else 2) * stretch) + 2
     position = centre.floor()[:, None] + torch.arange(-reach, reach + 1, dtype=torch.float64)
     distance = (position - centre[:, None]).abs() / stretch
-    weight = _box(distance) if kernel == "box" else _cubic(distance)
+    if kernel == "nearest":  # not antialiased: the pixel at the centre, or the one after it where it falls between two
+        weight = (position == (centre + 0.5).floor()[:, None]).to(torch.float64)
+    else:
+        weight = _WEIGHTS[kernel](distance)
     inside = (position >= 0) & (position < n_in)
     if kernel == "matlab":  # mirror with the border pixel repeated, as often as a very short side needs
         position = position % (2 * n_in)
@@ -203,3 +241,21 @@ def _cubic(t: Tensor, a: float = -0.5) -> Tensor:
 
 def _box(t: Tensor) -> Tensor:
     return (t < 0.5).to(t.dtype)
+
+
+def _lanczos(t: Tensor) -> Tensor:
+    return torch.where(t < 3, torch.sinc(t) * torch.sinc(t / 3), torch.zeros_like(t))
+
+
+def _triangle(t: Tensor) -> Tensor:
+    return (1 - t).clamp(min=0)
+
+
+_WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "bicubic": _cubic,
+    "matlab": _cubic,
+    "box": _box,
+    "lanczos": _lanczos,
+    "bilinear": _triangle,
+}
+"""Each antialiased kernel as a function of the distance in pixels of the small picture."""
