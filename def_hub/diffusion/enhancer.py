@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub.diffusion.denoiser import Denoiser
@@ -79,7 +80,7 @@ class DetailEnhancer:
         """I_DE of the LR image.
 
         Args:
-            y: `[B, 3, h, w]` in [0, 1].
+            y: `[B, 3, h, w]` in [0, 1]; for a prior that is told, planes of what is known may follow the channels.
             num_inference_steps: evaluations of the network, 1 … T.
             eta: 0 is deterministic DDIM, 1 has the noise of DDPM (DDNM used 0.85).
             start: how far up the schedule to start, in (0, 1]: 1 starts from sqrt(ᾱ_T) A†y plus noise, less keeps
@@ -94,13 +95,15 @@ class DetailEnhancer:
         """
         self.check(num_inference_steps, eta, start)
         timesteps = self.timesteps(num_inference_steps, start)
+        y, planes = y[:, :3], y[:, 3:]
         known = self.operator.pinv(y) * 2 - 1  # A†y in the schedule's [-1, 1]
+        told = torch.cat((known, F.interpolate(planes, known.shape[2:])), dim=1) if planes.shape[1] else known
         y = y * 2 - 1
         alpha_bar = self.denoiser.alpha_bar(timesteps[0])
         x_t = alpha_bar.sqrt() * known + (1 - alpha_bar).sqrt() * _noise(known, generator)
 
         for step, timestep in enumerate(timesteps):
-            x_0 = self.operator.project(self._estimate(x_t, timestep, known), y)  # eq. 9
+            x_0 = self.operator.project(self._estimate(x_t, timestep, told), y)  # eq. 9
             if callback is not None:
                 changed = callback(step, timestep, (x_0 + 1) / 2)
                 x_0 = x_0 if changed is None else changed * 2 - 1

@@ -54,6 +54,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         deformable: transfer by deformable convolution (eq. 13), or else by the match alone.
         ttsr: TTSR's own transfer and integration, for its published weights (`def_hub.convert.ttsr`); all features are
             then equal. It returns the image itself, whatever I_DE is.
+        known: planes of what is known of the degradation that LR images may carry behind their three channels.
 
     Raises:
         ValueError: for an unknown extractor, or with `ttsr` for `folded` or features that differ.
@@ -70,6 +71,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         operator: Literal["bicubic", "box", "matlab"] = "bicubic",
         deformable: bool = True,
         ttsr: bool = False,
+        known: int = 0,
     ) -> None:
         super().__init__()
         if ttsr and (folded or len(set(features)) != 1):
@@ -91,9 +93,9 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         if ttsr:
             self.aggregator = TTSRAggregator((sources[0], sources[1], sources[2]), features[0], blocks)
         elif folded:
-            self.aggregator = FoldedAggregator((features[0], features[1], 3), features[0], blocks)
+            self.aggregator = FoldedAggregator((features[0], features[1], 3), features[0], blocks, known)
         else:
-            self.aggregator = Aggregator(features, features, blocks)
+            self.aggregator = Aggregator(features, features, blocks, known)
 
     @classmethod
     def from_pretrained(cls, name: Any, **options: Any) -> ReferenceNetwork:
@@ -141,7 +143,8 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         """Find, carry over and lay in the detail of the references.
 
         Args:
-            y: LR image `[B, 3, h, w]`; image: its views; references: the views of each, `sharp` included.
+            y: LR image `[B, 3, h, w]`, or `[B, 3 + known, h, w]`; image: its views; references: the views of each,
+                `sharp` included.
             matching_image: see `matching.match`. refined: `matching.find`, or the plain `matching.match` of the paper.
             step: of `matching.align`, where the matches are refined.
             strength: factor on the confidence, one, `[B, 1, 1, 1]` or `[B, 1, h, w]`. With 0, as without references,
@@ -248,7 +251,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         return 2 * sum(self.config.blocks) + 16
 
     def _base(self, y: Tensor, enhanced: Tensor) -> Tensor:
-        return self._operator.pinv(y) if self.config.folded else enhanced
+        return self._operator.pinv(y[:, :3]) if self.config.folded else enhanced
 
     @torch.no_grad()
     def _estimated(self, reference: Views) -> Views:

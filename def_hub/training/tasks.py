@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,9 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from def_hub.config import ExtractorConfig, PriorConfig, ReferenceConfig
-from def_hub.data import Pair
+from def_hub.data import Pair, observed
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer
+from def_hub.observation.degradation import PLANES, Degradation
 from def_hub.observation.downsample import Downsample
 from def_hub.reference.features import MiniFeatures, VGG19Features
 from def_hub.reference.matching import Correspondence, Views
@@ -24,11 +26,74 @@ from def_hub.training.losses import Critic, PerceptualLoss, adversarial_loss, cr
 OPERATOR = Downsample()
 BICUBIC = "bicubic"  # the prior that adds nothing
 SHOWN = 6  # pairs in a picture of the validation
+WATCHED = ("jpeg70", "jpeg40", "noise5", "noise15", "blur3", "nearest", "box", "phone")
+"""Degradations that the validation of a network which is told about them looks at."""
 
 
 def degrade(image: Tensor) -> Tensor:
     """The LR image that a user would hold: A x, rounded to 8 bits."""
     return (OPERATOR.forward(image).clamp(0, 1) * 255).round() / 255
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a network is given of a batch, and an operator for it.
+
+    y: LR images `[B, 3, h, w]` in [0, 1]. known: planes `[B, K, h, w]` of what is known of their degradation. clean:
+    `[B, 1, 1, 1]`, whether an image was shrunk and nothing else. Only such a one says exactly what its enlargement
+    shrinks to, so `project` leaves the others alone.
+    """
+
+    y: Tensor
+    known: Tensor
+    clean: Tensor
+
+    @property
+    def seen(self) -> Tensor:
+        """Images and planes in one `[B, 3 + K, h, w]`, as networks take them."""
+        return torch.cat((self.y, self.known), dim=1)
+
+    def pinv(self, y: Tensor) -> Tensor:
+        return OPERATOR.pinv(y)
+
+    def project(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.where(self.clean, OPERATOR.project(x, y), x)
+
+
+def given(batch: dict[str, Tensor], planes: int) -> Given:
+    """Of a batch of `def_hub.data.SampleStream`, for a network that takes that many planes."""
+    image = batch["image"]
+    y = batch["y"] if "y" in batch else degrade(image)
+    known = batch["known"] if "known" in batch else y.new_zeros(len(y), len(PLANES), *y.shape[2:])
+    clean = batch["clean"] if "clean" in batch else torch.ones(len(y), dtype=torch.bool, device=y.device)
+    return Given(y, known[:, :planes], clean.view(-1, 1, 1, 1))
+
+
+def degraded(images: Tensor, name: str) -> dict[str, Tensor]:
+    """A batch of `images` after the degradation called `name`, without references."""
+    samples = [{"image": image, **observed(image, Degradation.parse(name))} for image in images]
+    return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+
+
+def load_grown(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Start from the weights of a smaller network, whose function is kept: new inputs get weights of zero, and new
+    residual blocks at the end of a trunk begin as the identity.
+
+    Raises ValueError where the networks differ in another way.
+    """
+    grown = dict(module.state_dict())
+    for name, value in state.items():
+        new = grown.get(name)
+        if new is None or new.ndim != value.ndim:
+            raise ValueError(f"init: the network has no place for {name}")
+        if new.shape != value.shape:
+            if new.shape[2:] != value.shape[2:] or len(new) != len(value) or new.shape[1] < value.shape[1]:
+                raise ValueError(f"init: {name} is {list(value.shape)}, expected {list(new.shape)} or fewer inputs")
+            value = torch.cat((value, value.new_zeros(len(value), new.shape[1] - value.shape[1], *value.shape[2:])), 1)
+        grown[name] = value
+    if lost := sorted(name for name in grown.keys() - state.keys() if ".trunk." not in name):
+        raise ValueError(f"init: the weights lack {lost[0]}")
+    module.load_state_dict(grown)
 
 
 def mean_psnr(a: Tensor, b: Tensor) -> float:
@@ -44,9 +109,11 @@ def make_prior(config: PriorConfig) -> tuple[UNet2DModel, DDIMScheduler]:
     down, up = ["DownBlock2D"] * levels, ["UpBlock2D"] * levels
     if config.attention:  # ADM and the DDPM checkpoints attend at one low resolution
         down[-2], up[1] = "AttnDownBlock2D", "AttnUpBlock2D"
+    if config.known and not config.conditioned:
+        raise ValueError("prior.known: only a prior with conditioned = true can be told what is known")
     unet = UNet2DModel(
         sample_size=config.window // config.patch,
-        in_channels=folded * (2 if config.conditioned else 1),
+        in_channels=folded * (2 if config.conditioned else 1) + config.known,
         out_channels=folded,
         block_out_channels=config.channels,
         layers_per_block=config.layers,
@@ -55,6 +122,8 @@ def make_prior(config: PriorConfig) -> tuple[UNet2DModel, DDIMScheduler]:
         norm_num_groups=config.groups,
         add_attention=config.attention,
     )
+    if config.known:
+        nn.init.zeros_(unet.conv_in.weight[:, -config.known :])
     if config.prediction == "sample":  # start from "nothing is missing"
         nn.init.zeros_(unet.conv_out.weight)
         nn.init.zeros_(unet.conv_out.bias)
@@ -85,12 +154,15 @@ class PriorTask(nn.Module):
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor:
         image = batch["image"]
-        condition = OPERATOR.pinv(degrade(image)) * 2 - 1
+        of = given(batch, self.config.known)
+        condition = OPERATOR.pinv(of.y) * 2 - 1
+        if self.config.known:
+            condition = torch.cat((condition, F.interpolate(of.known, image.shape[2:])), dim=1)
         share = self.config.final_share
         return self.denoiser.loss(image * 2 - 1, condition, final_share=share, generator=generator)
 
     def start_from(self, folder: Path) -> None:
-        self.unet.load_state_dict(UNet2DModel.from_pretrained(str(folder / "unet")).state_dict())
+        load_grown(self.unet, UNet2DModel.from_pretrained(str(folder / "unet")).state_dict())
 
     def export(self, folder: Path) -> None:
         self.unet.save_pretrained(str(folder / "unet"))
@@ -103,6 +175,11 @@ class PriorTask(nn.Module):
         images = _stack(self.validation)["image"]
         enhancer = DetailEnhancer(self.denoiser, OPERATOR, window=self.config.window)
         scores = {f"psnr_{steps}": mean_psnr(enhance(enhancer, images, steps), images) for steps in (1, 4)}
+        for name in WATCHED if self.config.known else ():
+            of = given(degraded(images, name), self.config.known)
+            loop = DetailEnhancer(self.denoiser, of, window=self.config.window)
+            result = loop(of.seen, num_inference_steps=1, generator=torch.Generator().manual_seed(0))
+            scores[f"psnr_{name}"] = mean_psnr(result, images)
         return scores | {"psnr_bicubic": mean_psnr(OPERATOR.upsample(degrade(images)), images)}
 
     @torch.no_grad()
@@ -219,6 +296,7 @@ class ReferenceTask(nn.Module):
             config.folded,
             config.match_estimate,
             deformable=config.deformable,
+            known=config.known,
         )
         self.network.to(memory_format=torch.channels_last)
         if config.extractor_weights:
@@ -238,6 +316,8 @@ class ReferenceTask(nn.Module):
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor:
         restored, truth = self._restore(batch), batch["image"]
         loss = F.l1_loss(restored, truth)
+        if "taught" in batch:
+            loss = torch.lerp(loss, F.l1_loss(restored, batch["taught"]), self.config.teaching)
         if step < self.config.reconstruction_steps:
             return loss
         if self.config.grid:
@@ -261,15 +341,15 @@ class ReferenceTask(nn.Module):
 
     def _restore(self, batch: dict[str, Tensor]) -> Tensor:
         """What the pipeline would return, before clipping: the last projection is part of what is trained for."""
-        y = degrade(batch["image"])
-        return OPERATOR.project(self._output(y, batch).sr, y)
+        of = given(batch, self.config.known)
+        return of.project(self._output(of, batch).sr, of.y)
 
-    def _output(self, y: Tensor, batch: dict[str, Tensor]) -> ReferenceOutput:
+    def _output(self, of: Given, batch: dict[str, Tensor]) -> ReferenceOutput:
         if self.config.prior is None or "present" not in batch:
-            return self.network(y, Views(OPERATOR.upsample(y), self._enhanced(y)))
-        image, references = self._views(y, batch)
+            return self.network(of.seen, Views(OPERATOR.upsample(of.y), self._enhanced(of)))
+        image, references = self._views(of.y, batch)
         return self.network(
-            y,
+            of.seen,
             image,
             references,
             matching_image=self.config.matching_image,
@@ -285,18 +365,18 @@ class ReferenceTask(nn.Module):
         enhanced = bicubic if self.config.prior == BICUBIC else [batch["enhanced"], batch["enhanced_reference"]]
         return Views(bicubic[0], enhanced[0]), [Views(bicubic[1], enhanced[1], sharp=reference)]
 
-    def _enhanced(self, y: Tensor) -> Tensor:
+    def _enhanced(self, of: Given) -> Tensor:
         """Of single images, which have no cache: they are drawn anew every time."""
         if self.enhancer is None:
-            return OPERATOR.pinv(y)
+            return OPERATOR.pinv(of.y)
         generator = torch.Generator().manual_seed(0)
         denoiser, window = self.enhancer.denoiser, self.enhancer.window
         # a crop is not extended to a window: what would be added costs more than the crop itself
-        enhancer = DetailEnhancer(denoiser, OPERATOR, window=window, smallest=denoiser.multiple)
-        return enhancer(y, num_inference_steps=self.config.enhancer_steps, generator=generator).clamp(0, 1)
+        enhancer = DetailEnhancer(denoiser, of, window=window, smallest=denoiser.multiple)
+        return enhancer(of.seen, num_inference_steps=self.config.enhancer_steps, generator=generator).clamp(0, 1)
 
     def start_from(self, folder: Path) -> None:
-        self.network.load_state_dict(ReferenceNetwork.from_pretrained(str(folder / "refsr")).state_dict())
+        load_grown(self.network, ReferenceNetwork.from_pretrained(str(folder / "refsr")).state_dict())
         if self.config.extractor_weights:
             self.network.feature_extractor.load_state_dict(load_file(self.config.extractor_weights))
 
@@ -323,6 +403,9 @@ class ReferenceTask(nn.Module):
                 pairs = zip(parts, every["image"].split(8), strict=True)
                 distance = sum(len(part) * float(self.perceptual(part, truth)) for part, truth in pairs)
                 scores[f"nearness_{name}"] = -distance / count
+            scores[f"psnr_{name}"] = mean_psnr(torch.cat(parts), every["image"])
+        for name in WATCHED if self.config.known else ():
+            parts = [self._restore(degraded(images, name)) for images in every["image"].split(8)]
             scores[f"psnr_{name}"] = mean_psnr(torch.cat(parts), every["image"])
         return scores | {"psnr_bicubic": mean_psnr(OPERATOR.upsample(degrade(every["image"])), every["image"])}
 
