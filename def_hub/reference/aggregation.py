@@ -161,7 +161,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = _conv3(width, width)
         self.conv2 = _conv3(width, width)
-        nn.init.zeros_(self.conv2.weight)
+        _zero(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.relu(self.conv1(x)))
