@@ -16,8 +16,9 @@ from def_hub.reference.aggregation import FoldedAggregator
 from def_hub.reference.matching import Views
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.training import run
-from def_hub.training.tasks import given, load_grown
-from def_hub.training.teacher import Taught
+from def_hub.training.given import given
+from def_hub.training.tasks import load_grown
+from def_hub.training.teacher import Taught, Teacher
 
 from .conftest import make_unet
 from .helpers.pictures import picture
@@ -112,15 +113,15 @@ def teacher(workplace: Path) -> Path:
 def test_a_teacher_is_asked_once(workplace: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(write("run", "prior", PRIOR, 1))
     pairs, photos = (open_source(s, 32, config.data.holdout) for s in config.data.sources)
-    first = Taught(photos, 32, teacher, Path("cache"))
+    first = Taught(photos, 32, Teacher(teacher), Path("cache"))
     expected = first[1]
     assert torch.equal(expected, first[1]) and not torch.equal(expected, first[0])
-    second = Taught(photos, 32, teacher, Path("cache"))
+    second = Taught(photos, 32, Teacher(teacher), Path("cache"))
 
     def refuse(*_: object) -> None:
         raise AssertionError("asked again")
 
-    monkeypatch.setattr(second.teacher, "forward", refuse)
+    monkeypatch.setattr(second, "teacher", refuse)
     assert torch.equal(second[1], expected)
     second.source = pairs  # other pictures: what is on disk is not theirs
     with pytest.raises(AssertionError, match="asked again"):

@@ -15,7 +15,7 @@ from def_hub.pipeline import EMBEDDED, DEFPipeline
 from def_hub.precision import compute_in
 from def_hub.training.cache import prepare
 from def_hub.training.tasks import BICUBIC, ExtractorTask, PriorTask, ReferenceTask
-from def_hub.training.teacher import Taught
+from def_hub.training.teacher import Taught, Teacher
 from def_hub.training.trainer import Trainer
 
 
@@ -62,8 +62,8 @@ def run(
             prepared = [prepare(source, task, config.data.size) for source in sources]
     taught: list[Taught] = []
     if config.reference.teacher is not None and config.part == "reference" and not paired:
-        weights, folder = Path(config.reference.teacher), Path(config.reference.cache)
-        taught = [Taught(source, config.data.size, weights, folder) for source in sources]
+        teacher, folder = Teacher(Path(config.reference.teacher)), Path(config.reference.cache)
+        taught = [Taught(source, config.data.size, teacher, folder) for source in sources]
     stream = SampleStream(sources, config.data, config.seed, prepared, paired, taught, config.reference.taught)
     return Trainer(task, stream, config, processes).fit(resume=resume, max_minutes=max_minutes)
 

@@ -17,7 +17,20 @@ from torch import Tensor
 from def_hub.convert.checkpoint import load_strictly
 from def_hub.data import Source
 from def_hub.evaluation.baselines.hitsrf import HiTSRF
-from def_hub.training.tasks import degrade
+from def_hub.training.given import degrade
+
+
+class Teacher:
+    """HiT-SRF with the weights of a safetensors file, on whatever device the pictures are."""
+
+    def __init__(self, weights: Path) -> None:
+        self.digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
+        self.network = load_strictly(HiTSRF(), weights).requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """What it makes of the clean LR versions of `[B, 3, H, W]` in [0, 1]: of the same kind."""
+        return self.network.to(images.device)(degrade(images)).clamp(0, 1)
 
 
 class Taught:
@@ -27,27 +40,22 @@ class Taught:
     computed anew.
 
     Args:
-        source: what is taught. size: side of its crops.
-        weights: safetensors of HiT-SRF. folder: where the outputs are kept.
+        source: what is taught. size: side of its crops. folder: where the outputs are kept.
     """
 
-    def __init__(self, source: Source, size: int, weights: Path, folder: Path) -> None:
+    def __init__(self, source: Source, size: int, teacher: Teacher, folder: Path) -> None:
         self.source = source
-        self.teacher = HiTSRF()
-        load_strictly(self.teacher, weights)
-        self.teacher.eval().requires_grad_(False)
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
-        path = folder / f"taught-{digest}-{source.name}-{len(source)}x{size}.npy"
+        self.teacher = teacher
+        path = folder / f"taught-{teacher.digest}-{source.name}-{len(source)}x{size}.npy"
         self.outputs = _opened(path, "uint8", (len(source), 3, size, size))
         self.checksums = _opened(path.with_suffix(".sums.npy"), "uint32", (len(source),))
 
-    @torch.no_grad()
     def __getitem__(self, index: int) -> Tensor:
         """Of crop `index`, uint8 `[3, size, size]`."""
         picture = self.source[index].image
         checksum = zlib.crc32(picture.numpy().tobytes())
         if self.checksums[index] != checksum:
-            output = self.teacher(degrade(picture[None].float() / 255))[0].clamp(0, 1)
+            output = self.teacher(picture[None].float() / 255)[0]
             self.outputs[index] = (output * 255).round().byte().numpy()
             self.checksums[index] = checksum
         return torch.from_numpy(np.array(self.outputs[index]))
