@@ -52,7 +52,8 @@ class OptimConfig:
     batch: samples per step, of all processes together. accumulate: parts that each process computes its share in, one
     after the other, to hold less at once. lr: the rate after the warm-up; final_lr: what a cosine leaves of it at the
     end. clip: largest norm of the gradient. average: decay of the averaged weights that are exported. precision: of the
-    forward pass; the weights stay float32.
+    forward pass; the weights stay float32. workers: processes that make samples beside the training (0: it makes them
+    itself); the samples are the same. compiled: the networks that learn are compiled first, which takes a minute.
     """
 
     steps: int
@@ -67,6 +68,8 @@ class OptimConfig:
     warmup: int = 100
     clip: float = 1.0
     average: float = 0.999
+    workers: int = 0
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ class ReferenceConfig:
     `observation.degradation.PLANES`, which are 9.
     teacher: safetensors of HiT-SRF (`evaluation.baselines.hitsrf`), whose outputs are computed once into `cache`; for
     single images only. taught: share of the samples that are fixed crops with its output, which is `teaching` of their
-    target; the truth is the rest.
+    target; the truth is the rest. kept: where teaching is cheap, as on a GPU, nothing is kept in `cache` and every
+    sample is taught.
     """
 
     prior: str | None = None
@@ -142,6 +146,7 @@ class ReferenceConfig:
     teacher: str | None = None
     taught: float = 0.5
     teaching: float = 0.75
+    kept: bool = True
 
 
 @dataclass(frozen=True)

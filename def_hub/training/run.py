@@ -61,7 +61,7 @@ def run(
         with state.local_main_process_first(), precision:  # the others read what the first has written
             prepared = [prepare(source, task, config.data.size) for source in sources]
     taught: list[Taught] = []
-    if config.reference.teacher is not None and config.part == "reference" and not paired:
+    if config.reference.teacher is not None and config.reference.kept and config.part == "reference" and not paired:
         teacher, folder = Teacher(Path(config.reference.teacher)), Path(config.reference.cache)
         taught = [Taught(source, config.data.size, teacher, folder) for source in sources]
     stream = SampleStream(sources, config.data, config.seed, prepared, paired, taught, config.reference.taught)

@@ -20,6 +20,7 @@ from def_hub.reference.matching import Correspondence, Views
 from def_hub.reference.network import ReferenceNetwork, ReferenceOutput
 from def_hub.training.given import OPERATOR, WATCHED, Given, degrade, degraded, given
 from def_hub.training.losses import Critic, PerceptualLoss, adversarial_loss, critic_loss, grid_loss
+from def_hub.training.teacher import Teacher
 
 BICUBIC = "bicubic"  # the prior that adds nothing
 SHOWN = 6  # pairs in a picture of the validation
@@ -99,6 +100,11 @@ class PriorTask(nn.Module):
         self.validation = validation
 
     @property
+    def learner(self) -> nn.Module:
+        """The network."""
+        return self.unet
+
+    @property
     def denoiser(self) -> Denoiser:
         return Denoiser(self.unet, self.scheduler.alphas_cumprod, self.config.prediction)
 
@@ -162,6 +168,11 @@ class ExtractorTask(nn.Module):
             sizes = zip(self.extractor.channels, self.teacher.channels, strict=True)
             self.heads = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in sizes)
         self.validation = validation
+
+    @property
+    def learner(self) -> nn.Module:
+        """The extractor."""
+        return self.extractor
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor:
         image = batch["image"]
@@ -255,6 +266,7 @@ class ReferenceTask(nn.Module):
             raise ValueError("reference.perceptual needs reference.perceptual_weights")
         self.perceptual = PerceptualLoss(str(config.perceptual_weights)) if config.perceptual else None
         self.critic = Critic() if config.adversarial else None
+        self.teacher = None if config.teacher is None or config.kept else Teacher(Path(config.teacher))
         self.validation = _stack(validation) if validation else {}
         self.enhancer = None if config.prior in (None, BICUBIC) else load_enhancer(str(config.prior))
         if validation and self.enhancer is not None:
@@ -263,11 +275,17 @@ class ReferenceTask(nn.Module):
                     self.enhancer, self.validation[name], config.enhancer_steps
                 )
 
+    @property
+    def learner(self) -> nn.Module:
+        """What blends image and texture; features are frozen, and matches are found without a gradient."""
+        return self.network.aggregator
+
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor:
         restored, truth = self._restore(batch), batch["image"]
         loss = F.l1_loss(restored, truth)
-        if "taught" in batch:
-            loss = torch.lerp(loss, F.l1_loss(restored, batch["taught"]), self.config.teaching)
+        if self.teacher is not None or "taught" in batch:
+            taught = batch["taught"] if self.teacher is None else self.teacher(truth)
+            loss = torch.lerp(loss, F.l1_loss(restored, taught), self.config.teaching)
         if step < self.config.reconstruction_steps:
             return loss
         if self.config.grid:
