@@ -33,6 +33,7 @@ class SourceConfig:
 class DataConfig:
     """size: side of an HR crop in pixels. unrelated, missing: share of samples whose reference is another scene's,
     or absent; with `missing` 1 the reference part is trained on single images, crops that are drawn anew every time.
+    degraded: LR images are what `observation.degradation.Degradation.random` leaves of a crop, a third of them clean.
     holdout: groups of the pair sources (beginnings of their names) that are kept for validation and never trained on.
     """
 
@@ -40,6 +41,7 @@ class DataConfig:
     size: int = 160
     unrelated: float = 0.15
     missing: float = 0.1
+    degraded: bool = False
     holdout: tuple[str, ...] = ()
 
 
@@ -50,7 +52,8 @@ class OptimConfig:
     batch: samples per step, of all processes together. accumulate: parts that each process computes its share in, one
     after the other, to hold less at once. lr: the rate after the warm-up; final_lr: what a cosine leaves of it at the
     end. clip: largest norm of the gradient. average: decay of the averaged weights that are exported. precision: of the
-    forward pass; the weights stay float32.
+    forward pass; the weights stay float32. workers: processes that make samples beside the training (0: it makes them
+    itself); the samples are the same. compiled: the networks that learn are compiled first, which takes a minute.
     """
 
     steps: int
@@ -65,6 +68,8 @@ class OptimConfig:
     warmup: int = 100
     clip: float = 1.0
     average: float = 0.999
+    workers: int = 0
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class ExtractorConfig:
 @dataclass(frozen=True)
 class PriorConfig:
     """A `UNet2DModel` and its schedule; the defaults are def-base: the paper's schedule and a 256×256 unconditional
-    network.
+    network. known: as `ReferenceConfig.known`, for a conditioned prior.
     """
 
     channels: tuple[int, ...] = (128, 128, 256, 256, 512, 512)
@@ -94,6 +99,7 @@ class PriorConfig:
     beta_end: float = 1e-2
     prediction: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
     final_share: float = 0.0
+    known: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,12 @@ class ReferenceConfig:
     perceptual, adversarial: weights of L_per and L_adv beside L_rec (eq. 14; 1e-2 and 1e-4 in the paper), which join
     after `reconstruction_steps`. perceptual_weights: safetensors of a VGG19, see `training.losses.PerceptualLoss`.
     grid: weight of `training.losses.grid_loss`, which joins with them.
+    known: how many planes of what is known of the degradation the network is given: the first of
+    `observation.degradation.PLANES`, which are 9.
+    teacher: safetensors of HiT-SRF (`evaluation.baselines.hitsrf`), whose outputs are computed once into `cache`; for
+    single images only. taught: share of the samples that are fixed crops with its output, which is `teaching` of their
+    target; the truth is the rest. kept: where teaching is cheap, as on a GPU, nothing is kept in `cache` and every
+    sample is taught.
     """
 
     prior: str | None = None
@@ -130,6 +142,11 @@ class ReferenceConfig:
     adversarial: float = 0.0
     grid: float = 0.0
     reconstruction_steps: int = 0
+    known: int = 0
+    teacher: str | None = None
+    taught: float = 0.5
+    teaching: float = 0.75
+    kept: bool = True
 
 
 @dataclass(frozen=True)

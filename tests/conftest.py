@@ -208,6 +208,15 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def shared_weights(shared_data: Path) -> Path:
+    """The folder of published weights beside the development sets, which may not be shipped either."""
+    folder = shared_data.parent / "weights"
+    if not folder.is_dir():
+        pytest.skip(f"no published weights at {folder}")
+    return folder
+
+
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with six tiny pairs and two photographs, and the working directory of the test."""

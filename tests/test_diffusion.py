@@ -174,9 +174,9 @@ def test_refusals(options: dict, message: str) -> None:
 
 
 def test_refused_networks() -> None:
-    with pytest.raises(ValueError, match="3p² or 6p² channels"):
+    with pytest.raises(ValueError, match=r"must take 3 \(unconditional\) or 6 and more"):
         Denoiser(make_unet(5, 3), SCHEDULE)
-    with pytest.raises(ValueError, match="must return 3 channels"):
+    with pytest.raises(ValueError, match="must return 3p² or 6p² channels"):
         Denoiser(make_unet(6, 4), SCHEDULE)
     with pytest.raises(ValueError, match="expected epsilon, sample or v_prediction"):
         Denoiser(make_unet(6, 3), SCHEDULE, "flow")

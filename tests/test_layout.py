@@ -15,6 +15,8 @@ LEVELS = (
     ("def_hub.space",),
     ("def_hub.service",),  # what page, endpoints and MCP share: no Gradio
     ("def_hub.training", "def_hub.assemble", "def_hub.estimate"),
+    # published networks and LPIPS; convert reads their weights
+    ("def_hub.evaluation.baselines", "def_hub.evaluation.perceptual"),
     ("def_hub.convert",),
     ("def_hub.pipeline", "def_hub.data", "def_hub.visualization"),
     ("def_hub.scales",),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 StateDict = dict[str, Tensor]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def read_checkpoint(path: str | Path) -> StateDict:
@@ -51,6 +52,34 @@ def take(state: StateDict, name: str, shape: Sequence[int] | None = None) -> Ten
     if shape is not None and list(state[name].shape) != list(shape):
         raise ValueError(f"checkpoint: expected {name} of shape {list(shape)}, got {list(state[name].shape)}")
     return state[name]
+
+
+def load_strictly(network: Network, path: str | Path, rename: Callable[[str], str] | None = None) -> Network:
+    """Fill `network` with the tensors of a file, every one by its name; half precision becomes float32.
+
+    Args:
+        path: see `read_checkpoint`.
+        rename: the file's name of a tensor → the network's, where the two differ.
+
+    Returns:
+        The same network, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where a tensor is missing, has another shape, or is left over. The network is unchanged then.
+    """
+    state = {rename(name) if rename else name: value.float() for name, value in read_checkpoint(path).items()}
+    expected = {name: value.shape for name, value in network.state_dict().items()}
+    problems = {
+        "missing": sorted(set(expected) - set(state)),
+        "left over": sorted(set(state) - set(expected)),
+        "of another shape": [name for name, shape in expected.items() if name in state and state[name].shape != shape],
+    }
+    if any(problems.values()):
+        parts = [f"{len(names)} {what} (such as {names[0]})" for what, names in problems.items() if names]
+        raise ValueError(f"{path}: does not fit {type(network).__name__}: tensors {', '.join(parts)}")
+    network.load_state_dict(state)
+    return network.eval()
 
 
 def _some(state: StateDict) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset
 
 from def_hub.config import DataConfig
 from def_hub.data.sources import Source
+from def_hub.observation.degradation import PLANES, Degradation, degrade, planes
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,19 @@ SPARE = 4
 """Every `SPARE`-th pair is also matched with an unrelated reference. Few samples use one, so these pairs suffice."""
 
 
+AMOUNTS = PLANES.index("blur") + 1
+"""The first planes are amounts, which are measured to about a tenth; the others are kernels."""
+
+
 def unrelated(index: int, count: int) -> int:
     """The index of the pair whose reference serves as the unrelated reference of pair `index`: half the list away."""
     return (index + count // 2) % count
+
+
+class Targets(Protocol):
+    """What is learned from instead of the pictures of a source, by the index of the pair."""
+
+    def __getitem__(self, index: int) -> Tensor: ...
 
 
 class SampleStream(Dataset[dict[str, Tensor]]):
@@ -51,6 +63,11 @@ class SampleStream(Dataset[dict[str, Tensor]]):
     reference, present: only if `paired`. `reference` is like `image`; `present` is 1 if it may be used, else 0.
     enhanced, enhanced_reference: like `image`, only if `prepared` is given (one for each source).
     match: `[7, size/4, size/4]`, only if the pairs were matched, see `Prepared`.
+    y, known, clean: only if the run file degrades samples. `y` `[3, size/4, size/4]` is the LR image; `known`
+        `[K, size/4, size/4]` is what is known of its degradation, about as well as `observation.assessment` finds it;
+        `clean` says that it was shrunk by the bicubic kernel and nothing else happened.
+    taught: like `image`, only if `taught` is given (one for each source, see `training.teacher.Taught`): what a teacher
+        makes of the clean LR image, or the image itself where the teacher was not asked.
     """
 
     def __init__(
@@ -60,12 +77,16 @@ class SampleStream(Dataset[dict[str, Tensor]]):
         seed: int,
         prepared: Sequence[Prepared] = (),
         paired: bool = True,
+        taught: Sequence[Targets] = (),
+        taught_share: float = 0.0,
     ) -> None:
         self.sources = sources
         self.config = config
         self.seed = seed
         self.prepared = prepared
         self.paired = paired
+        self.taught = taught
+        self.taught_share = taught_share
         share = np.array([s.weight for s in config.sources], dtype=np.float64)
         self.share = share / share.sum()
         self.weights = [s.weights / s.weights.sum() for s in sources]
@@ -84,7 +105,7 @@ class SampleStream(Dataset[dict[str, Tensor]]):
         if self.paired:
             sample, present = self._pair(source, index, rng)
         else:
-            sample, present = {"image": self.sources[source].picture(index, rng)}, None
+            sample, present = self._single(source, index, rng), None
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
         match = sample.pop("match", None)
         sample = {name: _turn(x, turns, flip).float() / 255 for name, x in sample.items()}
@@ -92,7 +113,18 @@ class SampleStream(Dataset[dict[str, Tensor]]):
             sample["match"] = turned_match(match, self.config.size, turns, flip)
         if present is not None:
             sample["present"] = torch.tensor(float(present))
+        if self.config.degraded:
+            sample |= _observed_at_random(sample["image"], rng)
         return sample
+
+    def _single(self, source: int, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """A picture, and what the teacher makes of it where there is one."""
+        if not self.taught:
+            return {"image": self.sources[source].picture(index, rng)}
+        if rng.random() < self.taught_share:
+            return {"image": self.sources[source][index].image, "taught": self.taught[source][index]}
+        image = self.sources[source].picture(index, rng)
+        return {"image": image, "taught": image}
 
     def _pair(self, source: int, index: int, rng: np.random.Generator) -> tuple[dict[str, Tensor], bool]:
         """A sample without augmentation, and whether its reference may be used."""
@@ -114,6 +146,22 @@ class SampleStream(Dataset[dict[str, Tensor]]):
     def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
         source = int(rng.choice(len(self.sources), p=self.share))
         return source, int(rng.choice(len(self.sources[source]), p=self.weights[source]))
+
+
+def observed(image: Tensor, degradation: Degradation, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
+    """The LR version of a picture `[3, H, W]` and all that can be known of it: see `SampleStream`."""
+    y = degrade(image, degradation, rng=rng).picture[0]
+    known = planes(degradation).view(-1, 1, 1).repeat(1, *y.shape[1:])
+    return {"y": y, "known": known, "clean": torch.tensor(degradation == Degradation())}
+
+
+def _observed_at_random(image: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+    """The same after a random degradation, of which as much is known as can be found out."""
+    sample = observed(image, Degradation.random(rng), rng)
+    sample["known"][:AMOUNTS] *= float(np.exp(rng.normal(0, 0.1)))
+    if rng.random() < 0.3:  # a kernel is hard to see
+        sample["known"][AMOUNTS:] = 0
+    return sample
 
 
 def _turn(x: Tensor, turns: int, flip: bool) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -24,6 +23,7 @@ class Denoiser:
     |---|---|
     | 3p² | unconditional; the scheduler's `prediction_type` says what it predicts |
     | 6p² | conditioned on `A†y`; the same, but a predicted "sample" is the difference to `A†y`, not the whole image |
+    | 6p² + k | the same, with k planes that describe the degradation (`observation.degradation.planes`) |
 
     `out_channels` is 3p², or 6p² for a network that also predicts a variance (OpenAI's ADM). The variance is dropped.
 
@@ -37,16 +37,19 @@ class Denoiser:
             raise ValueError(
                 "the prior must be unconditional or conditioned on the image, this one expects class labels"
             )
-        channels = unet.config.in_channels
-        self.conditioned = math.isqrt(channels // 6) ** 2 * 6 == channels
-        self.patch = math.isqrt(channels // (6 if self.conditioned else 3))
-        if self.patch**2 * (6 if self.conditioned else 3) != channels:
-            raise ValueError(f"the prior must take 3p² or 6p² channels for a whole p, this one takes {channels}")
+        channels, outputs = unet.config.in_channels, unet.config.out_channels
+        # 3p² and 6p² are never the same number, so the outputs say what p is
+        self.patch = next((p for p in range(1, 65) if outputs in (3 * p**2, 6 * p**2)), 0)
         self.image_channels = 3 * self.patch**2
-        if unet.config.out_channels not in (self.image_channels, 2 * self.image_channels):
+        if outputs not in (self.image_channels, 2 * self.image_channels):
+            raise ValueError(f"the prior must return 3p² or 6p² channels for a whole p, this one returns {outputs}")
+        #: planes of what is known of the degradation, behind the condition
+        self.known = channels - 2 * self.image_channels
+        self.conditioned = self.known >= 0
+        if not self.conditioned and channels != self.image_channels:
             raise ValueError(
-                f"a prior with {channels} input channels must return {self.image_channels} channels "
-                f"(or twice that, with a variance), this one returns {unet.config.out_channels}"
+                f"a prior that returns {outputs} channels must take {self.image_channels} (unconditional) or "
+                f"{2 * self.image_channels} and more (conditioned on the image), this one takes {channels}"
             )
         self.unet = unet
         self.alphas_cumprod = alphas_cumprod.float()
@@ -68,13 +71,19 @@ class Denoiser:
         """x₀|ₜ, the estimate of the clean image, `[B, 3, H, W]`.
 
         Args:
-            x_t: the noisy image, `[B, 3, H, W]` with sides that are multiples of `self.multiple`.
+            x_t: the noisy image, `[B, 3, H, W]` in [-1, 1], with sides that are multiples of `self.multiple`.
             timestep: one for the whole batch, or `[B]`.
-            condition: `A†y`, of the same shape, in [-1, 1].
+            condition: `A†y`, of the same shape, in [-1, 1]. For a prior with planes they follow its channels,
+                `[B, 3 + known, H, W]`; absent planes count as zeros, a clean picture.
         """
+        condition, planes = condition[:, :3], condition[:, 3:]
         x_in = torch.cat((x_t, condition), dim=1) if self.conditioned else x_t
+        x_in = F.pixel_unshuffle(x_in, self.patch)
+        if self.known > 0:
+            planes = planes if planes.shape[1] else x_t.new_zeros(len(x_t), self.known, *x_t.shape[2:])
+            x_in = torch.cat((x_in, F.avg_pool2d(planes, self.patch)), dim=1)
         # Channels last is the fastest layout for convolutions in half precision, and never the slowest.
-        x_in = F.pixel_unshuffle(x_in, self.patch).to(self.unet.dtype, memory_format=torch.channels_last)
+        x_in = x_in.to(self.unet.dtype, memory_format=torch.channels_last)
         with stored_precision(self.unet.dtype, x_in.device):
             out = self.unet(x_in, timestep, return_dict=False)[0][:, : self.image_channels]
         out = F.pixel_shuffle(out, self.patch).to(x_t.dtype)

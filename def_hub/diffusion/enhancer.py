@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from diffusers import SchedulerMixin, UNet2DModel
 from torch import Tensor
 
@@ -84,7 +85,7 @@ class DetailEnhancer:
         """I_DE of the LR image.
 
         Args:
-            y: `[B, 3, h, w]` in [0, 1].
+            y: `[B, 3, h, w]` in [0, 1]; for a prior that is told, planes of what is known may follow the channels.
             num_inference_steps: evaluations of the network, 1 … T.
             eta: in [0, 1]; 0 is deterministic DDIM, 1 adds the noise of DDPM (DDNM used 0.85).
             start: where on the noise schedule to start, in (0, 1]. 1 starts from sqrt(ᾱ_T) A†y plus noise; a smaller
@@ -100,13 +101,15 @@ class DetailEnhancer:
         """
         self.check(num_inference_steps, eta, start)
         timesteps = self.timesteps(num_inference_steps, start)
+        y, planes = y[:, :3], y[:, 3:]
         known = self.operator.pinv(y) * 2 - 1  # A†y in the schedule's [-1, 1]
+        told = torch.cat((known, F.interpolate(planes, known.shape[2:])), dim=1) if planes.shape[1] else known
         y = y * 2 - 1
         alpha_bar = self.denoiser.alpha_bar(timesteps[0])
         x_t = alpha_bar.sqrt() * known + (1 - alpha_bar).sqrt() * _noise(known, generator)
 
         for step, timestep in enumerate(timesteps):
-            x_0 = self.operator.project(self._estimate(x_t, timestep, known), y)  # eq. 9
+            x_0 = self.operator.project(self._estimate(x_t, timestep, told), y)  # eq. 9
             if callback is not None:
                 changed = callback(step, timestep, (x_0 + 1) / 2)
                 x_0 = x_0 if changed is None else changed * 2 - 1

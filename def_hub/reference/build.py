@@ -34,6 +34,7 @@ def make_parts(
     folded: bool,
     deformable: bool,
     ttsr: bool,
+    known: int = 0,
 ) -> Parts:
     """The parts that a configuration names; see `ReferenceNetwork` for the arguments.
 
@@ -53,5 +54,5 @@ def make_parts(
     else:
         transfer = nn.ModuleList(HardTransfer(inputs, outputs) for inputs, outputs in widths)
     if folded:
-        return Parts(frozen, transfer, FoldedAggregator((features[0], features[1], 3), features[0], blocks))
-    return Parts(frozen, transfer, Aggregator(features, features, blocks))
+        return Parts(frozen, transfer, FoldedAggregator((features[0], features[1], 3), features[0], blocks, known))
+    return Parts(frozen, transfer, Aggregator(features, features, blocks, known))

@@ -71,6 +71,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         deformable: transfer by deformable convolution (eq. 13); otherwise by `HardTransfer`.
         ttsr: use TTSR's own transfer and integration, for its published weights (`def_hub.convert.ttsr`). The three
             `features` must be equal. The result does not depend on I_DE.
+        known: planes that describe the degradation, which LR images may carry behind their three channels.
 
     Raises:
         ValueError: for an unknown extractor or operator, or with `ttsr` for `folded` or features that differ.
@@ -87,9 +88,10 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         operator: Kernel = "bicubic",
         deformable: bool = True,
         ttsr: bool = False,
+        known: int = 0,
     ) -> None:
         super().__init__()
-        parts = make_parts(extractor, features, blocks, folded=folded, deformable=deformable, ttsr=ttsr)
+        parts = make_parts(extractor, features, blocks, folded=folded, deformable=deformable, ttsr=ttsr, known=known)
         self.feature_extractor = parts.extractor
         self.transfer = parts.transfer
         self.aggregator = parts.aggregator
@@ -188,7 +190,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
 
     def _base(self, y: Tensor, enhanced: Tensor) -> Tensor:
         """The image that the residual is added to."""
-        return self.aggregator.base(self._operator, y, enhanced)
+        return self.aggregator.base(self._operator, y[:, :3], enhanced)
 
     def _residual(self, y: Tensor, enhanced: Tensor, texture: _TextureReader | None = None) -> Tensor:
         """The aggregator's residual `[B, 3, H, W]`, computed in tiles. With `texture`, three more channels hold the

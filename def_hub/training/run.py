@@ -15,6 +15,7 @@ from def_hub.pipeline import EMBEDDED, DEFPipeline
 from def_hub.precision import compute_in
 from def_hub.training.cache import prepare
 from def_hub.training.tasks import BICUBIC, ExtractorTask, PriorTask, ReferenceTask
+from def_hub.training.teacher import Taught, Teacher
 from def_hub.training.trainer import Trainer
 
 
@@ -59,7 +60,11 @@ def run(
         precision = compute_in("bfloat16" if config.optim.precision == "bf16" else "float32", state.device)
         with state.local_main_process_first(), precision:  # the first process writes the cache, the others read it
             prepared = [prepare(source, task, config.data.size) for source in sources]
-    stream = SampleStream(sources, config.data, config.seed, prepared, paired)
+    taught: list[Taught] = []
+    if config.reference.teacher is not None and config.reference.kept and config.part == "reference" and not paired:
+        teacher, folder = Teacher(Path(config.reference.teacher)), Path(config.reference.cache)
+        taught = [Taught(source, config.data.size, teacher, folder) for source in sources]
+    stream = SampleStream(sources, config.data, config.seed, prepared, paired, taught, config.reference.taught)
     return Trainer(task, stream, config, processes).fit(resume=resume, max_minutes=max_minutes)
 
 

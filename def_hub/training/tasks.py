@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from pathlib import Path
 
 import torch
@@ -16,21 +15,37 @@ from def_hub.config import ExtractorConfig, PriorConfig, ReferenceConfig
 from def_hub.data import Pair
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer, make_enhancer
-from def_hub.observation.downsample import Downsample
 from def_hub.reference.features import MiniFeatures, VGG19Features
 from def_hub.reference.matcher import FeatureMemory, Matcher
 from def_hub.reference.matching import Correspondence, Views
 from def_hub.reference.network import Estimate, ReferenceNetwork
+from def_hub.training.given import OPERATOR, WATCHED, Given, degrade, degraded, given
 from def_hub.training.losses import Critic, PerceptualLoss, adversarial_loss, critic_loss, grid_loss
+from def_hub.training.teacher import Teacher
 
-OPERATOR = Downsample()
 BICUBIC = "bicubic"  # the prior that adds nothing
 SHOWN = 6  # pairs in a picture of the validation
 
 
-def degrade(image: Tensor) -> Tensor:
-    """The LR image that a user would hold: A x, rounded to 8 bits."""
-    return (OPERATOR.forward(image).clamp(0, 1) * 255).round() / 255
+def load_grown(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Start from the weights of a smaller network, whose function is kept: new inputs get weights of zero, and new
+    residual blocks at the end of a trunk begin as the identity.
+
+    Raises ValueError where the networks differ in another way.
+    """
+    grown = dict(module.state_dict())
+    for name, value in state.items():
+        new = grown.get(name)
+        if new is None or new.ndim != value.ndim:
+            raise ValueError(f"init: the network has no place for {name}")
+        if new.shape != value.shape:
+            if new.shape[2:] != value.shape[2:] or len(new) != len(value) or new.shape[1] < value.shape[1]:
+                raise ValueError(f"init: {name} is {list(value.shape)}, expected {list(new.shape)} or fewer inputs")
+            value = torch.cat((value, value.new_zeros(len(value), new.shape[1] - value.shape[1], *value.shape[2:])), 1)
+        grown[name] = value
+    if lost := sorted(name for name in grown.keys() - state.keys() if ".trunk." not in name):
+        raise ValueError(f"init: the weights lack {lost[0]}")
+    module.load_state_dict(grown)
 
 
 def mean_psnr(a: Tensor, b: Tensor) -> float:
@@ -46,9 +61,11 @@ def make_prior(config: PriorConfig) -> tuple[UNet2DModel, DDIMScheduler]:
     down, up = ["DownBlock2D"] * levels, ["UpBlock2D"] * levels
     if config.attention:  # ADM and the DDPM checkpoints attend at one low resolution
         down[-2], up[1] = "AttnDownBlock2D", "AttnUpBlock2D"
+    if config.known and not config.conditioned:
+        raise ValueError("prior.known: only a prior with conditioned = true can be told what is known")
     unet = UNet2DModel(
         sample_size=config.window // config.patch,
-        in_channels=folded * (2 if config.conditioned else 1),
+        in_channels=folded * (2 if config.conditioned else 1) + config.known,
         out_channels=folded,
         block_out_channels=config.channels,
         layers_per_block=config.layers,
@@ -57,6 +74,8 @@ def make_prior(config: PriorConfig) -> tuple[UNet2DModel, DDIMScheduler]:
         norm_num_groups=config.groups,
         add_attention=config.attention,
     )
+    if config.known:
+        nn.init.zeros_(unet.conv_in.weight[:, -config.known :])
     if config.prediction == "sample":  # start from "nothing is missing"
         nn.init.zeros_(unet.conv_out.weight)
         nn.init.zeros_(unet.conv_out.bias)
@@ -82,17 +101,25 @@ class PriorTask(nn.Module):
         self.validation = validation
 
     @property
+    def learner(self) -> nn.Module:
+        """The network."""
+        return self.unet
+
+    @property
     def denoiser(self) -> Denoiser:
         return Denoiser(self.unet, self.scheduler.alphas_cumprod, self.config.prediction)
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor:
         image = batch["image"]
-        condition = OPERATOR.pinv(degrade(image)) * 2 - 1
+        of = given(batch, self.config.known)
+        condition = OPERATOR.pinv(of.y) * 2 - 1
+        if self.config.known:
+            condition = torch.cat((condition, F.interpolate(of.known, image.shape[2:])), dim=1)
         share = self.config.final_share
         return self.denoiser.loss(image * 2 - 1, condition, final_share=share, generator=generator)
 
     def start_from(self, folder: Path) -> None:
-        self.unet.load_state_dict(UNet2DModel.from_pretrained(str(folder / "unet")).state_dict())
+        load_grown(self.unet, UNet2DModel.from_pretrained(str(folder / "unet")).state_dict())
 
     def export(self, folder: Path) -> None:
         self.unet.save_pretrained(str(folder / "unet"))
@@ -105,6 +132,11 @@ class PriorTask(nn.Module):
         images = _stack(self.validation)["image"]
         enhancer = make_enhancer(self.unet, self.scheduler, OPERATOR)
         scores = {f"psnr_{steps}": mean_psnr(enhance(enhancer, images, steps), images) for steps in (1, 4)}
+        for name in WATCHED if self.config.known else ():
+            of = given(degraded(images, name), self.config.known)
+            loop = DetailEnhancer(self.denoiser, of, window=self.config.window)
+            result = loop(of.seen, num_inference_steps=1, generator=torch.Generator().manual_seed(0))
+            scores[f"psnr_{name}"] = mean_psnr(result, images)
         return scores | {"psnr_bicubic": mean_psnr(OPERATOR.upsample(degrade(images)), images)}
 
     @torch.no_grad()
@@ -137,6 +169,11 @@ class ExtractorTask(nn.Module):
             sizes = zip(self.extractor.channels, self.teacher.channels, strict=True)
             self.heads = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in sizes)
         self.validation = validation
+
+    @property
+    def learner(self) -> nn.Module:
+        """The extractor."""
+        return self.extractor
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor:
         image = batch["image"]
@@ -221,6 +258,7 @@ class ReferenceTask(nn.Module):
             config.folded,
             config.match_estimate,
             deformable=config.deformable,
+            known=config.known,
         )
         self.network.to(memory_format=torch.channels_last)
         if config.extractor_weights:
@@ -229,21 +267,26 @@ class ReferenceTask(nn.Module):
             raise ValueError("reference.perceptual needs reference.perceptual_weights")
         self.perceptual = PerceptualLoss(str(config.perceptual_weights)) if config.perceptual else None
         self.critic = Critic() if config.adversarial else None
+        self.teacher = None if config.teacher is None or config.kept else Teacher(Path(config.teacher))
         self.validation = _stack(validation) if validation else {}
         self.enhancer = None if config.prior in (None, BICUBIC) else load_enhancer(str(config.prior))
-        self.crop_enhancer = copy(self.enhancer)
-        if self.crop_enhancer is not None:
-            # a crop is not extended to a window: what would be added costs more than the crop itself
-            self.crop_enhancer.smallest = self.crop_enhancer.denoiser.multiple
         if validation and self.enhancer is not None:
             for name in ("image", "reference"):
                 self.validation[f"enhanced{'_reference' * (name == 'reference')}"] = enhance(
                     self.enhancer, self.validation[name], config.enhancer_steps
                 )
 
+    @property
+    def learner(self) -> nn.Module:
+        """What blends image and texture; features are frozen, and matches are found without a gradient."""
+        return self.network.aggregator
+
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor:
         restored, truth = self.restored(batch), batch["image"]
         loss = F.l1_loss(restored, truth)
+        if self.teacher is not None or "taught" in batch:
+            taught = batch["taught"] if self.teacher is None else self.teacher(truth)
+            loss = torch.lerp(loss, F.l1_loss(restored, taught), self.config.teaching)
         if step < self.config.reconstruction_steps:
             return loss
         if self.config.grid:
@@ -265,18 +308,18 @@ class ReferenceTask(nn.Module):
 
     def restored(self, batch: dict[str, Tensor]) -> Tensor:
         """What the pipeline would return, before clipping: the last projection is part of what is trained for."""
-        y = degrade(batch["image"])
-        return OPERATOR.project(self._output(y, batch), y)
+        of = given(batch, self.config.known)
+        return of.project(self._output(of, batch), of.y)
 
-    def _output(self, y: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    def _output(self, of: Given, batch: dict[str, Tensor]) -> Tensor:
         if self.config.prior is None or "present" not in batch:
-            return self.network.estimate(y, self._enhanced(y)).once
+            return self.network.estimate(of.seen, self._enhanced(of)).once
         with torch.no_grad():  # the estimate is only what is compared; what is restored learns
-            estimate = self.network.estimate(y, self._treated(batch, "image"))
-        features = self.network.memory(y.device)
-        known = _correspondence(batch["match"]) if "match" in batch else self._matches(y, estimate, batch, features)
+            estimate = self.network.estimate(of.seen, self._treated(batch, "image"))
+        features = self.network.memory(of.y.device)
+        known = _correspondence(batch["match"]) if "match" in batch else self._matches(of.y, estimate, batch, features)
         matches = known.trusted(batch["present"].view(-1, 1, 1, 1))
-        return self.network.restored(y, estimate, [batch["reference"]], matches, features).sr
+        return self.network.restored(of.seen, estimate, [batch["reference"]], matches, features).sr
 
     @torch.no_grad()
     def _matches(
@@ -294,15 +337,18 @@ class ReferenceTask(nn.Module):
             return OPERATOR.upsample(degrade(batch[name]))
         return batch["enhanced" if name == "image" else "enhanced_reference"]
 
-    def _enhanced(self, y: Tensor) -> Tensor:
+    def _enhanced(self, of: Given) -> Tensor:
         """Of single images, which have no cache: they are drawn anew every time."""
-        if self.crop_enhancer is None:
-            return OPERATOR.pinv(y)
+        if self.enhancer is None:
+            return OPERATOR.pinv(of.y)
         generator = torch.Generator().manual_seed(0)
-        return self.crop_enhancer(y, num_inference_steps=self.config.enhancer_steps, generator=generator).clamp(0, 1)
+        denoiser, window = self.enhancer.denoiser, self.enhancer.window
+        # a crop is not extended to a window: what would be added costs more than the crop itself
+        enhancer = DetailEnhancer(denoiser, of, window=window, smallest=denoiser.multiple)
+        return enhancer(of.seen, num_inference_steps=self.config.enhancer_steps, generator=generator).clamp(0, 1)
 
     def start_from(self, folder: Path) -> None:
-        self.network.load_state_dict(ReferenceNetwork.from_pretrained(str(folder / "refsr")).state_dict())
+        load_grown(self.network, ReferenceNetwork.from_pretrained(str(folder / "refsr")).state_dict())
         if self.config.extractor_weights:
             self.network.feature_extractor.load_state_dict(load_file(self.config.extractor_weights))
 
@@ -329,6 +375,9 @@ class ReferenceTask(nn.Module):
                 pairs = zip(parts, every["image"].split(8), strict=True)
                 distance = sum(len(part) * float(self.perceptual(part, truth)) for part, truth in pairs)
                 scores[f"nearness_{name}"] = -distance / count
+            scores[f"psnr_{name}"] = mean_psnr(torch.cat(parts), every["image"])
+        for name in WATCHED if self.config.known else ():
+            parts = [self.restored(degraded(images, name)) for images in every["image"].split(8)]
             scores[f"psnr_{name}"] = mean_psnr(torch.cat(parts), every["image"])
         return scores | {"psnr_bicubic": mean_psnr(OPERATOR.upsample(degrade(every["image"])), every["image"])}
 

@@ -32,6 +32,10 @@ from def_hub.training.optimizer import make_optimizer
 class Task(Protocol):
     """The interface of a trained module. Its forward pass returns the loss."""
 
+    @property
+    def learner(self) -> nn.Module:
+        """The part that most of a step is spent in."""
+
     def __call__(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor: ...
 
     def export(self, folder: Path) -> None:
@@ -65,6 +69,8 @@ class Trainer:
         _freeze(task, config.freeze)
         self.optimizer = make_optimizer([p for p in task.parameters() if p.requires_grad], config.optim)
         self.average = AveragedModel(task, multi_avg_fn=get_ema_multi_avg_fn(config.optim.average))
+        if config.optim.compiled:
+            task.learner.compile()  # type: ignore[union-attr]
         self.step = 0
         self.best = -math.inf
 
@@ -213,7 +219,9 @@ class Trainer:
 
     def _batches(self) -> Iterator[dict[str, Tensor]]:
         remaining = [part for step in range(self.step, self.config.optim.steps) for part in self._indices(step)]
-        return iter(DataLoader(self.stream, batch_sampler=remaining))
+        workers = self.config.optim.workers
+        ahead = 4 if workers else None
+        return iter(DataLoader(self.stream, batch_sampler=remaining, num_workers=workers, prefetch_factor=ahead))
 
     def _generator(self, part: int) -> torch.Generator:
         seed = ((self.config.seed * 1_000_003 + self.step) * 64 + self.accelerator.process_index) * 64 + part

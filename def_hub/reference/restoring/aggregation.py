@@ -42,13 +42,19 @@ class Aggregator(nn.Module):
         features: channels of the three scales, coarse to fine (64, 64, 64 in the paper).
         blocks: numbers of residual blocks: of the trunk, then of each scale in stage 1, 2 and 3 (16, 16, 8, 4 in the
             paper).
+        known: planes of `observation.degradation.planes` that `y` may carry behind its three channels. Their weights
+            start at zero, and absent planes count as zeros: a clean picture.
     """
 
     def __init__(
-        self, texture: tuple[int, int, int], features: tuple[int, int, int], blocks: tuple[int, int, int, int]
+        self,
+        texture: tuple[int, int, int],
+        features: tuple[int, int, int],
+        blocks: tuple[int, int, int, int],
+        known: int = 0,
     ) -> None:
         super().__init__()
-        self.head = _conv3(3 + 3 * STRIDES[0] ** 2, features[0])
+        self.head = _head(features[0], known)
         self.trunk = _residual_blocks(features[0], blocks[0])
         self.inject = nn.ModuleList(_conv3(n + t, n) for n, t in zip(features, texture, strict=True))
         self.grow = nn.ModuleList(Resample(a, b, 2, 1) for a, b in zip(features, features[1:], strict=False))
@@ -74,8 +80,9 @@ class Aggregator(nn.Module):
         return []
 
     def forward(self, y: Tensor, enhanced: Tensor, texture: Texture | None) -> Tensor:
-        """LR image `[B, 3, h, w]`, enhanced image `[B, 3, H, W]` and the texture → residual `[B, 3, H, W]`."""
-        x = self.head(_on_the_grid(y, enhanced))
+        """LR image `[B, 3 + known, h, w]` (or `[B, 3, h, w]`), enhanced image `[B, 3, H, W]` and the texture → residual
+        `[B, 3, H, W]`."""
+        x = self.head(_on_the_grid(y, enhanced, self.head.in_channels))
         scales = [x + self.trunk(x)]  # [B,C1,h,w]
         for stage in range(3):
             if stage > 0:
@@ -102,10 +109,12 @@ class FoldedAggregator(nn.Module):
     Arguments and interface as `Aggregator`, except that all scales have the same number of channels (`features`).
     """
 
-    def __init__(self, texture: tuple[int, int, int], features: int, blocks: tuple[int, int, int, int]) -> None:
+    def __init__(
+        self, texture: tuple[int, int, int], features: int, blocks: tuple[int, int, int, int], known: int = 0
+    ) -> None:
         super().__init__()
         cell = STRIDES[0] ** 2
-        self.head = _conv3(3 + 3 * cell, features)
+        self.head = _head(features, known)
         self.trunk = _residual_blocks(features, blocks[0])
         folded = [t * (STRIDES[0] // s) ** 2 for t, s in zip(texture, STRIDES, strict=True)]
         self.inject = nn.ModuleList(_conv3(features + t, features) for t in folded)
@@ -128,8 +137,8 @@ class FoldedAggregator(nn.Module):
         return [pixels - operator.pinv(operator.forward(pixels))]
 
     def forward(self, y: Tensor, enhanced: Tensor, texture: Texture | None) -> Tensor:
-        """LR image `[B, 3, h, w]`, enhanced image `[B, 3, H, W]` and the texture → residual `[B, 3, H, W]`."""
-        x = self.head(_on_the_grid(y, enhanced) - 0.5)
+        """As `Aggregator.forward`."""
+        x = self.head(_on_the_grid(y, enhanced, self.head.in_channels, middle=0.5))
         x = x + self.trunk(x)  # [B,C,h,w]
         for stage, blocks in enumerate(self.stages):
             if texture is not None:
@@ -184,17 +193,31 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = _conv3(width, width)
         self.conv2 = _conv3(width, width)
-        nn.init.zeros_(self.conv2.weight)
+        _zero(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.relu(self.conv1(x)))
 
 
-def _on_the_grid(y: Tensor, enhanced: Tensor) -> Tensor:
-    """The LR image and the folded enhanced image, `[B, 51, h, w]`, channels last. Convolutions keep this layout. It is
-    their fastest, in half precision by far."""
-    both = torch.cat((y, F.pixel_unshuffle(enhanced, STRIDES[0])), dim=1)
-    return both.contiguous(memory_format=torch.channels_last)
+def _head(features: int, known: int) -> nn.Conv2d:
+    """From the LR image, the folded enhanced image and planes of what is known, whose weights start at zero."""
+    images = 3 + 3 * STRIDES[0] ** 2
+    head = _conv3(images + known, features)
+    nn.init.zeros_(head.weight[:, images:])
+    return head
+
+
+def _on_the_grid(y: Tensor, enhanced: Tensor, channels: int, middle: float = 0.0) -> Tensor:
+    """LR image and folded enhanced image, both less `middle`, and planes of what is known: `[B, channels, h, w]`.
+
+    Channels last: convolutions keep that layout, which is the fastest for them, in half precision by far.
+    """
+    images = torch.cat((y[:, :3], F.pixel_unshuffle(enhanced, STRIDES[0])), dim=1)
+    images = images - middle if middle else images
+    if y.shape[1] > 3:
+        images = torch.cat((images, y[:, 3:]), dim=1)
+    images = F.pad(images, (0, 0, 0, 0, 0, channels - images.shape[1]))  # absent planes: clean
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _residual_blocks(width: int, count: int) -> nn.Sequential:

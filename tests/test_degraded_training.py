@@ -1,0 +1,142 @@
+"""Training on degraded pictures: networks that are told start as those that are not; teachers are asked once."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from def_hub.config import load_config
+from def_hub.data import SampleStream, observed, open_source
+from def_hub.diffusion.denoiser import Denoiser
+from def_hub.evaluation.baselines.hitsrf import HiTSRF
+from def_hub.observation.degradation import PLANES, Degradation
+from def_hub.observation.downsample import Downsample
+from def_hub.reference.network import ReferenceNetwork
+from def_hub.reference.restoring.aggregation import FoldedAggregator
+from def_hub.training import run
+from def_hub.training.given import given
+from def_hub.training.tasks import load_grown
+from def_hub.training.teacher import Taught, Teacher
+
+from .conftest import make_unet
+from .helpers.pictures import picture
+from .test_diffusion import SCHEDULE
+from .test_training import COMMON, PRIOR, REFERENCE, write
+
+OPERATOR = Downsample()
+TOLD = len(PLANES)
+
+
+def shaken(module: torch.nn.Module) -> torch.nn.Module:
+    """With weights that are nowhere zero."""
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    return module
+
+
+def test_a_larger_network_that_is_told_starts_as_the_smaller_one() -> None:
+    torch.manual_seed(0)
+    y, enhanced = torch.rand(1, 3, 10, 12), torch.rand(1, 3, 40, 48)
+    small = shaken(ReferenceNetwork("mini", (8, 4, 3), (2, 1, 1, 1), folded=True))
+    large = ReferenceNetwork("mini", (8, 4, 3), (5, 1, 1, 1), folded=True, known=TOLD)
+    load_grown(large, small.state_dict())
+    expected = small.estimate(y, enhanced).once
+    planes = torch.rand(1, TOLD, 10, 12)
+    for seen in (y, torch.cat((y, planes), dim=1)):  # what the planes say is not yet understood
+        assert torch.allclose(large.estimate(seen, enhanced).once, expected, atol=1e-5)
+    told = shaken(large)
+    without, with_zeros, with_planes = (
+        told.estimate(seen, enhanced) for seen in (y, torch.cat((y, 0 * planes), dim=1), torch.cat((y, planes), dim=1))
+    )
+    assert torch.equal(without, with_zeros) and not torch.allclose(without, with_planes)
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    wide = FoldedAggregator((8, 4, 3), 8, (2, 1, 1, 1))
+    with pytest.raises(ValueError, match=r"init: head.weight is \[4, 51, 3, 3\]"):
+        load_grown(wide, FoldedAggregator((8, 4, 3), 4, (2, 1, 1, 1)).state_dict())
+    with pytest.raises(ValueError, match="no place for trunk.2.conv1.weight"):
+        load_grown(wide, FoldedAggregator((8, 4, 3), 8, (3, 1, 1, 1)).state_dict())
+    with pytest.raises(ValueError, match="the weights lack mask.bias"):
+        load_grown(wide, {k: v for k, v in wide.state_dict().items() if k != "mask.bias"})
+
+
+@pytest.mark.parametrize(("pixels", "patch"), ((3, 1), (48, 4)))
+def test_a_prior_that_is_told_starts_as_one_that_is_not(pixels: int, patch: int) -> None:
+    torch.manual_seed(0)
+    untold, told = make_unet(2 * pixels, pixels), make_unet(2 * pixels + TOLD, pixels)
+    load_grown(told, untold.state_dict())
+    small, large = (Denoiser(unet, SCHEDULE) for unet in (untold, told))
+    assert (large.patch, large.known, large.conditioned) == (patch, TOLD, True)
+    x, condition, planes = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), torch.rand(1, TOLD, 32, 32)
+    expected = small(x, 500, condition)
+    for given_condition in (condition, torch.cat((condition, planes), dim=1)):
+        assert torch.allclose(large(x, 500, given_condition), expected, atol=1e-5)
+
+
+def test_degraded_samples(workplace: Path) -> None:
+    config = load_config(write("run", "prior", PRIOR.replace("size = 32", "size = 32\ndegraded = true"), 1))
+    sources = [open_source(s, 32, config.data.holdout) for s in config.data.sources]
+    stream, again = (SampleStream(sources, config.data, 3, paired=False) for _ in range(2))
+    samples = [stream[i] for i in range(40)]
+    assert all(torch.equal(sample[k], again[i][k]) for i, sample in enumerate(samples[:8]) for k in sample)
+    clean = [sample for sample in samples if sample["clean"]]
+    assert 5 <= len(clean) <= 22  # a third
+    for sample in clean:
+        assert not sample["known"].any()
+        assert (sample["y"] - OPERATOR.forward(sample["image"][None])[0].clamp(0, 1)).abs().max() <= 1.01 / 255
+    assert sum(bool(sample["known"].any()) for sample in samples) > 15
+    assert samples[0]["known"].shape == (TOLD, 8, 8)
+
+
+def test_only_clean_images_are_projected() -> None:
+    image = picture(32, 32)[0]
+    samples = [{"image": image, **observed(image, Degradation.parse(name))} for name in ("clean", "noise15")]
+    of = given({key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}, TOLD)
+    estimate = torch.rand(2, 3, 32, 32)
+    projected = of.project(estimate, of.y)
+    assert torch.allclose(OPERATOR.forward(projected[:1]), of.y[:1], atol=1e-5)
+    assert torch.equal(projected[1], estimate[1])
+
+
+@pytest.fixture
+def teacher(workplace: Path) -> Path:
+    """Random weights of the teacher's network."""
+    torch.manual_seed(0)
+    save_file(HiTSRF().state_dict(), "teacher.safetensors")
+    return Path("teacher.safetensors")
+
+
+def test_a_teacher_is_asked_once(workplace: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(write("run", "prior", PRIOR, 1))
+    pairs, photos = (open_source(s, 32, config.data.holdout) for s in config.data.sources)
+    first = Taught(photos, 32, Teacher(teacher), Path("cache"))
+    expected = first[1]
+    assert torch.equal(expected, first[1]) and not torch.equal(expected, first[0])
+    second = Taught(photos, 32, Teacher(teacher), Path("cache"))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(second, "teacher", refuse)
+    assert torch.equal(second[1], expected)
+    second.source = pairs  # other pictures: what is on disk is not theirs
+    with pytest.raises(AssertionError, match="asked again"):
+        second[1]
+
+
+def test_a_trunk_learns_from_degraded_pictures_and_a_teacher(workplace: Path, teacher: Path) -> None:
+    degraded = ("size = 32", "size = 32\nmissing = 1.0\nunrelated = 0.0\ndegraded = true")
+    run(write("extractor", "extractor", COMMON, 1))
+    run(write("prior", "prior", PRIOR.replace(*degraded) + f"known = {TOLD}\n", 2))
+    assert "psnr_jpeg40" in Path("prior/validation.csv").read_text()
+    body = REFERENCE.replace(*degraded) + f'known = {TOLD}\nteacher = "{teacher}"\n'
+    folder = run(write("trunk", "reference", body, 40, lr=5e-3))
+    losses = [float(line.split(",")[1]) for line in Path("trunk/train.csv").read_text().splitlines()[1:]]
+    assert sum(losses[-10:]) < sum(losses[:10])
+    network = ReferenceNetwork.from_pretrained(folder / "refsr")
+    assert network.config.known == TOLD and network.aggregator.head.weight[:, -TOLD:].any()
+    assert "psnr_phone" in Path("trunk/validation.csv").read_text()
+    outputs = sorted(Path("cache").glob("taught-*.npy"))
+    assert len(outputs) == 4  # of two sources, with their checksums
