@@ -1,7 +1,6 @@
 """What degraded a picture: certain from a file, near from pixels, and no alarm where nothing happened."""
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,6 @@ from def_hub.observation.agreement import Ball, JpegCells, observe
 from def_hub.observation.assessment import assess, effective_resolution, jpeg_history, noise_level
 from def_hub.observation.degradation import Degradation, degrade
 from def_hub.observation.jpeg import read_jpeg
-
-DEVELOPMENT = Path(os.environ.get("DEF_SHARED", "../shared")) / "data" / "eval-dev"
-needs_files = pytest.mark.skipif(not DEVELOPMENT.is_dir(), reason="the development files are not here")
 
 
 def _scene(side: int = 640, seed: int = 0) -> torch.Tensor:
@@ -92,11 +88,11 @@ def test_what_was_assessed_can_be_observed() -> None:
     assert isinstance(observe(degraded.picture, assess(degraded.picture).degradation).known, Ball)
 
 
-@needs_files
-def test_development_files() -> None:
+def test_development_files(shared_data: Path) -> None:
     """Every third input: clean stays clean, noise within a fifth, quality within ten points."""
-    paths = [*sorted((DEVELOPMENT / "MultiView").glob("*_0.webp")), *sorted((DEVELOPMENT / "Urban100").iterdir())]
-    paths += [*sorted((DEVELOPMENT / "Set14").iterdir()), *sorted((DEVELOPMENT / "WR-SR" / "input").iterdir())]
+    folder = shared_data / "eval-dev"
+    paths = [*sorted((folder / "MultiView").glob("*_0.webp")), *sorted((folder / "Urban100").iterdir())]
+    paths += [*sorted((folder / "Set14").iterdir()), *sorted((folder / "WR-SR" / "input").iterdir())]
     clean, noise, quality = [], [], []
     for path in paths[::3]:
         truth = to_tensor(path)

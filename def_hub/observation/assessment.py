@@ -1,8 +1,8 @@
 """What degraded this file: read from a JPEG's tables, measured in the pixels of others.
 
 Each measurement ends in a threshold that was chosen on the training photographs and checked on pictures that nothing
-was trained on. A wrong alarm costs the user of a clean file, a missed one only what could have been gained: in doubt a picture
-is called clean, and `unsure` says so.
+was trained on. A wrong alarm costs the user of a clean file, a missed one only what could have been gained: in doubt a
+picture is called clean, and `unsure` says so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from def_hub.observation.agreement import describe
 from def_hub.observation.degradation import Degradation
-from def_hub.observation.downsample import Kernel
+from def_hub.observation.downsample import Kernel, resize_matrix
 from def_hub.observation.jpeg import FROM_RGB, JpegFile, dct, standard_table, to_blocks
 
 GRID_GAP = 0.04
@@ -32,6 +32,7 @@ BLUR_SLOPE, BLUR_LEAST = 0.5, -6.7
 SHARP_HIGHEST, NEAREST_LEAST = -4.75, -2.65  # the highest band of clean pictures, and above what it is aliasing
 RESOLUTIONS = (4.0, 3.0, 2.0, 1.5)
 LOSSLESS = 0.8  # levels: root mean square of what shrinking and enlarging may change
+MIDDLE = 384  # pixels: side of the part in which that is measured
 
 
 @dataclass(frozen=True)
@@ -145,14 +146,18 @@ def effective_resolution(picture: Tensor) -> float:
     """By what factor, of `RESOLUTIONS`, a picture `[1, 3, h, w]` can be shrunk and enlarged again without a change that
     anybody sees; 1 where by none, and for pictures that show next to nothing.
     """
-    luma = _luma(picture)[None, None]
+    luma = _luma(picture)
+    top, left = (max(side - MIDDLE, 0) // 2 for side in luma.shape)
+    luma = luma[top : top + MIDDLE, left : left + MIDDLE]
     if luma.std() < 8:
         return 1.0
     for factor in RESOLUTIONS:
-        size = [round(side / factor) for side in luma.shape[-2:]]
-        small = F.interpolate(luma, size, mode="bicubic", antialias=True, align_corners=False)
-        again = F.interpolate(small, luma.shape[-2:], mode="bicubic", align_corners=False)
-        if (again - luma).square().mean().sqrt() <= LOSSLESS:
+        # The nearest picture that is a bicubic enlargement: a projection along each axis.
+        rows, columns = (
+            torch.linalg.qr(resize_matrix("bicubic", round(side / factor), side)).Q.to(luma) for side in luma.shape
+        )
+        nearest = rows @ (rows.mT @ luma @ columns) @ columns.mT
+        if (nearest - luma).square().mean().sqrt() <= LOSSLESS:
             return factor
     return 1.0
 
