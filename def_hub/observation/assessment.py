@@ -1,8 +1,8 @@
 """What degraded this file: read from a JPEG's tables, measured in the pixels of others.
 
-Each measurement ends in a threshold that was chosen on the training photographs and checked on pictures that nothing
-was trained on. A wrong alarm costs the user of a clean file, a missed one only what could have been gained: in doubt a
-picture is called clean, and `unsure` says so.
+Each measurement ends in a threshold, set by hand from training photographs and development files together: what is
+reported for the development files is no held-out result. A wrong alarm costs the user of a clean file, a missed one
+only what could have been gained: in doubt a picture is called clean, and `unsure` says so.
 """
 
 from __future__ import annotations
