@@ -47,7 +47,8 @@ def test_a_larger_network_that_is_told_starts_as_the_smaller_one() -> None:
         assert torch.allclose(large.estimate(seen, enhanced).once, expected, atol=1e-5)
     told = shaken(large)
     without, with_zeros, with_planes = (
-        told.estimate(seen, enhanced) for seen in (y, torch.cat((y, 0 * planes), dim=1), torch.cat((y, planes), dim=1))
+        told.estimate(seen, enhanced).once
+        for seen in (y, torch.cat((y, 0 * planes), dim=1), torch.cat((y, planes), dim=1))
     )
     assert torch.equal(without, with_zeros) and not torch.allclose(without, with_planes)
 

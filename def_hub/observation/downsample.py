@@ -218,9 +218,9 @@ def _cached_matrix(
 ) -> _Matrix:
     """One-dimensional matrix of an operator. Built in float64 and rounded once, so that float32 is exact to 1e-6."""
     if role == "upsample":
-        matrix = _resize_matrix("bicubic", small, large)
+        matrix = resize_matrix("bicubic", small, large)
     else:
-        matrix = _resize_matrix(kernel, large, small)
+        matrix = resize_matrix(kernel, large, small)
         if blur:
             matrix = matrix @ _blur_matrix(blur, large)
         if role == "pinv":
@@ -243,7 +243,7 @@ def _blur_matrix(sigma: float, n: int) -> Tensor:
     return torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, position, (weight / weight.sum()).expand(n, -1))
 
 
-def _resize_matrix(kernel: Kernel, n_in: int, n_out: int) -> Tensor:
+def resize_matrix(kernel: Kernel, n_in: int, n_out: int) -> Tensor:
     """`[n_out, n_in]` float64 resampling weights; each row sums to one."""
     ratio = n_in / n_out
     stretch = max(ratio, 1.0)  # antialiasing: the kernel grows with the step when shrinking
