@@ -98,7 +98,7 @@ def test_wrong_shapes_are_refused() -> None:
     image, truth = pictures()
     with pytest.raises(ValueError, match="of one shape"):
         psnr(image, truth[..., 1:])
-    with pytest.raises(ValueError, match="leaves nothing"):
+    with pytest.raises(ValueError, match="leaves no pixels"):
         psnr(image, truth, Protocol(border=16))
     with pytest.raises(ValueError, match="at least 11×11"):
         ssim(image, truth, Protocol(border=12))

@@ -220,11 +220,11 @@ def test_wrong_inputs_say_what_was_expected():
     identity = Correspondence.identity(1, 3, 4)
     with pytest.raises(ValueError, match="stride: expected 1, 2 or 4"):
         warp([random(1, 2, 12, 16)], identity, 3)
-    with pytest.raises(ValueError, match="at least, got none"):
+    with pytest.raises(ValueError, match="at least one reference, got none"):
         warp([], identity, 1)
     with pytest.raises(ValueError, match=r"features\[1\]: expected \[1,2,Hk,Wk\]"):
         warp([random(1, 2, 12, 16), random(1, 3, 12, 16)], identity, 1)
-    with pytest.raises(ValueError, match=r"features: expected those of the 2 references"):
+    with pytest.raises(ValueError, match=r"features: expected those of 2 references"):
         elsewhere = Correspondence(identity.reference + 1, identity.position, identity.confidence)
         warp([random(1, 2, 12, 16)], elsewhere, 1)
     with pytest.raises(ValueError, match=r"guide: expected \[1, 3, 6, 8\]"):

@@ -26,8 +26,8 @@ class Muon(torch.optim.Adam):
     step, so the weak directions are learned as soon as the strong ones. The step is scaled to the size of Adam's
     (Moonshot AI 2025: 0.2·√(longest side)).
 
-    `torch.optim.Muon` accepts only matrices and always computes in bfloat16. On a CPU without bfloat16 that is about ten
-    times slower than float32, so here `precision` is a parameter.
+    `torch.optim.Muon` accepts only matrices and always computes in bfloat16. On a CPU without bfloat16 that is about
+    ten times slower than float32, so here `precision` is a parameter.
     """
 
     momentum = 0.95

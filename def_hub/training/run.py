@@ -73,7 +73,7 @@ def _task(config: RunConfig) -> PriorTask | ExtractorTask | ReferenceTask:
 
 
 def _folder(name: str) -> Path:
-    """The local folder of a model: "def-mini" (the embedded default), a folder, or a repository fetched from the Hub."""
+    """The folder of a model: "def-mini" (the embedded default), a folder, or a repository, which is fetched."""
     if name == "def-mini":
         return EMBEDDED
     if Path(name).is_dir():
