@@ -1,17 +1,17 @@
-"""How far a run is, and how long it will still take."""
+"""The progress of a run, and the estimate of the remaining time."""
 
 import pytest
 
 from def_hub.space.clock import Clock
 
 
-def test_time_left_follows_the_pace_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_left_follows_the_speed_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("def_hub.space.clock.time.perf_counter", lambda: now)
     clock = Clock({"enhance": 4, "match": 2, "transfer": 1, "restore": 3})
     assert clock.read().left == 10
     clock.begin("enhance")
-    now = 4.0  # half of the stage has taken as long as all of it should have
+    now = 4.0  # half of the stage took as long as planned for all of it
     clock.reached(0.5)
     assert clock.pace == 5 / 3 and (clock.read().share, clock.read().left) == (0.2, pytest.approx(8 * 5 / 3))
     now = 8.0
@@ -19,7 +19,7 @@ def test_time_left_follows_the_pace_of_the_run(monkeypatch: pytest.MonkeyPatch) 
     assert clock.pace == 9 / 5 and (clock.read().share, clock.read().left) == (0.4, pytest.approx(6 * 9 / 5))
 
 
-def test_a_quick_first_stage_says_little_about_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quick_first_stage_hardly_changes_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("def_hub.space.clock.time.perf_counter", lambda: now)
     clock = Clock({"enhance": 0.1, "match": 9.9})
@@ -30,7 +30,7 @@ def test_a_quick_first_stage_says_little_about_the_rest(monkeypatch: pytest.Monk
 
 
 def test_a_stage_that_takes_longer_than_planned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The longer it lasts, the longer it will still last; its share never reaches the next stage, and never stands."""
+    """The estimated remainder grows with the delay. The progress keeps growing and never reaches the next stage."""
     now = 0.0
     monkeypatch.setattr("def_hub.space.clock.time.perf_counter", lambda: now)
     clock = Clock({"enhance": 1, "match": 8, "restore": 1})
@@ -44,10 +44,10 @@ def test_a_stage_that_takes_longer_than_planned(monkeypatch: pytest.MonkeyPatch)
     shares = [r.share for r in readings]
     assert all(a < b for a, b in zip(shares, shares[1:], strict=False)) and shares[0] == 0.1 and shares[-1] < 0.9
     lefts = [r.left for r in readings]
-    assert lefts[:7] == pytest.approx(list(range(9, 2, -1)))  # by plan
+    assert lefts[:7] == pytest.approx(list(range(9, 2, -1)))  # as planned
     assert lefts[8] == 3 and all(a < b for a, b in zip(lefts[7:], lefts[8:], strict=False)) and lefts[-1] > 200
     now = 1000.0
     clock.begin("restore")
     assert clock.read().share == pytest.approx(0.9)
-    clock.reached(0)  # told of a step too late
+    clock.reached(0)  # a step that is reported too late
     assert clock.read().share == pytest.approx(0.9)
