@@ -176,9 +176,9 @@ def test_ttsr(size: tuple[int, int], scale: float) -> None:
     expected = foreign.ttsr(state, y, views.bicubic, sharp, reference.bicubic, scale)
     assert expected.std() > 0.05
     assert largest(found.sr, expected) < TOLERANCE
-    assert largest(found.alone, expected) > 10 * TOLERANCE  # so the reference has an influence
+    assert largest(found.without_reference, expected) > 10 * TOLERANCE  # so the reference has an influence
     silent = restore(network, y, views, [reference], matching_image="bicubic", refine=False, strength=0.0)
-    assert largest(silent.sr, silent.alone) == 0
+    assert largest(silent.sr, silent.without_reference) == 0
 
 
 @torch.no_grad()
