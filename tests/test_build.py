@@ -76,8 +76,8 @@ def test_vgg19_becomes_the_extractor_of_def_base(tmp_path: Path, prior: Path, mo
     pipe = assemble("def-base", unet=prior, extractor=tmp_path / "vgg" / "extractor.safetensors")
     assert pipe.refsr.config.extractor == "vgg19_imagenet"
     image = torch.rand(1, 3, 16, 20)
-    for found, wanted in zip(pipe.refsr.feature_extractor(image), foreign.vgg19(state, image), strict=True):
-        assert torch.allclose(found, wanted, atol=1e-4)
+    for actual, expected in zip(pipe.refsr.feature_extractor(image), foreign.vgg19(state, image), strict=True):
+        assert torch.allclose(actual, expected, atol=1e-4)
     pipe.save_pretrained(tmp_path / "out")
     again = DEFPipeline.from_pretrained(tmp_path / "out")
     assert again.refsr.config.extractor == "vgg19_imagenet"
@@ -150,8 +150,8 @@ def test_parts_of_the_hub_can_be_assembled(hub: HubServer, folder: Path, tmp_pat
     status, out, err = run(*words, "--dtype", "float16")
     assert (status, err) == (0, "") and str(tmp_path / "out") in out and "refsr_detail 1.6 M" in out
     pipe = DEFPipeline.from_pretrained(tmp_path / "out", dtype=torch.float32)
-    found = pipe.refsr.feature_extractor.state_dict()
-    assert all(torch.equal(found[k], v.half().float()) for k, v in extractor.items())
+    loaded = pipe.refsr.feature_extractor.state_dict()
+    assert all(torch.equal(loaded[k], v.half().float()) for k, v in extractor.items())
     assert pipe.refsr_detail is not None
     assert pipe.unet.config.in_channels == 3 and isinstance(pipe.scheduler, DDPMScheduler)
     assert enlarged(pipe).size == (40, 36)

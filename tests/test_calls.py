@@ -73,9 +73,9 @@ def test_a_prior_computes_the_same_in_every_layout_and_precision(
         lambda unet: unet.to(torch.float16),
     ):
         unet = prepare(make_prior(**changes))
-        found = result(by_hand(tiny_pipe, unet, prediction), precision=precision)
+        actual = result(by_hand(tiny_pipe, unet, prediction), precision=precision)
         kind = "float32" if unet.dtype == torch.float32 else "bfloat16"
-        assert (found - plain).abs().mean() < max(TOLERANCE[precision], TOLERANCE[kind])
+        assert (actual - plain).abs().mean() < max(TOLERANCE[precision], TOLERANCE[kind])
 
 
 def test_a_prior_with_class_labels_or_weights_of_another_type_is_refused(tiny_pipe: DEFPipeline) -> None:
@@ -89,46 +89,46 @@ def test_a_prior_with_class_labels_or_weights_of_another_type_is_refused(tiny_pi
 def test_copied_saved_and_compiled_pipelines_give_the_same_bytes(
     tiny_pipe: DEFPipeline, tmp_path: Any, precision: str
 ) -> None:
-    wanted = result(tiny_pipe, precision=precision)
+    expected = result(tiny_pipe, precision=precision)
     tiny_pipe.save_pretrained(tmp_path)
     pipes = [copy.deepcopy(tiny_pipe), DEFPipeline.from_pretrained(tmp_path)]
     pipes.append(DEFPipeline.from_pretrained(tmp_path, refsr=torch.compile(tiny_pipe.refsr, backend="eager")))
     for pipe in pipes:
         pipe.set_progress_bar_config(disable=True)
-        assert (result(pipe, precision=precision) - wanted).abs().max() < TOLERANCE[precision]
-    assert torch.equal(result(pipes[0], precision=precision), wanted)
+        assert (result(pipe, precision=precision) - expected).abs().max() < TOLERANCE[precision]
+    assert torch.equal(result(pipes[0], precision=precision), expected)
 
 
 @pytest.mark.parametrize("precision", ("float32", "bfloat16"))
 def test_threads_that_share_a_pipeline_do_not_disturb_each_other(tiny_pipe: DEFPipeline, precision: str) -> None:
     sizes = [(20, 24), (9, 12), (24, 20)]
-    alone = [result(tiny_pipe, size, precision=precision) for size in sizes]
-    found: dict[int, torch.Tensor] = {}
+    separate = [result(tiny_pipe, size, precision=precision) for size in sizes]
+    actual: dict[int, torch.Tensor] = {}
 
     def call(number: int) -> None:
-        found[number] = result(tiny_pipe, sizes[number], precision=precision)
+        actual[number] = result(tiny_pipe, sizes[number], precision=precision)
 
     threads = [threading.Thread(target=call, args=(n,)) for n in range(len(sizes))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for number, wanted in enumerate(alone):
-        assert torch.equal(found[number], wanted)
+    for number, expected in enumerate(separate):
+        assert torch.equal(actual[number], expected)
 
 
 @pytest.mark.parametrize("one", (1, np.int64(1), np.uint8(1), torch.tensor(1), torch.tensor([1]), 1.0))
 def test_whole_numbers_of_any_type_are_accepted(tiny_pipe: DEFPipeline, one: Any) -> None:
-    wanted = result(tiny_pipe, (8, 8))
-    assert torch.equal(result(tiny_pipe, (8, 8), num_inference_steps=one), wanted)
+    expected = result(tiny_pipe, (8, 8))
+    assert torch.equal(result(tiny_pipe, (8, 8), num_inference_steps=one), expected)
     assert resolve(num_inference_steps=one).num_inference_steps == 1
 
 
 def test_a_list_of_generators_has_one_for_each_image(tiny_pipe: DEFPipeline) -> None:
     images = [small(8, 8), small(9, 12)]
     both = tiny_pipe(images, generator=[generator(1), generator(2)], output_type="pt").images
-    for image, seed, found in zip(images, (1, 2), both, strict=True):
-        assert torch.equal(tiny_pipe(image, generator=[generator(seed)], output_type="pt").images[0], found)
+    for image, seed, actual in zip(images, (1, 2), both, strict=True):
+        assert torch.equal(tiny_pipe(image, generator=[generator(seed)], output_type="pt").images[0], actual)
     with pytest.raises(ValueError, match="generator: expected one for each of 2 images, got 1"):
         tiny_pipe(images, generator=[generator()])
 
@@ -154,13 +154,13 @@ def test_one_of_several_images_may_have_no_references(tiny_pipe: DEFPipeline) ->
 
 
 def test_torchs_default_dtype_does_not_matter(tiny_pipe: DEFPipeline) -> None:
-    wanted = result(tiny_pipe)
+    expected = result(tiny_pipe)
     torch.set_default_dtype(torch.float64)
     try:
-        found = result(tiny_pipe)
+        actual = result(tiny_pipe)
     finally:
         torch.set_default_dtype(torch.float32)
-    assert found.dtype == torch.float32 and (found - wanted).abs().max() < 1e-3
+    assert actual.dtype == torch.float32 and (actual - expected).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -222,11 +222,11 @@ def test_every_setting_of_a_preset_can_be_overridden(loud_pipe: DEFPipeline, set
     assert getattr(resolve("balanced", **{setting: other}), setting) == other
     run = partial(loud_pipe, small(24, 32), picture(96, 128), output_type="pt")  # the reference matches the image
     always: dict[str, Any] = {"num_inference_steps": 2} if setting == "eta" else {}
-    found = run(generator=generator(), **always).images[0]
+    actual = run(generator=generator(), **always).images[0]
     if setting == "refsr":
         loud_pipe.register_modules(refsr_detail=copy.deepcopy(loud_pipe.refsr))
         torch.nn.init.normal_(loud_pipe.refsr_detail.aggregator.tail[-1].weight, std=0.2)
-    assert not torch.equal(run(generator=generator(), **always, **{setting: other}).images[0], found)
+    assert not torch.equal(run(generator=generator(), **always, **{setting: other}).images[0], actual)
 
 
 def test_a_preset_is_a_single_entry_in_settings(loud_pipe: DEFPipeline, monkeypatch: pytest.MonkeyPatch) -> None:

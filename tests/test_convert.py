@@ -144,8 +144,8 @@ def test_vgg19() -> None:
     expected = foreign.vgg19(state, image)
     bare = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
     for names in (state, bare):
-        for found, wanted in zip(convert_vgg19(names)(image), expected, strict=True):
-            assert largest(found, wanted) < TOLERANCE and wanted.max() > 1  # at the border, too
+        for actual, wanted in zip(convert_vgg19(names)(image), expected, strict=True):
+            assert largest(actual, wanted) < TOLERANCE and wanted.max() > 1  # at the border, too
 
 
 def test_networks_other_than_vgg19_are_refused() -> None:
@@ -172,11 +172,11 @@ def test_ttsr(size: tuple[int, int], scale: float) -> None:
     y, small = operator.forward(truth), operator.forward(sharp)
     views = Views(operator.upsample(y), operator.pinv(y))
     reference = Views(operator.upsample(small), operator.pinv(small), sharp)
-    found = restore(network, y, views, [reference], matching_image="bicubic", refine=False)
+    actual = restore(network, y, views, [reference], matching_image="bicubic", refine=False)
     expected = foreign.ttsr(state, y, views.bicubic, sharp, reference.bicubic, scale)
     assert expected.std() > 0.05
-    assert largest(found.sr, expected) < TOLERANCE
-    assert largest(found.without_reference, expected) > 10 * TOLERANCE  # so the reference has an influence
+    assert largest(actual.sr, expected) < TOLERANCE
+    assert largest(actual.without_reference, expected) > 10 * TOLERANCE  # so the reference has an influence
     silent = restore(network, y, views, [reference], matching_image="bicubic", refine=False, strength=0.0)
     assert largest(silent.sr, silent.without_reference) == 0
 
@@ -193,10 +193,10 @@ def test_ttsr_with_two_references_takes_cells_of_both() -> None:
     for half in halves:
         small = operator.forward(half)
         references.append(Views(operator.upsample(small), operator.pinv(small), half))
-    found = restore(network, y, views, references, matching_image="bicubic", refine=False)
-    assert set(found.matches.reference.unique().tolist()) == {0, 1}
+    actual = restore(network, y, views, references, matching_image="bicubic", refine=False)
+    assert set(actual.matches.reference.unique().tolist()) == {0, 1}
     one = restore(network, y, views, references[:1], matching_image="bicubic", refine=False)
-    assert largest(found.sr, one.sr) > 1e-3
+    assert largest(actual.sr, one.sr) > 1e-3
 
 
 @torch.no_grad()
@@ -210,8 +210,8 @@ def test_ttsr_gives_the_same_result_in_tiles(monkeypatch: pytest.MonkeyPatch) ->
     y, small = operator.forward(truth), operator.forward(sharp)
     views = Views(operator.upsample(y), operator.pinv(y))
     reference = Views(operator.upsample(small), operator.pinv(small), sharp)
-    found = restore(network, y, views, [reference], matching_image="bicubic", refine=False)
-    assert largest(found.sr, foreign.ttsr(state, y, views.bicubic, sharp, reference.bicubic)) < TOLERANCE
+    actual = restore(network, y, views, [reference], matching_image="bicubic", refine=False)
+    assert largest(actual.sr, foreign.ttsr(state, y, views.bicubic, sharp, reference.bicubic)) < TOLERANCE
 
 
 def test_ttsr_refuses_tensors_that_do_not_fit() -> None:

@@ -18,8 +18,8 @@ def test_without_offsets_it_is_a_plain_convolution() -> None:
     x, y = (t.flatten().repeat(2)[:, None] for t in (x, y))
     tap = torch.arange(TAPS)
     read = Reader([features], torch.zeros(2, 9, 7, dtype=torch.long))
-    found = read.convolved(x + tap % 3 - 1, y + tap // 3 - 1, torch.ones(len(x), TAPS), weight)
-    torch.testing.assert_close(found, F.conv2d(F.pad(features, (1, 1, 1, 1), "replicate"), weight))
+    actual = read.convolved(x + tap % 3 - 1, y + tap // 3 - 1, torch.ones(len(x), TAPS), weight)
+    torch.testing.assert_close(actual, F.conv2d(F.pad(features, (1, 1, 1, 1), "replicate"), weight))
 
 
 @pytest.mark.parametrize("gathered", [2**22, 500])  # in one part; in many parts
@@ -39,8 +39,8 @@ def test_agrees_with_the_operator_of_torchvision(
     inputs = [t.requires_grad_() for t in (*features, x, y, share, weight)]
 
     def results() -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        found = Reader(features, reference).convolved(x, y, share, weight)
-        return found, torch.autograd.grad((found * uniform(*found.shape, seed=6)).sum(), inputs)
+        actual = Reader(features, reference).convolved(x, y, share, weight)
+        return actual, torch.autograd.grad((actual * uniform(*actual.shape, seed=6)).sum(), inputs)
 
     ours, our_gradients = results()
     monkeypatch.setattr(deformable, "_torchvision", lambda device: operator)
@@ -53,5 +53,5 @@ def test_agrees_with_the_operator_of_torchvision(
 def test_a_nan_place_reads_no_memory_outside_the_map() -> None:
     read = Reader([uniform(1, 3, 5, 4)], torch.zeros(1, 2, 2, dtype=torch.long))
     x = torch.tensor([[0.0], [float("nan")], [float("inf")], [1.0]])
-    found = read.at(x, torch.ones(4, 1))
-    assert found[0, :, 0, 1].isnan().all() and found[0, :, 1].isfinite().all()
+    actual = read.at(x, torch.ones(4, 1))
+    assert actual[0, :, 0, 1].isnan().all() and actual[0, :, 1].isfinite().all()

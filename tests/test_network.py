@@ -99,12 +99,12 @@ def test_strength_zero_is_no_reference(folded: bool) -> None:
     network, image = make_network(folded), picture(48, 64)
     y = OPERATOR.forward(image)
     references = [views(picture(40, 72), sharp=True), views(picture(64, 32), sharp=True)]
-    alone = restore(network, y, views(image))
+    plain = restore(network, y, views(image))
     silent = restore(network, y, views(image), references, strength=0.0)
     loud = restore(network, y, views(image), references)
-    assert torch.equal(silent.sr, alone.sr) and alone.matches is None
-    assert torch.equal(loud.without_reference, alone.sr)
-    assert (loud.sr - alone.sr).abs().max() > 1e-4
+    assert torch.equal(silent.sr, plain.sr) and plain.matches is None
+    assert torch.equal(loud.without_reference, plain.sr)
+    assert (loud.sr - plain.sr).abs().max() > 1e-4
     assert loud.matches is not None and loud.matches.reference.max() <= 1
 
 
@@ -121,11 +121,13 @@ def test_where_no_reference_is_trusted_the_result_is_the_mean_over_orientations(
     assert (each[0] - each[1]).abs().max() > 1e-3
     assert torch.allclose(restore(network, y, seen, turns=4).sr, sum(each) / 4, atol=1e-5)
     assert torch.allclose(restore(network, y, seen, turns=2).sr, (each[0] + each[2]) / 2, atol=1e-5)
-    once, lent = restore(network, y, seen, reference), restore(network, y, seen, reference, turns=4)
+    once, turned = restore(network, y, seen, reference), restore(network, y, seen, reference, turns=4)
     silent = restore(network, y, seen, reference, strength=0.0, turns=4)
-    assert torch.allclose(silent.sr, lent.without_reference, atol=1e-5)
+    assert torch.allclose(silent.sr, turned.without_reference, atol=1e-5)
     trust = spread(once.matches.confidence, 1)
-    assert torch.allclose(lent.sr, once.sr + (1 - trust) * (lent.without_reference - once.without_reference), atol=1e-5)
+    assert torch.allclose(
+        turned.sr, once.sr + (1 - trust) * (turned.without_reference - once.without_reference), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("folded", (False, True))

@@ -85,11 +85,11 @@ def test_masks_decide_where_references_are_used_and_which_parts_of_them(tiny_pip
     y = upper.correspondence[0][2]
     assert upper.confidence[0].max() > 0.3
     assert (upper.confidence[0][y >= 48] == 0).all()
-    alone, none = (
+    without_reference, none = (
         tiny_pipe(image, generator=generator()),
         tiny_pipe(image, sharp, reference_mask=[torch.zeros(1, 96, 128)], generator=generator()),
     )
-    assert alone.images[0].tobytes() == none.images[0].tobytes()
+    assert without_reference.images[0].tobytes() == none.images[0].tobytes()
 
 
 def test_masks_of_batches_follow_their_references(tiny_pipe: DEFPipeline) -> None:
@@ -139,18 +139,18 @@ def test_arguments_override_the_preset(tiny_pipe: DEFPipeline) -> None:
 
 
 def test_stages_are_reported_and_an_exception_in_a_callback_ends_the_call(tiny_pipe: DEFPipeline) -> None:
-    told: list[str] = []
-    tiny_pipe([small(8, 8)] * 2, [[picture(16, 16)], []], callback_on_stage=lambda pipe, stage: told.append(stage))
-    assert told == ["enhance", "match", "transfer", "restore", "enhance", "transfer", "restore"]
+    reported: list[str] = []
+    tiny_pipe([small(8, 8)] * 2, [[picture(16, 16)], []], callback_on_stage=lambda pipe, stage: reported.append(stage))
+    assert reported == ["enhance", "match", "transfer", "restore", "enhance", "transfer", "restore"]
 
     def enough(pipe: DEFPipeline, stage: str) -> None:
         if stage == "transfer":
             raise InterruptedError("no longer wanted")
 
-    tiny_pipe.refsr.transfer[0].register_forward_hook(lambda *_: told.append("carried over"))
+    tiny_pipe.refsr.transfer[0].register_forward_hook(lambda *_: reported.append("transferred"))
     with pytest.raises(InterruptedError):
         tiny_pipe(small(8, 8), picture(16, 16), callback_on_stage=enough)
-    assert "carried over" not in told
+    assert "transferred" not in reported
 
 
 def test_tuple_and_callback(tiny_pipe: DEFPipeline) -> None:
@@ -227,8 +227,8 @@ def test_half_precision_and_variant(tiny_pipe: DEFPipeline, tmp_path: Path) -> N
 
 def test_provenance_of_a_reference_that_changes_nothing() -> None:
     y, operator = small(8, 8), Downsample()
-    alone = operator.pinv(y)
-    shares = provenance_shares(operator, y, alone, alone, None, 1)
+    without_reference = operator.pinv(y)
+    shares = provenance_shares(operator, y, without_reference, without_reference, None, 1)
     assert torch.equal(shares[2], torch.zeros(32, 32)) and shares[0].min() > 0.99
 
 
@@ -249,8 +249,8 @@ def test_the_embedded_default_restores(street: DEFOutput, pipe: DEFPipeline) -> 
         return -10 * np.log10(((np.asarray(image, dtype=float) - truth) ** 2).mean() / 255**2)
 
     bicubic = psnr(lr.resize(street.images[0].size, Image.Resampling.BICUBIC))
-    alone = psnr(pipe(lr, generator=generator()).images[0])
-    assert psnr(street.images[0]) > alone > bicubic + 0.5
+    without_reference = psnr(pipe(lr, generator=generator()).images[0])
+    assert psnr(street.images[0]) > without_reference > bicubic + 0.5
     again = np.asarray(street.images[0].resize(lr.size, Image.Resampling.BICUBIC), dtype=int)
     assert np.abs(again - np.asarray(lr, dtype=int)).max() <= 2 and street.consistency_error[0] <= 2
     assert street.provenance[0][2].mean() > 0.05

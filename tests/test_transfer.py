@@ -81,12 +81,12 @@ def test_warp_copies_the_block_that_each_cell_matched(stride):
     blocks = (((correspondence.position - 1.5) / stride).round() * stride + 1.5).float()
     correspondence = Correspondence(correspondence.reference, blocks, correspondence.confidence)
     features = [random(1, 3, h // stride, w // stride, seed=h) for h, w in sizes]
-    found = warp(features, correspondence, stride)
+    actual = warp(features, correspondence, stride)
     for i in range(5):
         for j in range(6):
             x, y = ((blocks[0, :, i, j] - 1.5) / stride).round().long().tolist()
             block = features[correspondence.reference[0, i, j]][0, :, y : y + size, x : x + size]
-            cell = found[0, :, i * size : (i + 1) * size, j * size : (j + 1) * size]
+            cell = actual[0, :, i * size : (i + 1) * size, j * size : (j + 1) * size]
             torch.testing.assert_close(cell, block, atol=1e-5, rtol=0)
 
 
@@ -97,7 +97,7 @@ def test_overlapped_is_the_weighted_mean_of_the_predictions_of_nine_cells(framed
     if framed:
         correspondence = replace(correspondence, frame=random(1, 2, 2, 4, 5, seed=7))
     images = [random(1, 3, *size, seed=size[0]) for size in sizes]
-    found = overlapped(images, correspondence)
+    actual = overlapped(images, correspondence)
     for i, j in torch.cartesian_prod(torch.arange(16), torch.arange(20)).tolist():
         total, weights = torch.zeros(3), 0.0
         for row in range(i // 4 - 1, i // 4 + 2):
@@ -108,7 +108,7 @@ def test_overlapped_is_the_weighted_mean_of_the_predictions_of_nine_cells(framed
                 x, y = (correspondence.position[0, :, r, c] + correspondence.frames[0, :, :, r, c] @ away).tolist()
                 total += weight * bicubic(images[correspondence.reference[0, r, c]][0], x, y)
                 weights += weight
-        torch.testing.assert_close(found[0, :, i, j], total / weights, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(actual[0, :, i, j], total / weights, atol=1e-4, rtol=1e-4)
     image = random(2, 3, 24, 32)
     torch.testing.assert_close(overlapped([image], Correspondence.identity(2, 6, 8)), image)
 
@@ -117,10 +117,10 @@ def test_sample_agrees_with_bilinear_written_out_also_outside():
     features = [random(2, 3, 5, 7, seed=1), random(2, 3, 9, 1, seed=2)]
     reference = torch.randint(2, (2, 4, 6), generator=torch.Generator().manual_seed(3))
     x, y = (random(2, 4, 6, seed=seed) * 12 - 3 for seed in (4, 5))
-    found = sample(features, reference, x, y)
+    actual = sample(features, reference, x, y)
     for b, i, j in torch.cartesian_prod(torch.arange(2), torch.arange(4), torch.arange(6)).tolist():
         expected = bilinear(features[reference[b, i, j]][b], float(x[b, i, j]), float(y[b, i, j]))
-        torch.testing.assert_close(found[b, :, i, j], expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(actual[b, :, i, j], expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("stride", [1, 4])
@@ -132,7 +132,7 @@ def test_agrees_with_equation_13_by_loops(stride):
     guide = random(2, 3, height, width, seed=7)
     transfer = disturb(DeformableTransfer(4, 5, 3))
     with torch.no_grad():
-        found = transfer(features, guide, correspondence, stride)
+        actual = transfer(features, guide, correspondence, stride)
         raw = transfer.offsets(torch.cat((warp(features, correspondence, stride), guide), dim=1))
         for b in range(2):
             for i in range(height):
@@ -155,7 +155,7 @@ def test_agrees_with_equation_13_by_loops(stride):
                         value = bilinear(map_, px + column - 1 + float(dx), py + row - 1 + float(dy))
                         total += transfer.weight[:, :, row, column] @ value * m
                     torch.testing.assert_close(
-                        found[b, :, i, j], total * correspondence.confidence[cell], atol=1e-4, rtol=1e-4
+                        actual[b, :, i, j], total * correspondence.confidence[cell], atol=1e-4, rtol=1e-4
                     )
 
 
@@ -163,26 +163,26 @@ def test_as_initialised_it_is_the_hard_transfer_times_the_confidence():
     sizes = [(24, 32), (20, 12)]
     correspondence = scattered(2, 6, 8, sizes)
     features = [random(2, 5, h // 4, w // 4, seed=h) for h, w in sizes]
-    found = DeformableTransfer(5, 5, 2)(features, random(2, 2, 6, 8), correspondence, 4)
+    actual = DeformableTransfer(5, 5, 2)(features, random(2, 2, 6, 8), correspondence, 4)
     centre = warp(features, correspondence, 4) * correspondence.confidence
-    torch.testing.assert_close(found, centre)
+    torch.testing.assert_close(actual, centre)
 
 
 def test_hard_transfer_is_a_convolution_of_the_matched_features():
     features = [torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(1))]
-    found = Correspondence.identity(1, 10, 12)
-    found = replace(found, position=found.position.flip(-1), confidence=0.5 * found.confidence)
+    matches = Correspondence.identity(1, 10, 12)
+    matches = replace(matches, position=matches.position.flip(-1), confidence=0.5 * matches.confidence)
     hard = HardTransfer(3, 4)
     torch.nn.init.normal_(hard.weight)
-    expected = 0.5 * F.conv2d(warp(features, found, 2), hard.weight, padding=1)
-    assert torch.allclose(hard(features, torch.empty(0), found, 2), expected)
+    expected = 0.5 * F.conv2d(warp(features, matches, 2), hard.weight, padding=1)
+    assert torch.allclose(hard(features, torch.empty(0), matches, 2), expected)
 
 
 def test_without_confidence_nothing_is_transferred():
     correspondence = Correspondence.identity(1, 3, 3)
     silent = Correspondence(correspondence.reference, correspondence.position, torch.zeros(1, 1, 3, 3))
-    found = disturb(DeformableTransfer(2, 4, 2))([random(1, 2, 12, 12)], random(1, 2, 12, 12), silent, 1)
-    assert torch.equal(found, torch.zeros(1, 4, 12, 12))
+    actual = disturb(DeformableTransfer(2, 4, 2))([random(1, 2, 12, 12)], random(1, 2, 12, 12), silent, 1)
+    assert torch.equal(actual, torch.zeros(1, 4, 12, 12))
 
 
 def test_every_parameter_and_input_receives_the_true_gradient():
