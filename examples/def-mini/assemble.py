@@ -1,5 +1,5 @@
-"""Put the parts that the run files trained together: `python examples/def-mini/assemble.py [FOLDER]`, half
-precision. Part 5, the weights of the preset "detail", only where it was trained.
+"""Build def-mini, in half precision, from the parts that the run files trained: `python
+examples/def-mini/assemble.py [FOLDER]`. Part 5, the weights of the preset "detail", is optional.
 """
 
 import shutil
@@ -22,7 +22,7 @@ pipe = assemble(
     refsr_detail=runs / "detail/export/refsr" if "detail" in names else None,
     dtype=torch.float16,
 )
-pipe.save_pretrained(str(folder))  # small files: every clone carries them
+pipe.save_pretrained(str(folder))
 (folder / "made-by").mkdir(exist_ok=True)
 for number, name in enumerate(names, start=1):
     shutil.copy(here / f"{number}-{name}.toml", folder / "made-by")
