@@ -77,7 +77,7 @@ def open_header(path: Path, label: str) -> Image.Image:
         raise ValueError(f"{label}: expected at most {limit} million pixels, got far more") from error
     except UNREADABLE as error:
         if isinstance(error, Image.UnidentifiedImageError) and "HEIF" not in _formats() and _is_heic(path):
-            hint = "HEIC needs one more package: pip install pillow-heif"
+            hint = "HEIC needs one more package: pip install 'def-hub[heic]'"
             raise UnreadableImage(label, hint, path.name) from error
         raise UnreadableImage(label, error, path.name) from error
 

@@ -357,7 +357,7 @@ def test_pages_and_frames_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixt
 def test_heic_needs_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     monkeypatch.setattr(formats, "_formats", lambda: ("PNG", "JPEG"))
-    with pytest.raises(ValueError, match="phone.heic: not a readable picture .*pip install pillow-heif"):
+    with pytest.raises(ValueError, match="phone.heic: not a readable picture .*pip install 'def-hub.heic.'"):
         images.to_tensor(tmp_path / "phone.heic")
     assert formats.is_picture(tmp_path / "phone.heic")
 
