@@ -32,12 +32,12 @@ def measure(
     import torch
     from PIL import Image
 
-    from def_hub import DEFPipeline
+    from def_hub import DEFPipeline, images
 
     pipe = DEFPipeline.from_pretrained(model)
     pipe.set_progress_bar_config(disable=True)
-    image = Image.open(EXAMPLES / "street_hr.webp").convert("RGB")
-    sharp = Image.open(EXAMPLES / "street_ref1.jpg").convert("RGB")
+    image = images.open_rgb(EXAMPLES / "street_hr.webp")
+    sharp = images.open_rgb(EXAMPLES / "street_ref1.jpg")
 
     def call(image: Image.Image, references: list[Image.Image]) -> float:
         started = time.perf_counter()

@@ -83,12 +83,12 @@ def whole_pipeline(preset: str) -> Callable[[int], Run]:
     def prepare(size: int) -> Run:
         from PIL import Image
 
-        from def_hub import DEFPipeline
+        from def_hub import DEFPipeline, images
 
         pipe = DEFPipeline.from_pretrained()
         pipe.set_progress_bar_config(disable=True)
-        image = Image.open(EXAMPLES / "street_lr.png").resize((size, size), Image.Resampling.BICUBIC)
-        reference = Image.open(EXAMPLES / "street_ref1.jpg").resize((4 * size, 4 * size), Image.Resampling.LANCZOS)
+        image = images.open_rgb(EXAMPLES / "street_lr.png").resize((size, size), Image.Resampling.BICUBIC)
+        reference = images.open_rgb(EXAMPLES / "street_ref1.jpg").resize((4 * size, 4 * size), Image.Resampling.LANCZOS)
         return lambda: pipe(image, reference, preset=preset, generator=torch.Generator().manual_seed(0))
 
     return prepare
