@@ -27,13 +27,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="def-hub", description="Reference-based ×4 super-resolution.")
     parser.add_argument("--version", action="version", version=f"def-hub {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command", parser_class=_Parser)
-    for add in (_upscale, _rank, _evaluate, _train, _convert, _assemble, _card, _publish, _app):
+    for add in (_upscale, _inspect, _rank, _evaluate, _train, _convert, _assemble, _card, _publish, _app):
         add(commands)
     return parser
 
 
 def _upscale(commands: Any) -> None:
-    command = commands.add_parser("upscale", help="enlarge a picture, or every picture of a folder, four times")
+    command = commands.add_parser("upscale", help="enlarge a picture, or every picture of a folder")
     add = command.add_argument
     add("image", type=Path, metavar="LR", help="picture, or folder of pictures")
     add(
@@ -45,6 +45,8 @@ def _upscale(commands: Any) -> None:
         help="sharp photograph of the same kind of thing; repeat for several",
     )
     add("-o", "--output", required=True, metavar="OUT", help="file or folder to write; a new folder may end in /")
+    add("--width", type=whole_number(1), metavar="PX", help="of the result, instead of --scale; the height follows")
+    add("--height", type=whole_number(1), metavar="PX", help="likewise; with --width, both count")
     add("--bits", type=int, choices=(8, 16), default=8, help="of each colour; 16 for .png only (default: 8)")
     add("--recursive", action="store_true", help="also the pictures of the folders in the folder")
     add("--skip-existing", action="store_true", help="leave alone what is there already, and do the rest")
@@ -63,6 +65,13 @@ def _upscale(commands: Any) -> None:
     add_model_options(command)
     add_call_options(command)
     command.set_defaults(run="def_hub.cli.upscale:upscale")
+
+
+def _inspect(commands: Any) -> None:
+    command = commands.add_parser("inspect", help="say what degraded a picture: JPEG, noise, blur, earlier enlargement")
+    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="pictures")
+    command.add_argument("--json", action="store_true", help="one line of JSON for each file")
+    command.set_defaults(run="def_hub.cli.inspect:inspect")
 
 
 def _rank(commands: Any) -> None:
