@@ -10,9 +10,13 @@ from torch import nn
 
 from def_hub.convert.checkpoint import load_strictly
 from def_hub.evaluation import benchmark
+from def_hub.evaluation.baselines import BASELINES
 from def_hub.evaluation.baselines.hitsrf import HiTSRF
 from def_hub.evaluation.baselines.rlfn import RLFN
 from def_hub.evaluation.baselines.rrdb import RRDBNet, basicsr_name
+from def_hub.evaluation.datasets import load_dataset
+from def_hub.evaluation.methods import Network
+from def_hub.evaluation.rows import summarise
 
 from .helpers.pictures import picture
 
@@ -30,22 +34,22 @@ def test_parameter_counts_are_the_published_ones(network: Callable[[], nn.Module
 
 
 @pytest.mark.parametrize(
-    ("make", "file", "psnr", "ssim"),
+    ("name", "file", "psnr", "ssim"),
     [
-        (RLFN, "rlfn_x4", 32.10, 0.895),
-        (HiTSRF, "hitsrf_x4", 32.44, 0.899),
-        (RRDBNet, "realsr_df2k_rrdb_x4", 30.34, 0.854),
+        ("rlfn", "rlfn_x4", 32.10, 0.895),
+        ("hitsrf", "hitsrf_x4", 32.44, 0.899),
+        ("rrdb", "realsr_df2k_rrdb_x4", 30.34, 0.854),
     ],
 )
 @torch.inference_mode()
 def test_known_numbers_on_set5(
-    shared_data: Path, shared_weights: Path, make: Callable[[], nn.Module], file: str, psnr: float, ssim: float
+    shared_data: Path, shared_weights: Path, name: str, file: str, psnr: float, ssim: float
 ) -> None:
     """Every detail of a definition is right when the published weights give the published number."""
-    network = load_strictly(make(), shared_weights / f"{file}.safetensors")
-    dataset = benchmark.load_dataset(shared_data / "eval-dev" / "Set5")
-    rows = benchmark.evaluate(lambda image, _: network(image), dataset, "none", method=file)
-    (summary,) = benchmark.summarise(rows)
+    network = BASELINES[name].load(shared_weights / f"{file}.safetensors")
+    dataset = load_dataset(shared_data / "eval-dev" / "Set5")
+    tasks, _ = benchmark.plan([Network(name, network)], [dataset], ["none"])
+    (summary,) = summarise(benchmark.run(tasks))
     assert (round(summary.psnr, 2), round(summary.ssim, 3)) == (psnr, ssim)
 
 

@@ -242,13 +242,17 @@ def test_help_is_instant_and_names_every_command() -> None:
 def test_choices_are_those_of_the_pipeline() -> None:
     from typing import get_args
 
-    from def_hub.evaluation.benchmark import References
+    from def_hub.cli import evaluate
+    from def_hub.evaluation.datasets import Layout, References
+    from def_hub.evaluation.metrics import PROTOCOLS
     from def_hub.reference.matching import PAIRINGS
     from def_hub.settings import PRESETS
 
     assert cli.PRESETS == tuple(PRESETS)
     assert set(cli.MATCHING_IMAGES) == set(PAIRINGS)
-    assert cli.REFERENCE_MODES == get_args(References)
+    assert evaluate.REFERENCES == get_args(References)
+    assert evaluate.LAYOUTS == get_args(Layout)
+    assert evaluate.PROTOCOLS == tuple(PROTOCOLS)
 
 
 def test_faults_of_the_program_keep_their_traceback(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

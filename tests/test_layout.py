@@ -14,21 +14,24 @@ LEVELS = (
     ("app", "def_hub.cli"),
     ("def_hub.space",),
     ("def_hub.training", "def_hub.assemble", "def_hub.estimate"),
-    # published networks and LPIPS; convert reads their weights
+    # published networks and LPIPS, whose weights convert reads
     ("def_hub.evaluation.baselines", "def_hub.evaluation.perceptual"),
     ("def_hub.convert",),
     ("def_hub.pipeline", "def_hub.data", "def_hub.visualization"),
     ("def_hub.report", "def_hub.provenance", "def_hub.inputs", "def_hub.loading"),
     ("def_hub.diffusion", "def_hub.reference"),
     ("def_hub.hub",),  # publishing is given the function that loads a pipeline; the card reads what was measured
-    ("def_hub.evaluation.benchmark",),  # measures any function: no pipeline in it
+    ("def_hub.evaluation.benchmark", "def_hub.evaluation.report"),  # measures any method: no pipeline in it
+    ("def_hub.evaluation.methods", "def_hub.evaluation.datasets"),
+    ("def_hub.evaluation.compare",),
+    ("def_hub.evaluation.rows",),  # the card reads these files, too
     (
         "def_hub.observation",
         "def_hub.config",
         "def_hub.evaluation.metrics",
         "def_hub.training.losses",
     ),
-    ("def_hub.images", "def_hub.tiling", "def_hub.precision"),
+    ("def_hub.images", "def_hub.tiling", "def_hub.precision", "def_hub.sharing"),
     ("def_hub.settings",),  # what a call may be told: no torch
 )
 
@@ -38,7 +41,7 @@ DOORS = {
     # the pipeline names Pillow's class as the type of its results; data draws random crops and colours
     "PIL": ("def_hub.images", "def_hub.visualization", "def_hub.pipeline", "def_hub.data", "def_hub.space"),
     "huggingface_hub": ("def_hub.hub",),
-    "accelerate": ("def_hub.training", "def_hub.evaluation"),
+    "accelerate": ("def_hub.training", "def_hub.sharing"),
     "diffusers": (
         "def_hub.diffusion",
         "def_hub.loading",

@@ -1,4 +1,4 @@
-"""`def-hub upscale | rank | evaluate | train | convert | assemble | card | publish | app`.
+"""`def-hub upscale | rank | evaluate | compare | train | convert | assemble | card | publish | app`.
 
 Heavy imports live inside the commands, so that `--help` and a mistyped option answer at once. What a user did
 wrong ends in one line on stderr and status 2; set `DEF_DEBUG=1` to see the traceback instead.
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from def_hub import __version__
+from def_hub.cli import compare as comparison
+from def_hub.cli import evaluate as evaluation
 from def_hub.cli.errors import complain, is_users
 
 PRESETS = ("fast", "balanced", "detail")
 MATCHING_IMAGES = ("enhanced", "bicubic", "joint")
-REFERENCE_MODES = ("first", "all", "none", "unrelated")
 CHECKPOINTS = ("adm", "vgg19", "ttsr")
 CONFIGS = ("def-base", "def-mini", "base")
 OPERATORS = ("bicubic", "box", "matlab")
@@ -48,12 +49,6 @@ def _rank(options: argparse.Namespace) -> int:
     from def_hub.cli.rank import rank
 
     return rank(options)
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    from def_hub.cli.evaluate import evaluate
-
-    return evaluate(options)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -155,30 +150,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", metavar="DEVICE", help="cpu, cuda, mps … (default: cuda if there is one); with --model only")
     command.set_defaults(command=_rank)
 
-    command = commands.add_parser("evaluate", help="PSNR and SSIM on data sets")
-    add = command.add_argument
-    add(
-        "dataset",
-        type=Path,
-        nargs="+",
-        metavar="DATASET_FOLDER",
-        help="CUFED5 layout, WR-SR layout, or plain images",
-    )
-    add(
-        "--references",
-        nargs="+",
-        choices=REFERENCE_MODES,
-        default=["first", "none", "unrelated"],
-        metavar="MODE",
-        help=f"one or more of {', '.join(REFERENCE_MODES)}",
-    )
-    add("--channel", choices=("y", "rgb"), default="y", help="what is compared (default: y)")
-    add("--border", type=_whole, default=0, metavar="PX", help="pixels cropped first (default: 0)")
-    add("--output", type=Path, metavar="DIR", help="write rows.csv, summary.json and table.md here")
-    add("--save-images", action="store_true", help="keep the results, too (needs --output)")
-    add("--resume", action="store_true", help="go on with what --output holds already")
-    _add_model_options(add)
-    command.set_defaults(command=_evaluate)
+    command = commands.add_parser("evaluate", help="methods on data sets, by every protocol")
+    evaluation.add_arguments(command.add_argument)
+    _add_model_options(command.add_argument)
+    command.set_defaults(command=evaluation.evaluate)
+
+    command = commands.add_parser("compare", help="whether one evaluation is better than another, and how sure that is")
+    comparison.add_arguments(command.add_argument)
+    command.set_defaults(command=comparison.compare)
 
     command = commands.add_parser("train", help="train one part from a run file")
     add = command.add_argument
