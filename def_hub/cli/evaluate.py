@@ -138,7 +138,8 @@ def _measure(
     done = journal.done if journal is not None else []
     known = {row.key for row in done}
     problems: list[str] = []
-    with tqdm(total=sum(task.key not in known for task in own), unit="image", disable=None) as bar:
+    left = sum(task.key not in known for task in own)
+    with tqdm(total=left, unit="image", disable=None if processes.first else True) as bar:
 
         def on_row(row: "Row") -> None:
             bar.set_description(f"{row.dataset}, {row.method}, {row.references}")

@@ -19,10 +19,10 @@ def save_picture(path: Path, seed: int, size: tuple[int, int] = (24, 32)) -> Non
     Image.fromarray(noise).resize(size[::-1], Image.Resampling.BICUBIC).save(path, format="PNG")
 
 
-def multiview(folder: Path) -> Path:
+def multiview(folder: Path, size: tuple[int, int] = (26, 35)) -> Path:
     """Four groups, three of one scene; the references have other sizes and misleading suffixes."""
     for group in range(4):
-        save_picture(folder / f"{group:03}_0.png", 10 * group, (26, 35))
+        save_picture(folder / f"{group:03}_0.png", 10 * group, size)
         for reference in range(1, 3):
             save_picture(folder / f"{group:03}_{reference}.jpg", 10 * group + reference, (20 + 4 * group, 40))
     (folder / "groups.tsv").write_text("group\tscene\n000\ttower\n001\ttower\n002\ttower\n003\tbridge\n")
