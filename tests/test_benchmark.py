@@ -47,6 +47,10 @@ def test_the_plan_says_what_cannot_be_done(views: Dataset, photographs: Dataset)
         ("nearly", "photographs", "none"): 2,
     }
     assert notes == ["views: has no references 3", "photographs: has no references first, 3"]
+    needy = Nearly(views, needs_references=True)
+    tasks, notes = benchmark.plan([needy], [views, photographs], ["first", "none"])
+    assert {task.key[:3] for task in tasks} == {("nearly", "views", "first")}
+    assert notes == ["photographs: has no references first", "photographs: nearly needs references"]
     with pytest.raises(ValueError, match="references must be one of"):
         benchmark.plan([Bicubic()], [views], ["best"])  # type: ignore[list-item]
 
@@ -87,7 +91,7 @@ def test_the_agreement_is_with_what_made_the_picture(photographs: Dataset) -> No
 
 def test_the_memory_is_that_of_the_call(views: Dataset) -> None:
     class Hungry:
-        name, uses_references = "hungry", False
+        name, uses_references, needs_references = "hungry", False, False
 
         def __call__(self, image: Tensor, references: list[Tensor]) -> Restored:
             torch.ones(300_000_000, dtype=torch.uint8)

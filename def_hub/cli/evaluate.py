@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from def_hub.evaluation.baselines import Baseline
     from def_hub.evaluation.benchmark import Measures
     from def_hub.evaluation.datasets import Dataset
     from def_hub.evaluation.methods import Restore
@@ -181,19 +182,23 @@ def _measures(options: argparse.Namespace) -> "Measures":
     if options.degradation:
         if options.kernel != "pillow":
             raise ValueError("--degradation brings its own kernel: leave out --kernel")
-        shrink = _named_degradation(options.degradation)
+        shrink = _degradation(options.degradation)
         return Measures(protocol, f"degradation {options.degradation}", shrink, None, lpips)
     if options.kernel == "matlab":
         return Measures(protocol, "MATLAB bicubic", _matlab, "matlab", lpips)
     return Measures(protocol, lpips=lpips)
 
 
-def _named_degradation(name: str) -> Any:
+def _degradation(name: str) -> Any:
+    """What makes LR pictures of that degradation, see `datasets.Shrink`."""
     from importlib.util import find_spec
+
+    from def_hub.evaluation.datasets import Degrading
 
     if find_spec("def_hub.observation.degradation") is None:
         raise ValueError(f"--degradation {name}: this version of def_hub has no named degradations")
-    return import_module("def_hub.observation.degradation").named(name).degrade
+    degradation = import_module("def_hub.observation.degradation")
+    return Degrading(degradation.degrade, degradation.Degradation.parse(name))
 
 
 def _matlab(truth: Any, generator: Any) -> Any:
@@ -229,25 +234,27 @@ def _methods(options: argparse.Namespace) -> tuple[list["Restore"], dict[str, An
             methods.append(Bicubic())
             described["methods"][name] = {}
         else:
-            kind, network, uses_references = _baseline(name)
-            methods.append(Network(kind, network, uses_references, options.device or "cpu"))
+            kind, baseline, files = _baseline(name)
+            network = baseline.load(*files)
+            references = baseline.uses_references, baseline.needs_references
+            methods.append(Network(kind, network, *references, options.device or "cpu"))
             described["methods"][kind] = {"weights": fingerprint({kind: network})}
     if len(described["methods"]) < len(names):
         raise ValueError("two methods have the same name, their rows could not be told apart")
     return methods, described
 
 
-def _baseline(name: str) -> tuple[str, Any, bool]:
-    """`rlfn=FILE` → its name, the network with the weights in the file, and whether it uses references."""
+def _baseline(name: str) -> tuple[str, "Baseline", list[str]]:
+    """`rlfn=FILE` or `c2-matching=FILE,FILE,FILE` → its name, what it is, and its files."""
     from def_hub.evaluation.baselines import BASELINES
 
-    kind, _, file = name.partition("=")
+    kind, _, files = name.partition("=")
     if kind not in BASELINES:
         known = ", ".join(f"{k}=FILE" for k in BASELINES)
         raise ValueError(f"--method {name}: expected bicubic, def, def:PRESET, {known}")
-    if not file:
+    if not files:
         raise ValueError(f"--method {name}: its weights are not part of this package, give {kind}=FILE")
-    return kind, BASELINES[kind].load(file), BASELINES[kind].uses_references
+    return kind, BASELINES[kind], files.split(",")
 
 
 def _settings(name: str, call: dict[str, Any]) -> dict[str, Any]:

@@ -87,6 +87,9 @@ def plan(
             notes.append(f"{dataset.name}: has no references {', '.join(missing)}")
         for method in methods:
             modes: list[References] = offered if method.uses_references else ["none"]
+            if method.needs_references:
+                modes = [mode for mode in modes if mode != "none"]
+                notes += [] if modes else [f"{dataset.name}: {method.name} needs references"]
             for mode in modes:
                 tasks += [Task(method, dataset, mode, index) for index in range(len(dataset.items))]
     return tasks, notes

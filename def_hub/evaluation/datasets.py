@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from zlib import crc32
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -127,6 +128,18 @@ def choose(paths: tuple[Path, ...], references: References) -> tuple[Path, ...]:
         return paths
     number = int(references) if references.isdecimal() else 1
     return paths[number - 1 : number]
+
+
+@dataclass(frozen=True)
+class Degrading:
+    """`Shrink` by a named degradation, see `observation.degradation`, whose noise comes from NumPy."""
+
+    degrade: Callable[..., Any]
+    degradation: Any
+
+    def __call__(self, truth: Tensor, generator: torch.Generator) -> Tensor:
+        rng = np.random.default_rng(generator.initial_seed())
+        return self.degrade(truth, self.degradation, SCALE, rng).picture
 
 
 def load_dataset(folder: str | Path, layout: Layout | None = None, seed: int = SEED) -> Dataset:

@@ -1,6 +1,6 @@
 """What is compared: anything that enlarges a picture, with or without references, behind one small interface.
 
-To measure a method of your own, give an object with these three members to `benchmark.run`, or put its results into a
+To measure a method of your own, give an object with these members to `benchmark.run`, or put its results into a
 folder and score that (`def-hub evaluate --score RESULTS --truth HR`).
 """
 
@@ -36,6 +36,7 @@ class Restore(Protocol):
     Attributes:
         name: in tables and file names.
         uses_references: a method that does not is measured once, without any.
+        needs_references: it cannot be measured without.
     """
 
     @property
@@ -43,6 +44,9 @@ class Restore(Protocol):
 
     @property
     def uses_references(self) -> bool: ...
+
+    @property
+    def needs_references(self) -> bool: ...
 
     def __call__(self, image: Tensor, references: list[Tensor]) -> Restored:
         """LR picture `[1,3,h,w]` and references `[1,3,Hr,Wr]`, in `[0,1]`, float32 on the CPU → four times larger."""
@@ -54,6 +58,7 @@ class Bicubic:
 
     name = "bicubic"
     uses_references = False
+    needs_references = False
 
     def __call__(self, image: Tensor, references: list[Tensor]) -> Restored:
         return Restored(Downsample("bicubic", 4).upsample(image))
@@ -66,6 +71,7 @@ class Network:
     name: str
     network: nn.Module
     uses_references: bool = False
+    needs_references: bool = False
     device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:
@@ -88,6 +94,7 @@ class Pipeline:
     settings: dict[str, Any]
     seed: int = 0
     uses_references: bool = True
+    needs_references: bool = False
 
     def __call__(self, image: Tensor, references: list[Tensor]) -> Restored:
         generator = torch.Generator().manual_seed(self.seed)

@@ -36,6 +36,7 @@ class Nearly:
     dataset: Dataset
     name: str = "nearly"
     uses_references: bool = True
+    needs_references: bool = False
     calls: list[int] = field(default_factory=list)
 
     def __call__(self, image: Tensor, references: list[Tensor]) -> Restored:
@@ -53,6 +54,7 @@ class Stopping:
 
     name: str = "m"
     uses_references: bool = False
+    needs_references: bool = False
     calls: int = 0
 
     def __call__(self, image: Tensor, references: list[Tensor]) -> Restored:
