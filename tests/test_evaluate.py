@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from def_hub.evaluation.baselines.rlfn import RLFN
 from def_hub.evaluation.perceptual import LPIPS
 
 from .conftest import ROOT, Run
 from .helpers.evaluation import multiview, save_picture
+from .helpers.hub_server import HubServer
 
 TIMES = ("seconds", "memory")
 START = "import sys; from def_hub.cli import main; sys.exit(main())"
@@ -60,6 +61,11 @@ def test_methods_stand_side_by_side(run: Run, tiny_model: Path, workshop: Path) 
     ablation = settings["methods"]["def:balanced,refine=false,matching_image=bicubic,turns=1"]
     assert (ablation["refine"], ablation["matching_image"], ablation["turns"]) == (False, "bicubic", 1)
     assert len(settings["methods"]["rlfn"]["weights"]) == 12 and settings["versions"]["torch"]
+    with (workshop / "out" / "summary.csv").open(newline="") as file:
+        summary = list(csv.DictReader(file))
+    assert [line["method"] for line in summary] == [line[1] for line in lines]
+    assert summary[0]["protocol"] == settings["protocol"] and json.loads(summary[0]["versions"]) == settings["versions"]
+    assert f"torch {settings['versions']['torch']}" in (workshop / "out" / "table.md").read_text().splitlines()[-1]
     page = (workshop / "out" / "report.html").read_text()
     assert "data:image/png;base64," in page and "http://" not in page and "https://" not in page
 
@@ -69,7 +75,7 @@ def test_methods_stand_side_by_side(run: Run, tiny_model: Path, workshop: Path) 
     [
         ([], "nothing to measure"),
         (["views", "views"], "same folder name"),
-        (["views", "--method", "magic"], "expected bicubic, def, def:PRESET, rlfn=FILE"),
+        (["views", "--method", "magic"], "expected bicubic, def, def:PRESET, srcnn=FILE"),
         (["views", "--method", "rlfn"], "give rlfn=FILE"),
         (["views", "--method", "rlfn=absent.safetensors"], "absent.safetensors: no such file"),
         (["views", "--method", "def:best"], "preset must be one of"),
@@ -109,6 +115,18 @@ def test_what_cannot_be_measured_is_said(run: Run, workshop: Path) -> None:
     assert "not measured: views/002, bicubic: " in err and "not a readable picture" in err
     summary = json.loads((workshop / "out" / "summary.json").read_text())
     assert len(summary["problems"]) == 2 and [row["image"] for row in rows(workshop / "out")] == ["000", "003"]
+
+
+def test_lpips_may_lie_on_the_hub(run: Run, hub: HubServer, workshop: Path) -> None:
+    torch.manual_seed(0)
+    hub.put("alice/lpips", {"squeeze.safetensors": save(LPIPS().state_dict())})
+    for number in range(2):
+        save_picture(workshop / "plain" / f"{number}.png", number, (64, 72))
+    words = ["evaluate", "plain", "--method", "bicubic", "--output", "out", "--lpips"]
+    status, _, err = run(*words, "alice/lpips/squeeze.safetensors")
+    assert status == 0 and all(float(row["lpips"]) for row in rows(workshop / "out")), err
+    status, _, err = run(*words, "alice/lpips/absent.safetensors")
+    assert status == 2 and "has no absent.safetensors" in err
 
 
 def test_every_nth_picture(run: Run, workshop: Path) -> None:

@@ -57,7 +57,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
     add("--unrounded", action="store_true", help="do not round results to 8 bits first")
     add("--kernel", choices=("pillow", "matlab"), default="pillow", help="what makes LR pictures (default: pillow)")
     add("--degradation", metavar="NAME", help="make LR pictures with this named degradation instead")
-    add("--lpips", type=Path, metavar="FILE", help="also measure LPIPS v0.1 (squeeze), with the weights in this file")
+    add("--lpips", metavar="FILE", help="also measure LPIPS v0.1 (squeeze): its weights, or a Hub name user/name/file")
     add("--output", type=Path, metavar="DIR", help="write rows.csv, summary.json, summary.csv and table.md here")
     add("--save-images", action="store_true", help="keep the results, too (needs --output)")
     add("--report", action="store_true", help="also write report.html, a page to compare by eye (needs --output)")
@@ -83,9 +83,9 @@ def _score(options: argparse.Namespace) -> int:
 
     measures = _measures(options)
     rows, problems = benchmark.score(options.score, options.truth, measures)
-    table = benchmark.markdown(summarise(rows), measures.protocol, "made by others")
+    settings = {"results": str(options.score), "truth": str(options.truth), **_described(measures)}
+    table = benchmark.markdown(summarise(rows), measures.protocol, "made by others") + "\n" + _made_with(settings)
     if options.output is not None:
-        settings = {"results": str(options.score), "truth": str(options.truth), **_described(measures)}
         benchmark.Journal(options.output, settings).finish(rows, problems, table)
     return _tell(table, problems)
 
@@ -118,6 +118,7 @@ def _run(options: argparse.Namespace) -> int:
     if processes.first:
         ordered = [rows[task.key] for task in tasks if task.key in rows]
         table = benchmark.markdown(summarise(ordered), measures.protocol, measures.low_resolution)
+        table += "\n" + _made_with(settings)
         if journal is not None:
             journal.finish(ordered, problems, table)
         if options.report:
@@ -178,7 +179,7 @@ def _measures(options: argparse.Namespace) -> "Measures":
         border=protocol.border if options.border is None else options.border,
         rounded=not options.unrounded,
     )
-    lpips = LPIPS.from_file(options.lpips) if options.lpips else None
+    lpips = LPIPS.from_file(_file(options.lpips)) if options.lpips else None
     if options.degradation:
         if options.kernel != "pillow":
             raise ValueError("--degradation brings its own kernel: leave out --kernel")
@@ -187,6 +188,17 @@ def _measures(options: argparse.Namespace) -> "Measures":
     if options.kernel == "matlab":
         return Measures(protocol, "MATLAB bicubic", _matlab, "matlab", lpips)
     return Measures(protocol, lpips=lpips)
+
+
+def _file(name: str) -> Path:
+    """A file here, or `user/name/file` on the Hub."""
+    from def_hub.hub.fetch import locate_file
+
+    user, _, rest = name.partition("/")
+    repository, _, file = rest.partition("/")
+    if Path(name).exists() or not file or not user:
+        return Path(name)
+    return locate_file(f"{user}/{repository}", file)
 
 
 def _degradation(name: str) -> Any:
@@ -293,6 +305,11 @@ def _described(measures: "Measures") -> dict[str, Any]:
         "versions": versions(),
         "commit": commit(),
     }
+
+
+def _made_with(settings: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
+    return f"Commit {settings['commit'] or 'unknown'}; {versions}."
 
 
 def _tell(table: str, problems: list[str]) -> int:

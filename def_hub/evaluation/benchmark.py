@@ -265,8 +265,10 @@ class Journal:
         (self.folder / "summary.json").write_text(json.dumps(described, indent=2) + "\n")
         with (self.folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(field.name for field in fields(Summary))
-            writer.writerows([_cell(value) for value in asdict(s).values()] for s in summaries)
+            told = [name for name in ("low_resolution", "protocol", "commit", "versions") if name in self.settings]
+            environment = [json.dumps(self.settings[name]).strip('"') for name in told]
+            writer.writerow([*(field.name for field in fields(Summary)), *told])
+            writer.writerows([*map(_cell, asdict(s).values()), *environment] for s in summaries)
         (self.folder / "table.md").write_text(table + "\n")
 
     def _files(self) -> list[Path]:
