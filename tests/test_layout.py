@@ -41,6 +41,7 @@ DOORS = {
     # the pipeline names Pillow's class as the type of its results; data draws random crops and colours
     "PIL": ("def_hub.images", "def_hub.visualization", "def_hub.pipeline", "def_hub.data", "def_hub.space"),
     "huggingface_hub": ("def_hub.hub",),
+    "datasets": ("def_hub.hub.datasets",),
     "accelerate": ("def_hub.training", "def_hub.sharing"),
     "diffusers": (
         "def_hub.diffusion",

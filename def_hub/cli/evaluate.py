@@ -22,7 +22,12 @@ DEFAULT_REFERENCES = ("first", "none", "unrelated")
 
 def add_arguments(add: Callable[..., Any]) -> None:
     """The options of the command, without those that name the model and its call."""
-    add("dataset", type=Path, nargs="*", metavar="DATASET_FOLDER", help="recognised by its layout (see --layout)")
+    add(
+        "dataset",
+        nargs="*",
+        metavar="DATASET",
+        help="folder, recognised by its layout (see --layout), or on the Hub: hub:user/name[:split]",
+    )
     add("--layout", choices=LAYOUTS, metavar="NAME", help=f"what the folders are: one of {', '.join(LAYOUTS)}")
     add(
         "--pair",
@@ -156,13 +161,23 @@ def _measure(
 def _datasets(options: argparse.Namespace) -> list["Dataset"]:
     from def_hub.evaluation.datasets import load_dataset, load_pair
 
-    datasets = [load_dataset(folder, options.layout) for folder in options.dataset]
+    datasets = [load_dataset(_folder(name), options.layout) for name in options.dataset]
     datasets += [load_pair(lr, hr) for lr, hr in options.pair]
     if not datasets:
         raise ValueError("nothing to measure: name a data set's folder, --pair LR HR, or --score RESULTS --truth HR")
     if len({dataset.name for dataset in datasets}) < len(datasets):
         raise ValueError("two data sets have the same folder name, their rows could not be told apart")
     return datasets
+
+
+def _folder(name: str) -> Path:
+    """A folder as it is; `hub:user/name:split` as the folder to which it is fetched."""
+    if not name.startswith("hub:"):
+        return Path(name)
+    from def_hub.hub import datasets
+
+    repository, _, split = name.removeprefix("hub:").partition(":")
+    return datasets.fetch(repository, split or "test")
 
 
 def _measures(options: argparse.Namespace) -> "Measures":
