@@ -138,8 +138,23 @@ def test_two_folders_of_any_name(run: Run, workshop: Path) -> None:
     for number in range(2):
         save_picture(workshop / "taken" / f"{number}.png", number, (12, 16))
         save_picture(workshop / "wanted" / f"{number}.png", number, (48, 64))
-    status, out, _ = run("evaluate", "--pair", "taken", "wanted", "--method", "bicubic")
+    words = ["evaluate", "--pair", "taken", "wanted", "--method", "bicubic"]
+    status, out, _ = run(*words)
     assert status == 0 and "| taken | 2 | bicubic | none |" in out
+    assert out.startswith("×4, LR = Pillow bicubic (as given: taken), ")
+
+
+def test_references_that_are_not_there(run: Run, tiny_model: Path, workshop: Path) -> None:
+    """Asked for by name they are missed; of the default, what there is is measured."""
+    for number in range(2):
+        save_picture(workshop / "taken" / f"{number}.png", number, (12, 16))
+        save_picture(workshop / "wanted" / f"{number}.png", number, (48, 64))
+    words = ["evaluate", "--pair", "taken", "wanted", "--model", tiny_model, "--device", "cpu", "--steps", "1"]
+    status, out, err = run(*words)
+    assert status == 0 and "| taken | 2 | def | none |" in out and "def | first" not in out
+    assert "taken: has no references first, unrelated" in err
+    status, out, err = run(*words, "--references", "first", "none")
+    assert status == 1 and "| taken | 2 | def | none |" in out and "not measured: taken: has no references first" in err
 
 
 def test_results_of_others_are_scored(run: Run, workshop: Path) -> None:

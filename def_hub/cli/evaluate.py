@@ -106,23 +106,30 @@ def _run(options: argparse.Namespace) -> int:
     methods, described = _methods(options)
     tasks, notes = benchmark.plan(methods, datasets, modes)
     tasks = [task for task in tasks if task.index % options.every == 0]
+    given = [d.name for d in datasets if d.layout == "RealSR"]
     settings = {
         **described,
         "seed": options.seed,
         **_described(measures),
+        "low_resolution": measures.low_resolution + (f" (as given: {', '.join(given)})" if given else ""),
         "every": options.every,
         "references_of": {d.name: benchmark.reference_files(d) for d in datasets if d.layout == "Manga109"},
     }
     processes = Processes()
     journal = benchmark.Journal(options.output, settings, options.resume, processes) if options.output else None
     save_to = options.output / "images" if options.save_images or options.report else None
-    own, problems = _measure(processes, tasks, measures, journal, save_to)
+    own, unreadable = _measure(processes, tasks, measures, journal, save_to)
     rows = {row.key: row for row in processes.gather(own)}
-    problems = notes + processes.gather(problems)
+    problems = [f"{dataset.name}: {problem}" for dataset in datasets for problem in dataset.problems]
+    problems += processes.gather(unreadable)
     status = 0
     if processes.first:
         ordered = [rows[task.key] for task in tasks if task.key in rows]
-        table = benchmark.markdown(summarise(ordered), measures.protocol, measures.low_resolution)
+        if options.references is None:  # nobody asked for what this data set lacks
+            _note(notes)
+        else:
+            problems = notes + problems
+        table = benchmark.markdown(summarise(ordered), measures.protocol, settings["low_resolution"])
         table += "\n" + _made_with(settings)
         if journal is not None:
             journal.finish(ordered, problems, table)
@@ -325,6 +332,11 @@ def _described(measures: "Measures") -> dict[str, Any]:
 def _made_with(settings: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
     return f"Commit {settings['commit'] or 'unknown'}; {versions}."
+
+
+def _note(notes: list[str]) -> None:
+    for note in notes:
+        print(f"def-hub: {note}", file=sys.stderr)
 
 
 def _tell(table: str, problems: list[str]) -> int:

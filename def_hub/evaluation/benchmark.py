@@ -69,7 +69,7 @@ class Task:
 def plan(
     methods: Sequence[Restore], datasets: Sequence[Dataset], references: Sequence[References]
 ) -> tuple[list[Task], list[str]]:
-    """All tasks in the order of the table, and one line for everything asked for that cannot be done.
+    """All tasks in the order of the table, and one line for each choice of references that a data set does not offer.
 
     Methods without references are measured once for each data set, whatever `references` says.
 
@@ -79,7 +79,7 @@ def plan(
         if mode not in get_args(References):
             raise ValueError(f"references must be one of {', '.join(get_args(References))}, got {mode!r}")
     tasks: list[Task] = []
-    notes = [f"{dataset.name}: {problem}" for dataset in datasets for problem in dataset.problems]
+    notes: list[str] = []
     for dataset in datasets:
         offered = [mode for mode in dict.fromkeys(references) if dataset.offers(mode)]
         missing = [mode for mode in dict.fromkeys(references) if mode not in offered]
