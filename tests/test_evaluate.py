@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
+from def_hub import images
 from def_hub.evaluation.baselines.rlfn import RLFN
 from def_hub.evaluation.perceptual import LPIPS
 
@@ -224,3 +225,20 @@ def test_two_processes_give_the_rows_of_one(run: Run, tiny_model: Path, workshop
     first_columns = [line.split("|")[1:6] for line in expected.splitlines() if line.startswith("| views")]
     assert [line.split("|")[1:6] for line in out.decode().splitlines() if line.startswith("| views")] == first_columns
     assert len(list((workshop / "two" / "images").rglob("*.png"))) == 4 * 5  # bicubic, two of def, truth, input
+
+
+def test_named_degradations_make_the_small_pictures(run: Run, workshop: Path) -> None:
+    """The same code as in training, so "blur2+noise5" in a table is what the networks have seen."""
+    degradation = pytest.importorskip("def_hub.observation.degradation")
+    words = ["evaluate", "views", "--method", "bicubic", "--degradation", "blur2+noise5", "--output"]
+    status, out, err = run(*words, "out", "--save-images")
+    assert status == 0 and "LR = degradation blur2+noise5, Y" in out, err
+    assert all(row["consistency"] == "" for row in rows(workshop / "out"))  # shrinking alone did not make the picture
+    truth = images.to_tensor(workshop / "out" / "images" / "views" / "truth" / "001.png")
+    small = images.to_tensor(workshop / "out" / "images" / "views" / "input" / "001.png")
+    clean = degradation.degrade(truth, degradation.Degradation.parse("blur2")).picture
+    assert 3 / 255 < (small - clean).square().mean().sqrt() < 6 / 255
+    run(*words, "again")
+    assert rows(workshop / "again") == rows(workshop / "out")
+    status, _, err = run("evaluate", "views", "--method", "bicubic", "--degradation", "worn")
+    assert status == 2 and "degradation: expected clean" in err
