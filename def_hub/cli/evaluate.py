@@ -263,7 +263,8 @@ def _methods(options: argparse.Namespace) -> tuple[list["Restore"], dict[str, An
         if name in wanted:
             assert pipe is not None
             methods.append(Pipeline(name, pipe, wanted[name], options.seed))
-            described["methods"][name] = wanted[name] | {"weights": fingerprint(pipe.parts(wanted[name]["preset"]))}
+            weights = {"weights": fingerprint(pipe.parts(wanted[name]["preset"]))}
+            described["methods"][name] = {} if name == "def" else wanted[name] | weights  # "call" has those of def
         elif name == "bicubic":
             methods.append(Bicubic())
             described["methods"][name] = {}
