@@ -242,3 +242,17 @@ def test_named_degradations_make_the_small_pictures(run: Run, workshop: Path) ->
     assert rows(workshop / "again") == rows(workshop / "out")
     status, _, err = run("evaluate", "views", "--method", "bicubic", "--degradation", "worn")
     assert status == 2 and "degradation: expected clean" in err
+
+
+def test_published_figures_stand_below_and_say_what_differs(run: Run, workshop: Path) -> None:
+    (workshop / "views").rename(workshop / "CUFED5")
+    _, out, _ = run("evaluate", "CUFED5", "--method", "bicubic")
+    measured, theirs = out.split("Published figures")
+    assert "| CUFED5 | 4 | bicubic |" in measured and "CUFED5: 4 of 126 pictures here" in theirs
+    assert "| C2-Matching-rec | 28.24 / 0.841 |" in theirs and "| DEF (the paper) | 27.47 / 0.826 |" in theirs
+    save_picture(workshop / "WR-SR" / "input" / "1.png", 1)
+    save_picture(workshop / "WR-SR" / "ref" / "1_ref.png", 2)
+    _, out, _ = run("evaluate", "WR-SR", "--method", "bicubic")
+    assert "| EDSR | 28.07 / 0.793 |" in out and "MASA" not in out  # published no figure for this set
+    save_picture(workshop / "mine" / "1.png", 1)
+    assert "Published" not in run("evaluate", "mine", "--method", "bicubic")[1]

@@ -23,7 +23,7 @@ LEVELS = (
     ("def_hub.hub",),  # publishing is given the function that loads a pipeline; the card reads what was measured
     ("def_hub.evaluation.benchmark", "def_hub.evaluation.report"),  # measures any method: no pipeline in it
     ("def_hub.evaluation.methods", "def_hub.evaluation.datasets"),
-    ("def_hub.evaluation.compare",),
+    ("def_hub.evaluation.compare", "def_hub.evaluation.published"),
     ("def_hub.evaluation.rows",),  # the card reads these files, too
     (
         "def_hub.observation",

@@ -96,7 +96,7 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from def_hub.evaluation import benchmark, report
+    from def_hub.evaluation import benchmark, published, report
     from def_hub.evaluation.rows import summarise
     from def_hub.sharing import Processes
 
@@ -131,6 +131,8 @@ def _run(options: argparse.Namespace) -> int:
             problems = notes + problems
         table = benchmark.markdown(summarise(ordered), measures.protocol, settings["low_resolution"])
         table += "\n" + _made_with(settings)
+        if not options.degradation and (theirs := published.markdown({d.name: len(d.items) for d in datasets})):
+            table += "\n\n" + theirs
         if journal is not None:
             journal.finish(ordered, problems, table)
         if options.report:
