@@ -61,7 +61,12 @@ def add_arguments(add: Callable[..., Any]) -> None:
     add("--border", type=_border, metavar="PX", help="pixels cropped first, or 'scale' for 4 (default: 0)")
     add("--unrounded", action="store_true", help="do not round results to 8 bits first")
     add("--kernel", choices=("pillow", "matlab"), default="pillow", help="what makes LR pictures (default: pillow)")
-    add("--degradation", metavar="NAME", help="make LR pictures with this named degradation instead")
+    add(
+        "--degradation",
+        dest="lr_degradation",
+        metavar="NAME",
+        help="make LR pictures with this named degradation instead",
+    )
     add("--lpips", metavar="FILE", help="also measure LPIPS v0.1 (squeeze): its weights, or a Hub name user/name/file")
     add("--output", type=Path, metavar="DIR", help="write rows.csv, summary.json, summary.csv and table.md here")
     add("--save-images", action="store_true", help="keep the results, too (needs --output)")
@@ -131,7 +136,7 @@ def _run(options: argparse.Namespace) -> int:
             problems = notes + problems
         table = benchmark.markdown(summarise(ordered), measures.protocol, settings["low_resolution"])
         table += "\n" + _made_with(settings)
-        if not options.degradation and (theirs := published.markdown({d.name: len(d.items) for d in datasets})):
+        if not options.lr_degradation and (theirs := published.markdown({d.name: len(d.items) for d in datasets})):
             table += "\n\n" + theirs
         if journal is not None:
             journal.finish(ordered, problems, table)
@@ -204,11 +209,11 @@ def _measures(options: argparse.Namespace) -> "Measures":
         rounded=not options.unrounded,
     )
     lpips = LPIPS.from_file(_file(options.lpips)) if options.lpips else None
-    if options.degradation:
+    if options.lr_degradation:
         if options.kernel != "pillow":
             raise ValueError("--degradation brings its own kernel: leave out --kernel")
-        shrink = _degradation(options.degradation)
-        return Measures(protocol, f"degradation {options.degradation}", shrink, None, lpips)
+        shrink = _degradation(options.lr_degradation)
+        return Measures(protocol, f"degradation {options.lr_degradation}", shrink, None, lpips)
     if options.kernel == "matlab":
         return Measures(protocol, "MATLAB bicubic", _matlab, "matlab", lpips)
     return Measures(protocol, lpips=lpips)
