@@ -65,7 +65,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
         "--degradation",
         dest="lr_degradation",
         metavar="NAME",
-        help="make LR pictures with this named degradation instead",
+        help="make LR pictures with this degradation instead",
     )
     add("--lpips", metavar="FILE", help="also measure LPIPS v0.1 (squeeze): its weights, or a Hub name user/name/file")
     add("--output", type=Path, metavar="DIR", help="write rows.csv, summary.json, summary.csv and table.md here")
