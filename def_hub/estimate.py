@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from def_hub.pipeline import Stage
 from def_hub.precision import compute_in
 from def_hub.reference.fitting import NOTHING
+from def_hub.reference.matching import CELL, EVERY, PAIRINGS, PAIRS
 from def_hub.reference.matching.pose import CONFIRMING as CELLS
 from def_hub.reference.matching.pose import STEP, sides_tried
-from def_hub.reference.matching import CELL, EVERY, PAIRINGS, PAIRS
 from def_hub.reference.network import TILE
 from def_hub.settings import PRESETS, Precision
 

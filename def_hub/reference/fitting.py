@@ -13,15 +13,18 @@ from torch import Tensor, nn
 
 from def_hub.reference.features import in_own_precision
 from def_hub.reference.matching import CELL
+from def_hub.reference.matching.light import light
 from def_hub.reference.matching.placement import Placement
 from def_hub.reference.matching.pose import Sighting, mask_of, resized, sight
 
 LEAST = 0.08
 """Support from which a pose is believed; unrelated pictures reach 0.05 (see `Sighting`)."""
-NOTHING = 1.25
+NOTHING = 1.75
 """Logarithm from which a reference has no detail that the image lacks, as the image itself has at 2: left as it is."""
-SHRUNK, ENLARGED = -0.2, 0.1
+SHRUNK, ENLARGED = -0.15, 0.1
 """Logarithms between which a reference stays as it is: every resampling costs detail, and alignment follows so far."""
+FINER = 0.05
+"""What is resized becomes so much finer than the result, as a logarithm: it was best between 0 and 0.1."""
 MOST = 4.0
 """Area, in areas of the result, that a reference may have where its pose is not known."""
 MARGIN = 0.15
@@ -52,7 +55,7 @@ class Fitted:
 
 @torch.no_grad()
 def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.Module) -> Fitted:
-    """The reference in the orientation of the image and as large as the enlarged image shows things.
+    """The reference in the orientation of the image, as large as the enlarged image shows things, and in its light.
 
     What is resized is also cut to the part that was matched. A reference that is finer than the result is made smaller
     with antialiasing. Where no pose is found the reference comes back as it is, or smaller where it is very large.
@@ -65,10 +68,11 @@ def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.
     pose, octave = seen.pose, seen.pose.octave
     if seen.support < LEAST or (pose.upright and octave > NOTHING):
         return _bounded(image, picture, usable)
+    relit = light(seen)
     whole = (0, 0, *reversed(picture.shape[2:]))
     if SHRUNK < octave < ENLARGED:
         if pose.upright:
-            return Fitted(picture, usable)
+            return Fitted(picture if relit is None else relit.on(picture), usable)
         left, top, right, bottom = whole
         octave = 0.0
     else:
@@ -80,10 +84,10 @@ def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.
         usable = pose.turned(usable[..., cells[0], cells[1]])
     if octave != 0.0:
         height, width = picture.shape[2:]
-        picture = resized(picture, 2**octave)
+        picture = resized(picture, 2 ** (octave + FINER))
         usable = None if usable is None else mask_of(usable, picture)
         placement = placement.after_resizing(picture.shape[3] / width, picture.shape[2] / height)
-    return Fitted(picture.contiguous(), usable, placement)
+    return Fitted(picture.contiguous() if relit is None else relit.on(picture), usable, placement)
 
 
 def _bounded(image: Tensor, picture: Tensor, usable: Tensor | None) -> Fitted:
@@ -94,9 +98,7 @@ def _bounded(image: Tensor, picture: Tensor, usable: Tensor | None) -> Fitted:
         return Fitted(picture, usable)
     picture = resized(picture, (MOST / area) ** 0.5)
     usable = None if usable is None else mask_of(usable, picture)
-    return Fitted(
-        picture, usable, Placement().after_resizing(picture.shape[3] / width, picture.shape[2] / height)
-    )
+    return Fitted(picture, usable, Placement().after_resizing(picture.shape[3] / width, picture.shape[2] / height))
 
 
 def _part(seen: Sighting, picture: Tensor) -> tuple[int, int, int, int]:

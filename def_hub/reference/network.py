@@ -18,6 +18,7 @@ from def_hub.reference.aggregation import STRIDES, Aggregator, FoldedAggregator,
 from def_hub.reference.features import ExtractorName, Pyramid, in_bands, make_extractor
 from def_hub.reference.fitting import Fitted, fitted
 from def_hub.reference.matching import CELL, Correspondence, Views, find, match, supported
+from def_hub.reference.matching.detail import detail_worth
 from def_hub.reference.transfer import DeformableTransfer, HardTransfer, overlapped, spread
 from def_hub.reference.ttsr import CellTransfer, TTSRAggregator
 from def_hub.tiling import Window, tiled
@@ -212,7 +213,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         refined: bool,
         step: int = 2,
     ) -> Correspondence:
-        keys = [self._estimated(r) for r in references] if self.config.match_estimate else references
+        keys = [self._believed(self._estimated(r)) for r in references] if self.config.match_estimate else references
         # a place needs more digits than half precision has
         with torch.autocast(seen.enhanced.device.type, enabled=False):
             if not refined:
@@ -256,6 +257,17 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
         assert reference.sharp is not None
         small = self._operator.forward(reference.sharp).clamp(0, 1)
         return replace(reference, enhanced=self._alone(small, reference.enhanced).clamp(0, 1))
+
+    def _believed(self, reference: Views) -> Views:
+        """The reference, whose matches count as far as it adds detail: see `detail_worth`."""
+        assert reference.sharp is not None
+        ones = torch.ones_like(reference.sharp[:, :1, ::CELL, ::CELL])
+        pairs = zip(reference.sharp.split(1), reference.enhanced.split(1), strict=True)
+        worth = [detail_worth(sharp, restored, self._operator) for sharp, restored in pairs]
+        if min(worth) == 1.0:
+            return reference
+        usable = ones if reference.usable is None else reference.usable
+        return replace(reference, usable=usable * usable.new_tensor(worth).view(-1, 1, 1, 1))
 
     def _transfer(
         self,

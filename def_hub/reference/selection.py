@@ -13,8 +13,8 @@ from torch import Tensor
 
 from def_hub.images import ImageLike, to_tensor
 from def_hub.reference.features import in_own_precision
-from def_hub.reference.matching.pose import SERVED, resized
 from def_hub.reference.matching import CELL, Views, find
+from def_hub.reference.matching.pose import SERVED, resized
 from def_hub.reference.network import ReferenceNetwork
 
 CELLS = 64

@@ -26,9 +26,10 @@ class Placement:
         """Of `pose.turned` of a picture of that height and width."""
         height, width = size
         # what is one pixel to the right, or below, in the turned picture lies there in the original
-        right, down = [(1, 0), (0, 1), (-1, 0), (0, -1)][pose.quarters % 4], [(0, 1), (-1, 0), (0, -1), (1, 0)][
-            pose.quarters % 4
-        ]
+        right, down = (
+            [(1, 0), (0, 1), (-1, 0), (0, -1)][pose.quarters % 4],
+            [(0, 1), (-1, 0), (0, -1), (1, 0)][pose.quarters % 4],
+        )
         x, y = [(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)][pose.quarters % 4]
         if pose.mirrored:
             last = (height if pose.quarters % 2 else width) - 1

@@ -30,12 +30,12 @@ OCTAVE = 0.5
 COARSEST, FINEST = 2.0, -4.0
 """Logarithms of the factors that are tried: from references that must be enlarged four times to those that are 16 times
 finer than the result."""
-UPRIGHT, TURNED = 3, 2
-"""How many upright poses are confirmed, and how many others."""
+UPRIGHT = 3
+"""How many upright poses are confirmed, beside one that is turned and one that is mirrored."""
 VOTES = 0.2
 """Share of the votes from which a turned or mirrored pose is confirmed at all; unrelated pictures reach 0.15 … 0.3."""
-BETTER = 1.3
-"""A turned or mirrored pose must have so many times the support of an upright one: façades resemble their mirror
+TURN_PENALTY, MIRROR_PENALTY = 1.1, 1.4
+"""A turned, or mirrored, pose must have so many times the support of one that is not: façades resemble their mirror
 images."""
 STEP = 4
 """Pixels between what is compared when a pose is confirmed, see `matching.align`."""
@@ -121,7 +121,7 @@ def sight(
     best, most = None, 0.0
     for pose in search.candidates():
         seen = search.confirm(pose)
-        worth = seen.support * (1 if pose.upright else 1 / BETTER)
+        worth = seen.support / (MIRROR_PENALTY if pose.mirrored else 1 if pose.upright else TURN_PENALTY)
         if best is None or worth > most:
             best, most = seen, worth
     assert best is not None
@@ -153,12 +153,13 @@ class _Search:
         ]
 
     def candidates(self) -> list[Pose]:
-        """Poses worth confirming, the upright ones with most votes, and others that have more."""
+        """Poses worth confirming: the upright ones with most votes, and a turned and a mirrored one that have more."""
         votes = self.votes()
         order = sorted(votes, key=lambda pose: -votes[pose])
         upright = [pose for pose in order if pose.upright][:UPRIGHT]
         enough = max(VOTES, votes[upright[0]])
-        return upright + [pose for pose in order if not pose.upright and votes[pose] >= enough][:TURNED]
+        others = [pose for pose in order if not pose.upright and votes[pose] >= enough]
+        return upright + [next(p for p in others if p.mirrored == m) for m in {p.mirrored for p in others}]
 
     def votes(self) -> dict[Pose, float]:
         """For each pose, the largest share of the image's cells whose best matches lie equally far away."""
