@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from def_hub.pipeline import Stage
 from def_hub.precision import compute_in
-from def_hub.reference.fitting import NOTHING
+from def_hub.reference.fitting import MOST, NOTHING
 from def_hub.reference.matching import CELL, EVERY, PAIRINGS, PAIRS
 from def_hub.reference.matching.pose import CONFIRMING as CELLS
 from def_hub.reference.matching.pose import STEP, sides_tried
@@ -151,7 +151,7 @@ def _fitted(image: float, reference: float) -> float:
     """Pixels of a reference as it is matched. One that is smaller than the result is enlarged where it shows the same,
     and left as it is where it shows a part, which its size does not tell: what lies between."""
     enlarged = max(reference, min(image, reference * 4**NOTHING))
-    return (reference * enlarged) ** 0.5
+    return min((reference * enlarged) ** 0.5, MOST * image)
 
 
 def _searched(image: float, references: float) -> list[float]:

@@ -55,16 +55,24 @@ class Fitted:
 
 @torch.no_grad()
 def fitted(image: Tensor, picture: Tensor, usable: Tensor | None, extractor: nn.Module) -> Fitted:
-    """The reference in the orientation of the image, as large as the enlarged image shows things, and in its light.
-
-    What is resized is also cut to the part that was matched. A reference that is finer than the result is made smaller
-    with antialiasing. Where no pose is found the reference comes back as it is, or smaller where it is very large.
+    """The reference as it is matched: `sight`, and then `fit`.
 
     Args:
         image: LR image `[1, 3, h, w]`. picture: the reference `[1, 3, Hr, Wr]`, sides multiples of 4; usable: see
             `Views`. extractor: of the network that will match them.
     """
-    seen = sight(image, picture, usable, in_own_precision(extractor))
+    return fit(image, picture, usable, sight(image, picture, usable, in_own_precision(extractor)))
+
+
+@torch.no_grad()
+def fit(image: Tensor, picture: Tensor, usable: Tensor | None, seen: Sighting) -> Fitted:
+    """The reference in the orientation of the image, as large as the enlarged image shows things, and in its light.
+
+    What is resized is also cut to the part that was matched. A reference that is finer than the result is made smaller
+    with antialiasing. Where no pose is found the reference comes back as it is, or smaller where it is very large.
+
+    Arguments as `fitted`; seen: the pose that was found.
+    """
     pose, octave = seen.pose, seen.pose.octave
     if seen.support < LEAST or (pose.upright and octave > NOTHING):
         return _bounded(image, picture, usable)

@@ -261,13 +261,21 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
     def _believed(self, reference: Views) -> Views:
         """The reference, whose matches count as far as it adds detail: see `detail_worth`."""
         assert reference.sharp is not None
-        ones = torch.ones_like(reference.sharp[:, :1, ::CELL, ::CELL])
         pairs = zip(reference.sharp.split(1), reference.enhanced.split(1), strict=True)
         worth = [detail_worth(sharp, restored, self._operator) for sharp, restored in pairs]
         if min(worth) == 1.0:
             return reference
-        usable = ones if reference.usable is None else reference.usable
+        usable = (
+            torch.ones_like(reference.sharp[:, :1, ::CELL, ::CELL]) if reference.usable is None else reference.usable
+        )
         return replace(reference, usable=usable * usable.new_tensor(worth).view(-1, 1, 1, 1))
+
+    @torch.no_grad()
+    def worth(self, sharp: Tensor) -> float:
+        """How far the detail of a reference `[1, 3, H, W]`, as it is matched, is believed, 0 … 1; without a prior."""
+        small = self._operator.forward(sharp).clamp(0, 1)
+        restored = self._alone(small, self._operator.pinv(small)).clamp(0, 1)
+        return detail_worth(sharp, restored, self._operator)
 
     def _transfer(
         self,

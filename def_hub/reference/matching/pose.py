@@ -32,8 +32,10 @@ COARSEST, FINEST = 2.0, -4.0
 finer than the result."""
 UPRIGHT = 3
 """How many upright poses are confirmed, beside one that is turned and one that is mirrored."""
-VOTES = 0.2
-"""Share of the votes from which a turned or mirrored pose is confirmed at all; unrelated pictures reach 0.15 … 0.3."""
+CERTAIN = 3.0
+"""Votes, in multiples of what chance gives, from which the best upright pose is confirmed alone."""
+DOUBTFUL = 1.5
+"""The same, from which a turned or mirrored pose is confirmed at all; unrelated pictures reach 2.3."""
 TURN_PENALTY, MIRROR_PENALTY = 1.1, 1.4
 """A turned, or mirrored, pose must have so many times the support of one that is not: façades resemble their mirror
 images."""
@@ -41,6 +43,8 @@ STEP = 4
 """Pixels between what is compared when a pose is confirmed, see `matching.align`."""
 SERVED = 0.3
 """Confidence from which a cell counts as served."""
+UNSURE = 0.04
+"""Support below which a pose is no more than a guess."""
 COMPANY, ALONE, SURE = 5, 0.2, 0.5
 """Side, in cells, of the surroundings that support a match, and mean confidence there from which it begins to count,
 and counts in full."""
@@ -125,7 +129,7 @@ def sight(
         if best is None or worth > most:
             best, most = seen, worth
     assert best is not None
-    if abs(best.remaining) > 0.1 and best.support > 0:  # seen between two sizes: look again at the right one
+    if abs(best.remaining) > 0.1 and best.support > UNSURE:  # seen between two sizes: look again at the right one
         again = search.confirm(replace(best.pose, octave=best.pose.octave + best.remaining))
         best = again if again.support >= 0.9 * best.support else best
     return replace(best, pose=replace(best.pose, octave=best.pose.octave + best.remaining))
@@ -146,20 +150,29 @@ class _Search:
     def octaves(self) -> list[float]:
         """The logarithms that are tried: those with which a copy's area is neither too large nor too small. One is
         always left."""
-        area = math.prod(self.sides) / (math.prod(self.image.shape[2:]) * CELL**2)
         steps = [FINEST + OCTAVE * i for i in range(round((COARSEST - FINEST) / OCTAVE) + 1)]
-        return [o for o in steps if SMALLER <= area * 4**o <= LARGER] or [
-            min(steps, key=lambda o: abs(math.log(area * 4**o)))
-        ]
+        fitting = [octave for octave in steps if SMALLER <= self._area(octave) <= LARGER]
+        return fitting or [min(steps, key=lambda octave: abs(math.log(self._area(octave))))]
 
     def candidates(self) -> list[Pose]:
         """Poses worth confirming: the upright ones with most votes, and a turned and a mirrored one that have more."""
-        votes = self.votes()
+        votes = {pose: share / self._chance(pose.octave) for pose, share in self.votes().items()}
         order = sorted(votes, key=lambda pose: -votes[pose])
         upright = [pose for pose in order if pose.upright][:UPRIGHT]
-        enough = max(VOTES, votes[upright[0]])
-        others = [pose for pose in order if not pose.upright and votes[pose] >= enough]
-        return upright + [next(p for p in others if p.mirrored == m) for m in {p.mirrored for p in others}]
+        most = votes[upright[0]]
+        others = [pose for pose in order if not pose.upright and votes[pose] >= max(DOUBTFUL, most)]
+        kinds = sorted({pose.mirrored for pose in others})
+        best = upright[:1] if most >= CERTAIN else upright
+        return best + [next(pose for pose in others if pose.mirrored == mirrored) for mirrored in kinds]
+
+    def _chance(self, octave: float) -> float:
+        """The share of votes that unrelated pictures give, on the mean: more to small copies, which have fewer cells
+        (27 photographs of other scenes)."""
+        return 0.13 * max(self._area(octave), 0.5) ** -0.15
+
+    def _area(self, octave: float) -> float:
+        """Of a copy of the reference, in areas of the image."""
+        return math.prod(self.sides) / (math.prod(self.image.shape[2:]) * CELL**2) * 4**octave
 
     def votes(self) -> dict[Pose, float]:
         """For each pose, the largest share of the image's cells whose best matches lie equally far away."""
@@ -238,6 +251,8 @@ def _to(picture: Tensor, sides: Sequence[int]) -> Tensor:
 
 
 def sides_tried(image: Sequence[int], picture: Sequence[int]) -> list[list[int]]:
-    """Height and width of the copies of a reference that are confirmed beside an LR image, both of these sizes, where
-    every size gets equally many votes: for estimates of the cost."""
-    raise NotImplementedError
+    """Height and width of the copies of a reference that are confirmed beside an LR image, both of these sizes, if it
+    shows as much as the image: for estimates of the cost."""
+    shrunk = min(1.0, CONFIRMING / math.prod(image) ** 0.5)
+    same = math.log2(math.prod(image) ** 0.5 * CELL / math.prod(picture) ** 0.5)
+    return [_sides(picture, shrunk * 2 ** (same + OCTAVE * i)) for i in range(UPRIGHT)]
