@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from def_hub.reference.features import in_own_precision
 from def_hub.reference.matching import CELL
+from def_hub.reference.matching.detail import stepped
 from def_hub.reference.matching.light import light
 from def_hub.reference.matching.placement import Placement
 from def_hub.reference.matching.pose import Sighting, mask_of, resized, sight
@@ -73,6 +74,8 @@ def fit(image: Tensor, picture: Tensor, usable: Tensor | None, seen: Sighting) -
 
     Arguments as `fitted`; seen: the pose that was found.
     """
+    if stepped(picture):  # what its steps add is not the scene's
+        usable = picture.new_zeros(1, 1, picture.shape[2] // CELL, picture.shape[3] // CELL)
     pose, octave = seen.pose, seen.pose.octave
     if seen.support < LEAST or (pose.upright and octave > NOTHING):
         return _bounded(image, picture, usable)

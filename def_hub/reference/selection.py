@@ -76,7 +76,10 @@ def rank_references(
 
 def _worth(network: ReferenceNetwork, image: Tensor, picture: Tensor, seen: Sighting) -> float:
     """How far the detail in the middle of the matched part of a candidate is believed."""
-    part = fit(image, picture, None, seen).picture
+    fitted = fit(image, picture, None, seen)
+    if fitted.usable is not None and not bool(fitted.usable.any()):
+        return 0.0
+    part = fitted.picture
     top, left = (max(0, (n - SEEN) // 2) // CELL * CELL for n in part.shape[2:])
     part = part[..., top : top + SEEN, left : left + SEEN].to(network.device)
     return network.worth(part)

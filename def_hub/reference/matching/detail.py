@@ -12,6 +12,7 @@ network alone, and its detail is compared with what the network expected there:
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub.observation.downsample import Downsample
@@ -22,9 +23,17 @@ ADDED = (0.35, 0.60)
 """Unforeseen detail, in amounts (root mean square) of the expected, from which a reference begins to count, and counts
 in full. Sharp photographs have 0.8 … 1.4, soft ones (σ = 2 pixels) 0.3, our own results 0.2, enlarged copies 0.1 …
 0.3."""
-FORESEEN = (0.15, 0.25)
-"""Correlation of detail with the expected, likewise: photographs have 0.5 … 0.8, with noise of σ = 25 levels 0.3, dots
-and grids 0.1."""
+STRONGEST = (4.0, 5.0)
+"""The same, from which detail is too strong to be the scene's, and from which it counts for nothing. Over-sharpened
+photographs have 2, with noise of σ = 25 levels 3, dots, dithers and grids 4 … 20."""
+FORESEEN = (0.18, 0.28)
+"""Correlation of detail with the expected, from which it begins to count, and counts in full: photographs have
+0.5 … 0.8, with noise of σ = 25 levels 0.3, dots and grids 0.1."""
+STEPS = 0.35
+"""Slope across a column, or a row, of a picture, in shares of the largest near it: where four in ten are below this, it
+has steps. Photographs have 0.6."""
+LOOKED_AT = 1024
+"""Side, in pixels, of the middle of a picture in which steps are looked for."""
 BORDER = 2 * CELL
 """Pixels at the border of a picture in which the operator has no surroundings."""
 
@@ -44,11 +53,29 @@ def detail_worth(sharp: Tensor, restored: Tensor, operator: Downsample) -> float
         return 0.0
     added = max(strength - foreseen**2 / power, 0.0) ** 0.5 / power**0.5
     correlation = foreseen / (strength * power) ** 0.5
-    return _ramp(added, ADDED) * _ramp(correlation, FORESEEN)
+    return _ramp(added, ADDED) * (1 - _ramp(added, STRONGEST)) * _ramp(correlation, FORESEEN)
+
+
+@torch.no_grad()
+def stepped(picture: Tensor) -> bool:
+    """Whether a picture `[1, 3, H, W]` consists of repeated pixels, as one that was enlarged by the nearest neighbour,
+    or lies under a pixel grid: its slopes are the same few columns', and rows', throughout."""
+    top, left = (max(0, n - LOOKED_AT) // 2 for n in picture.shape[2:])
+    plane = luma(picture[..., top : top + LOOKED_AT, left : left + LOOKED_AT])[0]
+    return all(_combed(plane.diff(dim=axis).abs().mean(1 - axis)) for axis in (0, 1))
+
+
+def _combed(slopes: Tensor) -> bool:
+    """Whether most of the slopes `[n]` across the columns of a picture are small beside those next to them."""
+    if len(slopes) < 16:
+        return False
+    largest = F.max_pool1d(slopes[None, None], 9, stride=1, padding=4)[0, 0]
+    drawn = largest > 1e-4  # a black border has no slopes at all
+    return int(drawn.sum()) >= 16 and float((slopes / largest)[drawn].quantile(0.4)) < STEPS
 
 
 def _detail(picture: Tensor, operator: Downsample) -> Tensor:
-    """What shrinking takes from the luma of a picture, `[1, 1, H', W']`: without its border where it is large enough."""
+    """What shrinking takes from the luma of a picture, `[1, 1, H', W']`: without a border where it is large enough."""
     plane = luma(picture)[:, None]
     rest = plane - operator.pinv(operator.forward(plane))
     if min(rest.shape[2:]) <= 4 * BORDER:
