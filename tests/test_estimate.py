@@ -7,8 +7,9 @@ import torch
 
 from def_hub import DEFPipeline
 from def_hub.estimate import BYTES, NETWORKS, REST, estimate, load, probe
-from def_hub.reference.fitting import fitted, sides_tried
-from def_hub.reference.matching import Correspondence, Views, find
+from def_hub.reference.fitting import fitted
+from def_hub.reference.matching import CELL, Correspondence, Views, find
+from def_hub.reference.matching.pose import CONFIRMING, LARGER, UPRIGHT, sides_tried
 
 
 def test_more_pixels_more_references_more_steps_cost_more() -> None:
@@ -35,9 +36,9 @@ def test_large_pictures_cost_in_proportion_to_their_pixels() -> None:
 def test_what_there_is_to_do() -> None:
     work = load((100, 50), [(400, 200), (80, 80)])
     assert (work.image, work.part, work.turned) == (0.08, 0.08, 0.32)
-    lent = 0.08 + 0.0064 * 2**1.25  # the second may be enlarged: between its size and the most that it would get
+    lent = 0.08 + 0.0064 * 2**1.75  # the second may be enlarged: between its size and the most that it would get
     assert work.reference == pytest.approx(lent) and work.step == pytest.approx(0.08 + lent)
-    assert work.matched == pytest.approx(0.08 + 2 * 6 * 0.016384 / 2)
+    assert work.matched == pytest.approx(0.08 + 2 * UPRIGHT * 0.016384 / 2)
     assert load((100, 50), preset="fast").turned == 0.08 and load((1000, 1000)).part < 1.1
     assert load((100, 50)).matched == 0 and load((100, 50), num_inference_steps=5).step == pytest.approx(0.4)
     assert work.only("image", "step") == (0, 0.08, 0, 0, 0, 0, work.step, 0, 0)
@@ -48,28 +49,29 @@ def test_what_there_is_to_do() -> None:
 
 
 def test_matches_are_searched_for_on_the_levels_that_are_small_enough() -> None:
-    """Three ways with "joint", and once in each copy that the scale is sought in."""
-    whole, copies = 0.08 * 4 / 3, 0.08 * 1024 / 5000 * 15.75 * 4 / 3
+    """Three ways with "joint", and once in each copy with which a pose is confirmed: of one, two and four areas."""
+    whole, copies = 0.08 * 4 / 3, 0.08 * 1024 / 5000 * 7 * 4 / 3
     assert load((100, 50), [(400, 200)]).searched == pytest.approx(3 * whole + copies, rel=0.02)
     assert load((100, 50), [(400, 200)], "fast").searched == pytest.approx(whole + copies, rel=0.02)
     assert load((500, 500), [(2000, 2000)]).searched == pytest.approx(3 * 4 / 16 * 4 / 3 + copies, rel=0.02)
 
 
-def test_a_scale_is_sought_in_copies_as_large_as_the_image_is_small(
+def test_a_pose_is_sought_in_copies_that_do_not_grow_with_the_reference(
     pipe: DEFPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a reference that shows much more than the image they are larger than itself: most of the work, and memory."""
-    seen: list[list[int]] = []
+    seen: list[int] = []
 
     def spied(query: Views, keys: list[Views], *arguments: Any, **options: Any) -> Correspondence:
-        seen.append(list(keys[0].bicubic.shape[2:]))
+        seen.append(keys[0].bicubic[0, 0].numel())
         return find(query, keys, *arguments, **options)
 
-    monkeypatch.setattr("def_hub.reference.fitting.find", spied)
-    fitted(torch.rand(1, 3, 24, 32), torch.rand(1, 3, 160, 200), None, pipe.refsr.feature_extractor)
-    assert seen[::-1] == sides_tried((24, 32), (160, 200)) and max(seen) == [452, 564]
-    small, large = (load(size, [(160, 200)], "fast") for size in ((24, 32), (160, 200)))
-    assert small.copy == 452 * 564 / 1e6 and small.searched > 5 * large.searched
+    monkeypatch.setattr("def_hub.reference.matching.pose.find", spied)
+    image, reference = torch.rand(1, 3, 24, 32), torch.rand(1, 3, 800, 1000)
+    fitted(image, reference, None, pipe.refsr.feature_extractor)
+    assert UPRIGHT <= len(seen) <= UPRIGHT + 3 and max(seen) <= 1.1 * LARGER * 24 * 32 * CELL**2
+    small, large = (load((224, 224), [size], "fast") for size in ((900, 900), (9000, 9000)))
+    assert large.copy == pytest.approx(small.copy, rel=0.05) and small.copy <= LARGER * (CONFIRMING * CELL) ** 2 / 1e6
+    assert len(sides_tried((24, 32), (800, 1000))) == UPRIGHT
 
 
 def test_machines_are_told_apart() -> None:
