@@ -94,7 +94,9 @@ def views(image: torch.Tensor, sharp: bool = False) -> Views:
 
 @pytest.mark.parametrize("folded", (False, True))
 @torch.no_grad()
-def test_strength_zero_is_no_reference(folded: bool) -> None:
+def test_strength_zero_is_no_reference(folded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # an untrained network expects no detail with which that of a reference could be compared
+    monkeypatch.setattr("def_hub.reference.network.detail_worth", lambda *_: 1.0)
     network, image = make_network(folded), picture(48, 64)
     y = OPERATOR.forward(image)
     references = [views(picture(40, 72), sharp=True), views(picture(64, 32), sharp=True)]
