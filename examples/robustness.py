@@ -1,7 +1,7 @@
 """How much of a reference's gain is left when the reference is changed, on groups of views (CUFED5 layout).
 
     python examples/robustness.py DATA/MultiView [--every 5] [--preset balanced] [--precision float32]
-        [--only x2 turned90] [--output robustness.csv]
+        [--only x2 turned90] [--stability] [--output robustness.csv]
 
 Every picture is enlarged alone, with its first reference, and with that reference changed in many ways. Three tables
 are printed: the share of the gain that each change leaves; what a harmful reference costs when it is the only one; and
@@ -147,6 +147,8 @@ HARMFUL: dict[str, Change] = {
     "noisy": lambda p: noisy(p, 25),
 }
 """Changes after which a reference shall not cost more than 0.05 dB on the mean."""
+ENLARGED = tuple(round(6 ** (step / 9), 2) for step in range(10))
+"""Factors between which the result shall hardly differ: within 0.15 dB."""
 COPIES: dict[str, Change] = {
     "copy, bicubic": lambda y: resized(y, 4),
     "copy, nearest": lambda y: y.repeat_interleave(4, 2).repeat_interleave(4, 3),
@@ -177,6 +179,10 @@ class Trial:
         harmful |= {name: (change, y) for name, change in COPIES.items()}
         self._measured(number, NONE, truth, y, [])
         self._measured(number, UNCHANGED, truth, y, [sharp])
+        if self.options.stability:
+            for factor in ENLARGED:
+                self._measured(number, f"enlarged {factor}", truth, y, [(lambda p, f=factor: resized(p, f), sharp)])
+            return
         for name, (change, _) in KEEPING.items():
             self._measured(number, name, truth, y, [(change, sharp)])
         for name, (change, source) in harmful.items():
@@ -226,6 +232,11 @@ class Trial:
         whole = self.mean_gain(UNCHANGED, NONE, groups)
         assert whole is not None
         print(f"\n{len(groups)} groups, preset {self.options.preset}: the reference gives {whole:+.3f} dB\n")
+        if self.options.stability:
+            for g in groups:
+                scores = [self.rows[g, f"enlarged {factor}"]["psnr"] for factor in ENLARGED]
+                print(f"{g}: ten enlargements up to 6 differ by {max(scores) - min(scores):.2f} dB")
+            return
         print(f"{'change':26}{'gain':>9}{'kept':>8}{'wanted':>9}{'worst':>9}")
         for name, (_, wanted) in KEEPING.items():
             gain = self.mean_gain(name, NONE, groups)
@@ -251,6 +262,7 @@ def main() -> None:
     parser.add_argument("--preset", default="balanced")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--only", nargs="+", help="names of the changes to measure")
+    parser.add_argument("--stability", action="store_true", help="ten enlargements of the reference instead")
     parser.add_argument("--output", type=Path, help="CSV file of the rows, which is continued")
     options = parser.parse_args()
     trial = Trial(load_dataset(options.dataset), options)
