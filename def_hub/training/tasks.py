@@ -18,6 +18,7 @@ from def_hub.diffusion.enhancer import DetailEnhancer, make_enhancer
 from def_hub.reference.features import MiniFeatures, VGG19Features
 from def_hub.reference.matcher import FeatureMemory, Matcher
 from def_hub.reference.matching import Correspondence, Views
+from def_hub.reference.matching.detail import believed
 from def_hub.reference.network import Estimate, ReferenceNetwork
 from def_hub.training.given import OPERATOR, WATCHED, Given, degrade, degraded, given
 from def_hub.training.losses import Critic, PerceptualLoss, adversarial_loss, critic_loss, grid_loss
@@ -329,6 +330,7 @@ class ReferenceTask(nn.Module):
         theirs = self.network.estimate(OPERATOR.forward(sharp).clamp(0, 1), self._treated(batch, "reference"))
         matcher = Matcher(features, self.config.matching_image, self.config.refined)
         key = Views(OPERATOR.upsample(degrade(sharp)), theirs.matched, sharp)
+        key = believed(key, OPERATOR) if self.network.config.match_estimate else key
         return matcher(Views(OPERATOR.upsample(y), estimate.matched), [key])
 
     def _treated(self, batch: dict[str, Tensor], name: str) -> Tensor:
