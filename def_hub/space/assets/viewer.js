@@ -97,7 +97,7 @@ const veil = () => {
   one('.def-veil').style.opacity = opacity / 100;
 };
 element.addEventListener('click', e => {
-  if (!e.target.matches('[data-full]')) return;
+  if (!e.target.closest('[data-full]')) return;
   if (document.fullscreenElement) document.exitFullscreen();
   else one('.def-view').requestFullscreen();
 });
