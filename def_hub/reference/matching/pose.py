@@ -43,6 +43,8 @@ STEP = 4
 """Pixels between what is compared when a pose is confirmed, see `matching.align`."""
 SERVED = 0.3
 """Confidence from which a cell counts as served."""
+CLOSE = 0.1
+"""Logarithm of the factor by which a copy may differ from the size of the image and still be measured at."""
 UNSURE = 0.04
 """Support below which a pose is no more than a guess."""
 COMPANY, ALONE, SURE = 5, 0.2, 0.5
@@ -129,7 +131,7 @@ def sight(
         if best is None or worth > most:
             best, most = seen, worth
     assert best is not None
-    if abs(best.remaining) > 0.1 and best.support > UNSURE:  # seen between two sizes: look again at the right one
+    if abs(best.remaining) > CLOSE and best.support > UNSURE:  # seen between two sizes: look again at the right one
         again = search.confirm(replace(best.pose, octave=best.pose.octave + best.remaining))
         best = again if again.support >= 0.9 * best.support else best
     return replace(best, pose=replace(best.pose, octave=best.pose.octave + best.remaining))
