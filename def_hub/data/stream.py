@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -47,6 +48,12 @@ def unrelated(index: int, count: int) -> int:
     return (index + count // 2) % count
 
 
+class Targets(Protocol):
+    """A second target for every fixed crop of a source: see `training.teacher.Taught`."""
+
+    def __getitem__(self, index: int) -> Tensor: ...
+
+
 class SampleStream(Dataset[dict[str, Tensor]]):
     """An endless, seeded stream of augmented samples.
 
@@ -67,7 +74,7 @@ class SampleStream(Dataset[dict[str, Tensor]]):
         seed: int,
         prepared: Sequence[Prepared] = (),
         paired: bool = True,
-        taught: Sequence[Sequence[Tensor]] = (),
+        taught: Sequence[Targets] = (),
         taught_share: float = 0.0,
     ) -> None:
         self.sources = sources

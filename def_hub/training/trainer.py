@@ -69,7 +69,7 @@ class Trainer:
         self.optimizer = make_optimizer([p for p in task.parameters() if p.requires_grad], config.optim)
         self.average = AveragedModel(task, multi_avg_fn=get_ema_multi_avg_fn(config.optim.average))
         if config.optim.compiled:
-            task.learner.compile()  # type: ignore[operator, union-attr]
+            task.learner.compile()  # type: ignore[union-attr]
         self.step = 0
         self.best = -math.inf
 
@@ -86,12 +86,14 @@ class Trainer:
         task.train()
         board = self._board()
         started = saved = time.monotonic()
+        if config.optim.schedule == "timed" and max_minutes is None:
+            raise ValueError('optim.schedule = "timed" needs a number of minutes to fill (--max-minutes)')
         bar = tqdm(initial=self.step, total=config.optim.steps, desc=config.part, mininterval=5, disable=not self._main)
         recent: list[float] = []
         batches = self._batches()
         while self.step < config.optim.steps:
             for group in optimizer.param_groups:
-                group["lr"] = config.optim.lr * self._schedule()
+                group["lr"] = config.optim.lr * self._schedule((time.monotonic() - started) / 60, max_minutes)
             recent.append(self._accumulate(task, batches))
             self.accelerator.clip_grad_norm_(task.parameters(), config.optim.clip)
             optimizer.step()
@@ -219,7 +221,7 @@ class Trainer:
         seed = ((self.config.seed * 1_000_003 + self.step) * 64 + self.accelerator.process_index) * 64 + part
         return torch.Generator().manual_seed(seed)
 
-    def _schedule(self) -> float:
+    def _schedule(self, minutes: float, max_minutes: float | None) -> float:
         """Factor on the learning rate: linear warm-up, then 1, or a cosine down to `final_lr`."""
         optim = self.config.optim
         if self.step < optim.warmup:
@@ -227,6 +229,8 @@ class Trainer:
         if optim.schedule == "constant":
             return 1.0
         progress = (self.step - optim.warmup) / max(optim.steps - optim.warmup, 1)
+        if optim.schedule == "timed" and max_minutes is not None:
+            progress = max(progress, min(minutes / max_minutes, 1.0))
         return optim.final_lr + (1 - optim.final_lr) * (1 + math.cos(math.pi * progress)) / 2
 
     def _validate(self, board: Any = None) -> None:
