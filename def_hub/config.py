@@ -51,7 +51,8 @@ class OptimConfig:
 
     batch: samples per step, of all processes together. accumulate: parts that each process computes its share in, one
     after the other, to hold less at once. lr: the rate after the warm-up; final_lr: what a cosine leaves of it at the
-    end. schedule: "timed" is a cosine over the minutes that the run is given, for a machine that is lent for so long. clip: largest norm of the gradient. average: decay of the averaged weights that are exported. precision: of the
+    end. schedule: "timed" is a cosine over the minutes that the run is given, for a machine that is lent for so long.
+    clip: largest norm of the gradient. average: decay of the averaged weights that are exported. precision: of the
     forward pass; the weights stay float32. workers: processes that make samples beside the training (0: it makes them
     itself); the samples are the same. compiled: the networks that learn are compiled first, which takes a minute.
     """

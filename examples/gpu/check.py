@@ -1,4 +1,4 @@
-"""One picture with its reference on the CPU and on a GPU: how far the results differ, how long they take, what they hold.
+"""One picture with its reference on the CPU and on a GPU: how far the results differ, their seconds, their memory.
 
 Run by `check.sh`. One call warms each device up, the second is measured. The memory is the GPU's peak.
 """
