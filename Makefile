@@ -5,7 +5,7 @@ READY := .venv/.ready
 OLAH := .venv/olah/bin/olah-cli
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint app browser clean
+.PHONY: help demo test quick lint app browser clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ demo: $(READY)  ## Enlarge a shipped example with its references; pictures in ou
 
 test: lint $(OLAH)  ## Lint, types and tests
 	$(BIN)/python -m pytest
+
+quick: lint  ## Lint, types and the tests that take a moment: under two minutes
+	$(BIN)/python -m pytest -m "not slow"
 
 lint: $(READY)  ## Ruff and mypy only
 	$(BIN)/ruff check .

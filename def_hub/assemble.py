@@ -42,7 +42,8 @@ def assemble(
             Without `refsr` a new network is made, which returns the enhanced image until it is trained.
         extractor: safetensors as `def-hub convert vgg19` or the extractor's training writes them, or a folder or Hub
             name that has them as `extractor.safetensors`; they take the place of those in `refsr`.
-        operator, window: see `DEFPipeline`. dtype: of all weights.
+        operator: see `DEFPipeline`; a `refsr` that exists was made for one, which must be this. window: see there, too.
+        dtype: of all weights.
 
     Raises:
         ValueError: for parts that are missing or do not fit together, or weights that are not safetensors.
@@ -56,7 +57,7 @@ def assemble(
     if refsr is not None:
         network = _network(refsr, "refsr", config)
     else:
-        network = ReferenceNetwork(**_arguments(config))
+        network = ReferenceNetwork(**{**_arguments(config), "operator": operator})
     if extractor is not None:
         network = _with_extractor(network, fetch.locate_file(extractor, "extractor.safetensors"))
     pipe = DEFPipeline(

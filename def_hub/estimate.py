@@ -1,7 +1,10 @@
-"""What a call will cost on this machine, before it is made: for the embedded default, or one of its size."""
+"""Time and memory of a call on this machine, estimated before the call. The constants fit the embedded default and
+networks of its size.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -14,26 +17,31 @@ import torch.nn.functional as F
 
 from def_hub.pipeline import Stage
 from def_hub.precision import compute_in
-from def_hub.reference.fitting import CELLS, NOTHING, STEP, sides_tried
-from def_hub.reference.matching import CELL, EVERY, PAIRINGS, PAIRS
+from def_hub.reference.matching import CELL, PAIRINGS, levels
+from def_hub.reference.matching.fitting import CELLS, STEP, expected_sides, sides_tried
 from def_hub.reference.network import TILE
-from def_hub.settings import PRESETS, Precision
+from def_hub.settings import Precision, resolve
 
 MEGA = 1e6
-LAID_IN = 1 / 3
-"""Of the time that an image takes whatever its references, the share before the last projection."""
-CARRIED = 1 / 4
-"""Of the time that goes with the alignment of the matches, the share that what they lend is carried over in."""
+RESTORED_BEFORE_PROJECTION = 1 / 3
+"""Share of the time per image pixel that passes before the last projection. Chosen by hand."""
+TRANSFER_OF_MATCHED = 1 / 4
+"""Share of the time for `Amounts.matched` that the stage "transfer" takes; "match" takes the rest. Chosen by hand."""
 
 
 class Amounts(NamedTuple):
-    """What there is to do in a call, or what each costs. All but `calls` in millions.
+    """The amounts of work in a call, or the cost of one unit of each. All but `calls` are counted in millions.
 
-    calls: one. image: HR pixels of the result. part: of these, what is laid in at a time. turned: the same, for each
-    orientation it is restored in. matched: the same, where there is a reference, by how fine the alignment is, and of
-    what the scale of each reference is sought for. reference: pixels of the references as they are matched. step: of
-    image and references, for each step of the diffusion. searched: pixels in which matches are searched for, with those
-    of the copies of a reference in which its scale is sought (`reference.fitting`). copy: of the largest of these.
+    calls: 1 for one call.
+    image: HR pixels of the result.
+    part: HR pixels of the largest tile that is aggregated at a time.
+    turned: HR pixels of the result, times the orientations that it is restored in.
+    matched: HR pixels that are aligned, times the samples per pixel. The copies count, too, that the scale of each
+        reference is sought with (`matching.fitting`). 0 without references.
+    reference: pixels of the references at the size at which they are matched.
+    step: pixels of image and references, times the steps of the diffusion.
+    searched: pixels of references in which matches are searched for, the copies included.
+    copy: pixels of the largest of these copies.
     """
 
     calls: float = 0.0
@@ -46,30 +54,33 @@ class Amounts(NamedTuple):
     searched: float = 0.0
     copy: float = 0.0
 
-    def of(self, other: Amounts) -> float:
-        """Costs of what there is to do."""
-        return sum(a * b for a, b in zip(self, other, strict=True))
+    def of(self, work: Amounts) -> float:
+        """The total cost of `work`, with this as the cost of one unit of each amount."""
+        return sum(cost * amount for cost, amount in zip(self, work, strict=True))
 
     def only(self, *names: str) -> Amounts:
-        """Nothing but these."""
+        """The named amounts; the others are 0."""
         return Amounts(**{name: getattr(self, name) for name in names})
 
 
-# Seconds for a machine on which `probe` says `PROBE`, one part in the precision of the networks and one in float32: by
-# hand, to 27 calls of 0.03 to 16 megapixels on one machine, with one thread and with two, near to what
-# `examples/benchmarks/growth.py --fit` had printed on two others, of which one is ten times as slow as the other.
-# Bytes: by hand, to the same calls.
+# Seconds per unit of work on a machine where `probe` returns `PROBE`. NETWORKS is the work in the precision of the
+# networks, REST the work in float32. `examples/benchmarks/growth.py --fit` prints such constants. It ran on two
+# machines, one ten times slower than the other. The values here were then adjusted by hand to 27 calls of 0.03 to 16
+# megapixels on a third machine, with one thread and with two. BYTES, bytes per unit of work, was adjusted by hand to
+# the same calls.
 PROBE = (0.0014, 0.0014)
-NETWORKS = Amounts(turned=0.08, step=0.06, searched=0.09)  # a search is matrix products, as the networks are
+NETWORKS = Amounts(turned=0.08, step=0.06, searched=0.09)  # a search consists of matrix products, as the networks do
 REST = Amounts(calls=0.01, image=1.7, matched=7.2, reference=0.4)
 BYTES = Amounts(calls=55e6, image=105e6, part=170e6, reference=140e6, copy=190e6)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """seconds: how long the call will take. bytes: the most memory it will hold beside the loaded model.
+    """The expected cost of a call.
 
-    stages: the seconds as they are spread over the stages of the call, in order.
+    seconds: the time that it takes.
+    bytes: its peak memory in addition to the loaded model.
+    stages: the seconds of each stage, in the order of the call.
     """
 
     seconds: float
@@ -85,13 +96,13 @@ def estimate(
 ) -> Estimate:
     """Time and memory of a call for an image and references of the given (height, width), in pixels.
 
-    How fast this machine is, is measured once, in a few hundredths of a second.
+    The first call in a process measures the speed of this machine, in a few hundredths of a second.
 
     Raises:
         ValueError: for an unknown preset, fewer than one step, or a side below one pixel.
     """
     work = load(image_size, reference_sizes, preset, num_inference_steps)
-    networks, rest = (now / then for now, then in zip(probe(), PROBE, strict=True))
+    networks, rest = (here / fitted_for for here, fitted_for in zip(probe(), PROBE, strict=True))
     stages = {stage: networks * NETWORKS.of(part) + rest * REST.of(part) for stage, part in _stages(work).items()}
     return Estimate(sum(stages.values()), int(BYTES.of(work)), stages)
 
@@ -102,83 +113,71 @@ def load(
     preset: str = "balanced",
     num_inference_steps: int | None = None,
 ) -> Amounts:
-    """What there is to do in a call. Arguments and errors as `estimate`."""
-    if preset not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
-    settings = PRESETS[preset]
-    steps = settings.num_inference_steps if num_inference_steps is None else num_inference_steps
-    if steps < 1:
-        raise ValueError(f"num_inference_steps must be at least 1, got {steps}")
+    """The work in a call. Arguments and errors as `estimate`."""
+    settings = resolve(preset, num_inference_steps=num_inference_steps)
     for side in (*image_size, *(side for size in reference_sizes for side in size)):
         if side < 1:
             raise ValueError(f"expected sizes of at least 1x1 pixels, got {image_size} and {list(reference_sizes)}")
-    image = CELL**2 * image_size[0] * image_size[1] / MEGA
-    reference = sum(_fitted(image, height * width / MEGA) for height, width in reference_sizes)
-    small = min(image, (CELL * CELLS) ** 2 / MEGA)  # the image as it is compared with the copies
-    copies = [_searched(small, h * w / MEGA) for size in reference_sizes for h, w in sides_tried(image_size, size)]
+    image = CELL**2 * math.prod(image_size) / MEGA
+    fitted = [expected_sides(image_size, size) for size in reference_sizes]
+    reference = sum(map(math.prod, fitted)) / MEGA
+    small = [n * min(1.0, CELLS / math.prod(image_size) ** 0.5) for n in image_size]  # the image beside the copies
+    copies = [sides for size in reference_sizes for sides in sides_tried(image_size, size)]
+    searches = [_searched(small, [sides]) for sides in copies]
+    compared = len(PAIRINGS[settings.matching_image]) * sum(_searched(image_size, fitted)) if fitted else 0.0
     return Amounts(
         calls=1,
         image=image,
         part=min(image, TILE**2 / MEGA),
         turned=settings.turns * image,
-        matched=2 / settings.step * (image if reference else 0) + 2 / STEP * small * len(copies),
+        matched=2 / settings.step * (image if reference else 0)
+        + 2 / STEP * CELL**2 * math.prod(small) * len(copies) / MEGA,
         reference=reference,
-        step=steps * (image + reference),
-        searched=len(PAIRINGS[settings.matching_image]) * sum(_searched(image, reference)) + sum(map(sum, copies)),
-        copy=max(map(max, copies), default=0.0),
+        step=settings.num_inference_steps * (image + reference),
+        searched=compared + sum(map(sum, searches)),
+        copy=max(map(max, searches), default=0.0),
     )
 
 
 def _stages(work: Amounts) -> dict[Stage, Amounts]:
-    """What is to do in each stage, in order. The turned images belong to what precedes the laying in, the diffusion of
-    the references to their matching."""
-    own = work.only("calls", "image")
-    first, last = (Amounts(*(share * a for a in own)) for share in (LAID_IN, 1 - LAID_IN))
+    """The work in each stage, in the order of the call. The diffusion of the references belongs to "match"."""
+    before, after = (
+        Amounts(*(share * amount for amount in work.only("calls", "image")))
+        for share in (RESTORED_BEFORE_PROJECTION, 1 - RESTORED_BEFORE_PROJECTION)
+    )
     step = work.step * work.image / (work.image + work.reference)
-    stages: dict[Stage, Amounts] = {"enhance": Amounts(step=step)}
+    stages: dict[Stage, Amounts] = {"enhance": Amounts(step=step, turned=work.turned)}
     if work.reference:
-        others = work.only("turned", "reference", "searched")
-        stages["match"] = others._replace(step=work.step - step, matched=(1 - CARRIED) * work.matched)
-        first = first._replace(matched=CARRIED * work.matched)
-    else:
-        first = first._replace(turned=work.turned)
-    return stages | {"transfer": first, "restore": last}
+        references = work.only("reference", "searched")
+        stages["match"] = references._replace(step=work.step - step, matched=(1 - TRANSFER_OF_MATCHED) * work.matched)
+        before = before._replace(matched=TRANSFER_OF_MATCHED * work.matched)
+    return stages | {"transfer": before, "restore": after}
 
 
-def _fitted(image: float, reference: float) -> float:
-    """Pixels of a reference as it is matched. One that is smaller than the result is enlarged where it shows the same,
-    and left as it is where it shows a part, which its size does not tell: what lies between."""
-    enlarged = max(reference, min(image, reference * 4**NOTHING))
-    return (reference * enlarged) ** 0.5
-
-
-def _searched(image: float, references: float) -> list[float]:
-    """Of so many (million) pixels of references, those in which `matching.find` searches for matches of the image: on
-    every level, each side half the last one's, that is small enough."""
-    levels, pairs = [0.0], image / CELL**2 / EVERY**2 * references / CELL**2 * MEGA**2
-    while pairs >= 1:
-        if pairs <= PAIRS:
-            levels.append(references)
-        references, pairs = references / 4, pairs / 16
-    return levels
+def _searched(image: Sequence[float], references: Sequence[Sequence[int]]) -> list[float]:
+    """Megapixels of references that a search for matches of an LR image compares with, on each level of `find`."""
+    keys = [(max(height // CELL, 1), max(width // CELL, 1)) for height, width in references]
+    plan = levels((max(round(image[0]), 1), max(round(image[1]), 1)), keys)
+    return [CELL**2 * sum(map(math.prod, level.keys)) / MEGA * level.searched for level in plan]
 
 
 @lru_cache
 def probe(precision: Precision = "auto") -> tuple[float, float]:
-    """Seconds that a convolution of the networks' kind takes here in that precision, and that it takes to look at many
-    places of a picture in float32: the best of a few, the others were disturbed."""
+    """Seconds on this machine of a convolution like the networks', in that precision, and of sampling an image at many
+    places, in float32."""
     x, weight = torch.rand(1, 64, 192, 192), torch.rand(64, 64, 3, 3)
     x = x.contiguous(memory_format=torch.channels_last)
     plane, places = torch.rand(1, 3, 256, 256), torch.rand(1, 512, 512, 2)
 
-    def look() -> object:
+    def sampling() -> object:
         return F.grid_sample(plane, places, align_corners=False).square().sum(1)
 
     with torch.no_grad(), compute_in(precision, x.device):
-        return _best(lambda: F.conv2d(x, weight, padding=1)), _best(look)
+        return _fastest(lambda: F.conv2d(x, weight, padding=1)), _fastest(sampling)
 
 
-def _best(work: Callable[[], object]) -> float:
+def _fastest(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of a few runs. The slower ones shared the processor with something else."""
     seconds = []
     for _ in range(7):
         started = time.perf_counter()
@@ -188,7 +187,7 @@ def _best(work: Callable[[], object]) -> float:
 
 
 def total_memory() -> int | None:
-    """Bytes of this machine, None where it does not say."""
+    """Bytes of memory of this machine; None if the system does not say."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -196,5 +195,5 @@ def total_memory() -> int | None:
 
 
 def gigabytes(number: float) -> str:
-    """A number of bytes, to be read."""
+    """A number of bytes for people, such as "1.2 GB" or "340 MB"."""
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{max(number, 1e7) / 1e6:.0f} MB"

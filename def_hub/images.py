@@ -1,14 +1,18 @@
 """The border: files, Pillow images and arrays on one side, float tensors `[B,3,H,W]` in `[0,1]` on the other.
 
-This is the only place that knows 8-bit values, alpha, palettes, EXIF orientation and file formats.
+This is the only place that opens pictures, for inference, training, page and command line alike, and that knows 8-bit
+values, alpha, palettes, orientation, colour profiles and file formats. Inside, colours are sRGB.
 """
 
+from __future__ import annotations
+
+import errno
 import io
+import logging
 import os
-import struct
 import threading
-import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +21,41 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from def_hub import png
+from def_hub.colour import colours_of, srgb_profile, through_tables
+from def_hub.formats import MAX_PIXELS, MIN_SIDE, UNREADABLE, UnreadableImage, check_size, is_picture, open_header
+from def_hub.metadata import NO_METADATA, Metadata, metadata_of
+
+__all__ = [
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "SUFFIXES",
+    "WITH_ALPHA",
+    "ImageLike",
+    "Photo",
+    "UnreadableImage",
+    "check_suffix",
+    "check_writable",
+    "drawn_mask",
+    "list_pictures",
+    "open_rgb",
+    "pad_to_multiple",
+    "read_photo",
+    "save_image",
+    "shrink",
+    "sort_files",
+    "to_array16",
+    "to_list",
+    "to_pil",
+    "to_tensor",
+]
+
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 
-MIN_SIDE = 8  # pixels; below this a feature pyramid with three levels has nothing to look at
-MAX_PIXELS = 50_000_000  # bound on one picture, checked before it is decoded
-
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff")  # what `save_image` writes
-_READABLE = (*SUFFIXES, ".bmp", ".gif", ".ppm", ".pgm")  # which files of a folder count as pictures
+WITH_ALPHA = (".png", ".webp", ".tif", ".tiff")
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
+_STILLS = ("MPO", "HEIF")  # hold several pictures of which the first is the photograph
 
 # Pillow decodes 16-bit colour to the high byte. Decoded with the opposite byte order it hands out the low
 # byte of the same samples, so two passes give all 16 bits without a second decoder.
@@ -32,39 +64,94 @@ _OTHER_BYTE = {
     for mode in ("RGB", "RGBX", "RGBA")
     for order, other in (("B", "L"), ("L", "B"), ("N", "B" if np.little_endian else "L"))
 }
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_log = logging.getLogger(__name__)
 
 
-class UnreadableImage(ValueError):
-    """A picture that cannot be decoded. `file`: the name of its file, empty where it did not come as one."""
+@dataclass(frozen=True)
+class Photo:
+    """A picture as its file holds it, upright and in sRGB.
 
-    def __init__(self, label: str, error: BaseException, file: str = "") -> None:
-        super().__init__(f"{label}: not a readable picture ({_reason(error)})")
-        self.file = file
+    picture: `[1,3,H,W]`, float32 in `[0,1]`; where it is transparent, colours that continue the opaque ones around.
+    alpha: `[1,1,H,W]`, 0 where it is transparent; None where it is opaque everywhere.
+    metadata: date, camera, place and resolution.
+    """
+
+    picture: Tensor
+    alpha: Tensor | None = None
+    metadata: Metadata = NO_METADATA
+
+    def over_white(self) -> Tensor:
+        """`[1,3,H,W]` as a white page shows it."""
+        return self.picture if self.alpha is None else self.picture * self.alpha + (1 - self.alpha)
 
 
 def list_pictures(folder: str | Path) -> list[Path]:
-    """The files of a folder that look like pictures by their suffix, sorted, without hidden ones."""
-    found = (path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
-    return sorted(path for path in found if path.suffix.lower() in _READABLE)
+    """The pictures of a folder, sorted, without hidden files: see `sort_files`."""
+    return sort_files(folder)[0]
+
+
+def sort_files(folder: str | Path) -> tuple[list[Path], list[Path]]:
+    """The files of a folder that are pictures, and all others, sorted, without hidden ones.
+
+    A picture is what has the suffix of a format that can be opened, or begins like one of the common formats.
+    """
+    found = sorted(path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
+    known = [is_picture(path) for path in found]
+    return (
+        [path for path, yes in zip(found, known, strict=True) if yes],
+        [path for path, yes in zip(found, known, strict=True) if not yes],
+    )
+
+
+def read_photo(path: str | Path, name: str = "image", shorter_side: int | None = None) -> Photo:
+    """Open a file: any format that Pillow decodes itself, and HEIC where `pillow-heif` is installed.
+
+    Of an animation, and of a file with several pages, the first picture is taken, and a warning is logged. Texts and
+    colour profiles that are too large are left out.
+
+    Args:
+        name: what the picture is called in messages. shorter_side: pixels that are enough; a JPEG is then decoded at a
+            half, a quarter or an eighth of its size as long as its shorter side keeps that many.
+
+    Raises:
+        FileNotFoundError: for a missing file.
+        ValueError: for a folder, a file that is no picture, a side under `MIN_SIDE`, more than `MAX_PIXELS` pixels.
+    """
+    path = Path(path)
+    label = f"{name} {path}".strip()
+    if not path.exists():
+        raise FileNotFoundError(f"{label}: no such file")
+    if not path.is_file():
+        raise ValueError(f"{label}: expected a picture file, got a folder")
+    with open_header(path, label) as image:
+        if shorter_side is not None:
+            check_size(*image.size, label)
+            factor = shorter_side / min(image.size)
+            image.draft(None, (int(image.width * factor), int(image.height * factor)))
+        return _photo(image, label)
+
+
+def open_rgb(path: str | Path, name: str = "") -> Image.Image:
+    """A file as an 8-bit RGB image of Pillow, opened by the rules of `read_photo`, over white where transparent."""
+    return to_pil(read_photo(path, name).over_white())
 
 
 def to_tensor(image: ImageLike, name: str = "image") -> Tensor:
     """One picture as `[1,3,H,W]`, float32 in `[0,1]`.
 
-    Files and Pillow images are turned upright (EXIF), laid over white where they are transparent and
-    converted to RGB; 16-bit grey and RGB keep their precision. Arrays are `HxW`, `HxWx1`, `HxWx3` or `HxWx4`,
-    of uint8, uint16 or float in `[0,1]`; tensors are `[3,H,W]`, `[1,3,H,W]` or `[1,H,W]`, of uint8 or float
-    in `[0,1]`.
+    Files and Pillow images are turned upright (EXIF), converted to sRGB by their profile and laid over white where
+    they are transparent; 16-bit grey and RGB keep their precision. See `read_photo` for files.
+    Arrays are `HxW`, `HxWx1`, `HxWx3` or `HxWx4`, of uint8, uint16 or float in `[0,1]`.
+    Tensors are `[3,H,W]`, `[1,3,H,W]` or `[1,H,W]`, of uint8 or float in `[0,1]`.
 
     Raises `FileNotFoundError` for a missing file, `TypeError` for another kind of object and `ValueError` for
     a file that is not a picture, a wrong shape or range, a side under `MIN_SIDE` or more than `MAX_PIXELS`
     pixels; each message starts with `name`.
     """
     if isinstance(image, str | Path):
-        return _from_file(Path(image), name)
+        return read_photo(image, name).over_white()
     if isinstance(image, Image.Image):
-        return _from_pil(image, name)
+        return _photo(image, name).over_white()
     if isinstance(image, np.ndarray):
         return _from_array(image, name)
     if isinstance(image, Tensor):
@@ -93,41 +180,54 @@ def to_list(images: ImageLike | Sequence[ImageLike], name: str = "image") -> lis
 
 
 def to_pil(tensor: Tensor) -> Image.Image:
-    """A tensor `[1,3,H,W]`, `[3,H,W]` (→ RGB), `[1,1,H,W]` or `[1,H,W]` (→ L), clipped and rounded to 8 bits.
+    """A tensor `[1,C,H,W]` or `[C,H,W]`, clipped and rounded to 8 bits: C of 1 → L, 3 → RGB, 4 → RGBA.
 
-    Raises `ValueError` for another shape and for values that are not finite.
+    Colours are tagged as sRGB, which `Image.save` writes into the file. Raises `ValueError` for another shape and for
+    values that are not finite.
     """
     pixels = _planes(tensor).mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    if pixels.shape[2] == 1:
+        return Image.fromarray(pixels[..., 0])
+    image = Image.fromarray(pixels)
+    image.info["icc_profile"] = srgb_profile()
+    return image
 
 
 def to_array16(tensor: Tensor) -> np.ndarray:
-    """The same shapes as `to_pil` takes, as a `HxWx3` or `HxWx1` array of uint16, rounded to 16 bits."""
+    """The same shapes as `to_pil` takes, as a `HxWxC` array of uint16, rounded to 16 bits."""
     scaled = _planes(tensor).double().mul(65535).round()  # float32 products are not exact at this scale
     return scaled.permute(1, 2, 0).contiguous().numpy().astype(np.uint16)
 
 
-def save_image(image: Tensor | Image.Image, path: str | Path, bits: int = 8, compression: int = 6) -> None:
+def save_image(
+    image: Tensor | Image.Image,
+    path: str | Path,
+    bits: int = 8,
+    compression: int = 6,
+    metadata: Metadata = NO_METADATA,
+) -> None:
     """Write a picture completely or not at all: to a temporary name beside `path`, then renamed.
 
-    The suffix decides the format: `.png`, `.webp` (lossless), `.jpg` (quality 95, full colour resolution) or
-    `.tif`. `bits=16` needs a tensor and `.png`; `compression` is that of a `.png`, 0 … 9. Raises `ValueError` for any
-    other suffix or combination, `OSError` when the folder cannot be written.
+    Colours are tagged as sRGB. The suffix decides the format: `.png`, `.webp` (lossless), `.jpg` (quality 95, full
+    colour resolution, transparent parts over white) or `.tif`. `bits=16` needs a tensor and `.png`; `compression` is
+    that of a `.png`, 0 … 9.
+
+    Raises `ValueError` for any other suffix or combination, `OSError` when the folder cannot be written.
     """
     path = Path(path)
-    suffix = check_suffix(path)
-    if bits not in (8, 16):
-        raise ValueError(f"bits: expected 8 or 16, got {bits!r}")
-    if bits == 16 and (suffix != ".png" or not isinstance(image, Tensor)):
+    suffix = check_suffix(path, bits)
+    if bits == 16 and not isinstance(image, Tensor):
         raise ValueError(f"{path}: 16 bits can be written from a tensor to .png only")
-
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}{path.suffix}")
+    # short: a name of 255 bytes leaves no room for anything added to it
+    temporary = path.with_name(f".def-{os.getpid()}-{threading.get_ident():x}{suffix}")
     try:
         if bits == 16:
             assert isinstance(image, Tensor)
-            temporary.write_bytes(_png16(to_array16(image), compression))
+            pixels = to_array16(image)
+            temporary.write_bytes(png.write16(pixels, compression, srgb_profile(), metadata.exif, metadata.dpi))
         else:
-            _save8(image if isinstance(image, Image.Image) else to_pil(image), temporary, suffix, compression)
+            picture = image if isinstance(image, Image.Image) else to_pil(image)
+            _save8(picture, temporary, suffix, compression, metadata)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -146,12 +246,35 @@ def shrink(x: Tensor, scale: int = 4) -> Tensor:
     return torch.from_numpy(np.asarray(small) / np.float32(255)).permute(2, 0, 1)[None].contiguous()
 
 
-def check_suffix(path: Path) -> str:
+def check_suffix(path: Path, bits: int = 8) -> str:
     """The lower-case suffix of a file to be written; raises `ValueError` if `save_image` does not know it."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected a file name ending in {', '.join(SUFFIXES)}")
+    if bits not in (8, 16):
+        raise ValueError(f"bits: expected 8 or 16, got {bits!r}")
+    if bits == 16 and suffix != ".png":
+        raise ValueError(f"{path}: 16 bits can be written from a tensor to .png only")
     return suffix
+
+
+def check_writable(path: Path) -> None:
+    """Raise `OSError` now rather than after minutes of computing, for a folder, a file where a folder has to be, a
+    folder that cannot be written, or a name that the file system does not allow. Creates nothing."""
+    if os.path.isdir(path):  # `Path.is_dir` fails on names that are too long
+        raise IsADirectoryError(f"{path}: is a folder, expected a file name")
+    absolute = path.absolute()
+    folder = next(parent for parent in absolute.parents if os.path.lexists(parent))
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path}: cannot be written, {folder} is not a folder that allows it")
+    for part in absolute.relative_to(folder).parts:
+        try:
+            os.lstat(folder / part)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            reason = "the name is too long" if error.errno == errno.ENAMETOOLONG else error.strerror
+            raise OSError(f"{path}: cannot be written, {reason}") from error
 
 
 def drawn_mask(drawing: bytes, height: int, width: int) -> Tensor:
@@ -161,11 +284,11 @@ def drawn_mask(drawing: bytes, height: int, width: int) -> Tensor:
     """
     try:
         with Image.open(io.BytesIO(drawing), formats=["PNG"]) as opened:
-            _check_size(*opened.size, "drawing")
+            check_size(*opened.size, "drawing")
             if "A" not in opened.getbands():
                 raise ValueError(f"drawing: expected a transparent PNG, got mode {opened.mode}")
             alpha = opened.getchannel("A").resize((width, height), Image.Resampling.NEAREST)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UnreadableImage("drawing", error) from error
     return torch.from_numpy((np.asarray(alpha) >= 128).astype(np.float32))[None]
 
@@ -186,46 +309,35 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     return x
 
 
-def _check_size(width: int, height: int, name: str) -> None:
-    if min(width, height) < MIN_SIDE:
-        raise ValueError(f"{name}: expected at least {MIN_SIDE}×{MIN_SIDE} pixels, got {width}×{height}")
-    if width * height > MAX_PIXELS:
-        limit = MAX_PIXELS // 1_000_000
-        raise ValueError(f"{name}: expected at most {limit} million pixels, got {width}×{height}")
-
-
-def _from_file(path: Path, name: str) -> Tensor:
-    label = f"{name} {path}"
-    if not path.exists():
-        raise FileNotFoundError(f"{label}: no such file")
-    if not path.is_file():
-        raise ValueError(f"{label}: expected a picture file, got a folder")
+def _photo(image: Image.Image, name: str) -> Photo:
+    check_size(*image.size, name)
     try:
-        opened = Image.open(path)
-    except _UNREADABLE as error:
-        raise UnreadableImage(label, error, path.name) from error
-    with opened:
-        return _from_pil(opened, label)
-
-
-def _from_pil(image: Image.Image, name: str) -> Tensor:
-    _check_size(*image.size, name)
-    try:
+        _tell_frames(image, name)
         pixels = _from_wide_file(image)
+        image.load()
+        metadata, upright = metadata_of(image), image
         if pixels is None:
-            pixels = _pixels(ImageOps.exif_transpose(image), name)
-    except _UNREADABLE as error:
+            upright = through_tables(ImageOps.exif_transpose(image))
+            pixels = _pixels(upright, name)
+        if colours := colours_of(upright):
+            opaque = min(pixels.shape[2], 3)
+            pixels = np.concatenate([colours.to_srgb(pixels[..., :opaque]), pixels[..., opaque:]], 2)
+    except UNREADABLE as error:
         if str(error).startswith(name):  # it says what was expected
             raise ValueError(str(error)) from error
         raise UnreadableImage(name, error, Path(getattr(image, "filename", "")).name) from error
-    return _finish(pixels, name)
+    return _finish(pixels, name, metadata)
 
 
-def _reason(error: BaseException) -> str:
-    """The first line of an error, without the memory address that Pillow puts into some of them."""
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "unknown format"
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _tell_frames(image: Image.Image, name: str) -> None:
+    """Say which picture is taken where there are several."""
+    try:
+        frames = getattr(image, "n_frames", 1)
+    except UNREADABLE:  # of a file that is cut off after the first
+        return
+    if frames > 1 and image.format not in _STILLS and image.tell() == 0:
+        kind = "an animation of {} frames" if image.format in _ANIMATED else "a file of {} pages"
+        _log.warning("%s: %s, the first is taken", name, kind.format(frames))
 
 
 def _pixels(image: Image.Image, name: str) -> np.ndarray:
@@ -237,6 +349,8 @@ def _pixels(image: Image.Image, name: str) -> np.ndarray:
         return values[..., None] / 65535
     if image.mode == "F":
         return np.asarray(image)[..., None]
+    if image.mode == "L" and "transparency" not in image.info:
+        return np.asarray(image)[..., None] / np.float32(255)
     transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     return np.asarray(image.convert("RGBA" if transparent else "RGB")) / np.float32(255)
 
@@ -245,15 +359,20 @@ def _from_wide_file(image: Image.Image) -> np.ndarray | None:
     """All 16 bits of a file with 16-bit colour that has not been decoded yet; None for every other image."""
     tiles = getattr(image, "tile", None)
     path = getattr(image, "filename", "")
-    if not tiles or not path or not Path(path).is_file():
+    file = path if path and Path(path).is_file() else getattr(image, "fp", None)
+    if not tiles or not all(_raw_mode(tile.args) in _OTHER_BYTE for tile in tiles) or file is None:
         return None
-    with Image.open(path) as low:
+    if not isinstance(file, str | Path):  # in memory: both passes need a position of their own
+        file = io.BytesIO(file.getvalue()) if isinstance(file, io.BytesIO) else None
+    if file is None:
+        return None
+    with Image.open(file) as low:
         if len(low.tile) != len(tiles) or not all(_raw_mode(tile.args) in _OTHER_BYTE for tile in low.tile):
             return None
         low.tile = [tile._replace(args=_with_other_byte(tile.args)) for tile in low.tile]
         low_bytes = np.asarray(ImageOps.exif_transpose(low))
         high_bytes = np.asarray(ImageOps.exif_transpose(image))
-    return (high_bytes.astype(np.float64) * 256 + low_bytes) / 65535
+    return (high_bytes.astype(np.float32) * 256 + low_bytes) / np.float32(65535)
 
 
 def _raw_mode(args: object) -> str:
@@ -270,13 +389,13 @@ def _from_array(array: np.ndarray, name: str) -> Tensor:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         raise ValueError(f"{name}: expected an array HxW, HxWx1, HxWx3 or HxWx4, got shape {array.shape}")
-    _check_size(array.shape[1], array.shape[0], name)
+    check_size(array.shape[1], array.shape[0], name)
     if array.dtype == np.uint8:
-        return _finish(array / np.float32(255), name)
+        return _finish(array / np.float32(255), name).over_white()
     if array.dtype == np.uint16:
-        return _finish(array / np.float64(65535), name)
+        return _finish(array / np.float64(65535), name).over_white()
     if np.issubdtype(array.dtype, np.floating):
-        return _finish(array, name)
+        return _finish(array, name).over_white()
     raise TypeError(f"{name}: expected an array of uint8, uint16 or float, got {array.dtype}")
 
 
@@ -287,58 +406,61 @@ def _from_tensor(tensor: Tensor, name: str) -> Tensor:
         raise ValueError(f"{name}: expected a tensor [3,H,W], [1,3,H,W] or [1,H,W], got shape {list(shape)}")
     if not (tensor.dtype == torch.uint8 or tensor.is_floating_point()):
         raise TypeError(f"{name}: expected a tensor of uint8 or float, got {tensor.dtype}")
-    _check_size(planes.shape[2], planes.shape[1], name)
+    check_size(planes.shape[2], planes.shape[1], name)
     values = planes.detach().cpu()
     values = values.float() / 255 if values.dtype == torch.uint8 else values.float()
-    return _finish(values.permute(1, 2, 0).numpy(), name)
+    return _finish(values.permute(1, 2, 0).numpy(), name).over_white()
 
 
-def _finish(pixels: np.ndarray, name: str) -> Tensor:
-    """Float `HxWxC` → `[1,3,H,W]`: range checked, alpha laid over white, grey repeated."""
+def _finish(pixels: np.ndarray, name: str, metadata: Metadata = NO_METADATA) -> Photo:
+    """Float `HxWxC`, C of 1, 3 or 4: range checked, grey repeated, transparent colours continued."""
     low, high = float(pixels.min()), float(pixels.max())
     if not (low >= -1e-5 and high <= 1 + 1e-5):  # also refuses NaN; the slack is rounding of a caller's own arithmetic
         raise ValueError(f"{name}: expected values from 0 to 1, got {low:.4g} to {high:.4g}")
-    if pixels.shape[2] == 4:
-        colour, alpha = pixels[..., :3], pixels[..., 3:]
-        pixels = colour * alpha + (1 - alpha)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
-    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
-    return torch.from_numpy(planes).clone().clamp_(0, 1)[None]
+    copied = np.array(pixels.transpose(2, 0, 1), dtype=np.float32, order="C")  # the caller's memory is not shared
+    planes = torch.from_numpy(copied).clamp_(0, 1)[None]
+    if planes.shape[1] == 3 or bool((planes[:, 3] == 1).all()):
+        return Photo(planes[:, :3].contiguous(), metadata=metadata)
+    colour, alpha = planes[:, :3], planes[:, 3:]
+    return Photo(_continued(colour, (alpha > 0).float()), alpha.contiguous(), metadata)
+
+
+def _continued(colour: Tensor, known: Tensor) -> Tensor:
+    """`colour` `[1,3,H,W]` with smooth colours where `known` `[1,1,H,W]` is 0: means of ever larger squares around."""
+    height, width = colour.shape[-2:]
+    if known.all() or not known.any():
+        return colour
+    weight = F.avg_pool2d(known, 2, ceil_mode=True)
+    mean = F.avg_pool2d(colour * known, 2, ceil_mode=True) / weight.clamp_min(1e-6)
+    coarse = _continued(mean, (weight > 0).float())
+    return torch.where(known > 0, colour, F.interpolate(coarse, (height, width), mode="bilinear"))
 
 
 def _planes(tensor: Tensor) -> Tensor:
-    """`[1,C,H,W]` or `[C,H,W]`, C of 1 or 3 → `[C,H,W]` float32 on the CPU, clipped to `[0,1]`."""
+    """`[1,C,H,W]` or `[C,H,W]`, C of 1, 3 or 4 → `[C,H,W]` float32 on the CPU, clipped to `[0,1]`."""
     planes = tensor[0] if tensor.ndim == 4 and tensor.shape[0] == 1 else tensor
-    if planes.ndim != 3 or planes.shape[0] not in (1, 3):
-        raise ValueError(f"expected a tensor [1,3,H,W], [3,H,W], [1,1,H,W] or [1,H,W], got {list(tensor.shape)}")
+    if planes.ndim != 3 or planes.shape[0] not in (1, 3, 4):
+        raise ValueError(f"expected a tensor [1,C,H,W] or [C,H,W] of 1, 3 or 4 channels, got {list(tensor.shape)}")
     planes = planes.detach().cpu().float()
     if not torch.isfinite(planes).all():
         raise ValueError("expected finite values, got NaN or infinity")
     return planes.clamp(0, 1)
 
 
-def _save8(image: Image.Image, path: Path, suffix: str, compression: int) -> None:
+def _save8(image: Image.Image, path: Path, suffix: str, compression: int, metadata: Metadata) -> None:
+    options = metadata.options()
+    if image.mode in ("RGB", "RGBA"):
+        options["icc_profile"] = srgb_profile()
     if suffix == ".webp":
-        image.save(path, lossless=True, method=4)
+        image.save(path, lossless=True, method=4, **options)
     elif suffix in (".jpg", ".jpeg"):
-        image.convert("RGB").save(path, quality=95, subsampling=0)
+        if image.mode == "RGBA":
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image.convert("RGB").save(path, quality=95, subsampling=0, **options)
     elif suffix in (".tif", ".tiff"):
-        image.save(path, compression="tiff_lzw")
+        # Pillow cannot write the camera's part of EXIF beside compressed pixels
+        image.save(path, compression="raw" if metadata.exif else "tiff_lzw", **options)
     else:
-        image.save(path, compress_level=compression)
-
-
-def _png16(pixels: np.ndarray, compression: int) -> bytes:
-    """A PNG file of `HxWx1` or `HxWx3` uint16, which Pillow cannot write; rows are stored as differences."""
-    height, width, channels = pixels.shape
-    rows = pixels.astype(">u2").view(np.uint8).reshape(height, -1)
-    above = np.concatenate([np.zeros_like(rows[:1]), rows[:-1]])
-    filtered = np.concatenate([np.full((height, 1), 2, np.uint8), rows - above], axis=1)  # 2: PNG's filter "up"
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 16, 0 if channels == 1 else 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(filtered.tobytes(), compression)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
+        image.save(path, compress_level=compression, **options)

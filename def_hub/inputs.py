@@ -1,5 +1,5 @@
-"""What a caller hands to the pipeline, checked before any work and brought into one form: per image, its mask and its
-references with theirs.
+"""The pipeline's arguments → one `Request` per image: the image, its mask, its references and their masks. Everything
+is checked here, before anything is computed.
 """
 
 from __future__ import annotations
@@ -14,61 +14,58 @@ from torch import Tensor
 
 from def_hub.images import ImageLike, to_list, to_tensor
 from def_hub.reference.matching import CELL
+from def_hub.reference.picture import ReferencePicture
 
-References = ImageLike | Sequence[ImageLike] | Sequence[Sequence[ImageLike]] | None
-Masks = ImageLike | Sequence[ImageLike | None] | Sequence[Sequence[ImageLike | None]] | None
-
-
-@dataclass(frozen=True)
-class Reference:
-    """picture: `[1, 3, Hr, Wr]`, cut at the right and at the bottom to multiples of 4. usable: `[1, 1, Hr/4, Wr/4]`, 1
-    where it may be used, else 0; None where all of it may.
-    """
-
-    picture: Tensor
-    usable: Tensor | None = None
-
-    def to(self, device: torch.device) -> Reference:
-        """The same on a device."""
-        return Reference(self.picture.to(device), None if self.usable is None else self.usable.to(device))
+ReferenceLike = ImageLike | Sequence[ImageLike] | Sequence[Sequence[ImageLike]] | None
+"""Forms of the argument `reference`: none, one, several for all images, or one list for each image."""
+MaskLike = ImageLike | Sequence[ImageLike | None] | Sequence[Sequence[ImageLike | None]] | None
+"""Forms of the arguments `mask` and `reference_mask`, in the same order."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One image to enlarge. image: `[1, 3, h, w]`. allowed: `[1, 1, h, w]`, 1 where references may lend, else 0; None
-    where they may everywhere.
+    """One image to enlarge.
+
+    image: `[1, 3, h, w]` in [0, 1].
+    references: its references, possibly none.
+    allowed: `[1, 1, h, w]`, 1 where references may be used, else 0.
     """
 
     image: Tensor
-    references: tuple[Reference, ...] = ()
-    allowed: Tensor | None = None
+    references: tuple[ReferencePicture, ...]
+    allowed: Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image."""
+        return self.image.shape[-2], self.image.shape[-1]
 
 
 def requests_of(
     image: ImageLike | Sequence[ImageLike],
-    reference: References = None,
-    mask: Masks = None,
-    reference_mask: Masks = None,
+    reference: ReferenceLike = None,
+    mask: MaskLike = None,
+    reference_mask: MaskLike = None,
 ) -> list[Request]:
-    """The images, each with what belongs to it; see `DEFPipeline.__call__` for the forms that the arguments may have.
+    """One request for each image. `DEFPipeline.__call__` describes the forms of the arguments.
 
     Raises:
-        ValueError, TypeError: as `images.to_tensor`, and for masks that do not fit, named by their number.
+        ValueError, TypeError: as `images.to_tensor`, and for numbers or sizes of masks that do not fit.
     """
     images = to_list(image)
     references = _per_image(reference, reference_mask, len(images))
     masks = _listed(mask, len(images), "mask", "one for each of {} images")
     return [
-        Request(picture, lent, _mask(m, picture, "mask" if len(images) == 1 else f"mask {number}"))
-        for number, (picture, lent, m) in enumerate(zip(images, references, masks, strict=True), start=1)
+        Request(picture, own, _allowed(m, picture, "mask" if len(images) == 1 else f"mask {number}"))
+        for number, (picture, own, m) in enumerate(zip(images, references, masks, strict=True), start=1)
     ]
 
 
-def _per_image(reference: References, masks: Masks, count: int) -> list[tuple[Reference, ...]]:
+def _per_image(reference: ReferenceLike, masks: MaskLike, count: int) -> list[tuple[ReferencePicture, ...]]:
     """The references of each of `count` images."""
     if _is_nested(reference):
         assert isinstance(reference, list | tuple)
-        if len(reference) != count or not all(isinstance(r, list | tuple) for r in reference):
+        if len(reference) != count or not all(r is None or isinstance(r, list | tuple) for r in reference):
             raise ValueError(f"reference: expected one list for each of {count} images, got {len(reference)} entries")
         if masks is not None and (not isinstance(masks, list | tuple) or len(masks) != count):
             raise ValueError(f"reference_mask: expected one list for each of {count} images, like reference")
@@ -76,16 +73,16 @@ def _per_image(reference: References, masks: Masks, count: int) -> list[tuple[Re
         return [_per_image(r or None, m, 1)[0] for r, m in zip(reference, per_image, strict=True)]
     if reference is None or (isinstance(reference, list | tuple) and not reference):
         if any(m is not None for m in (masks if isinstance(masks, list | tuple) else [masks])):
-            raise ValueError("reference_mask: there is no reference that it could belong to")
+            raise ValueError("reference_mask: expected a reference for it, got none")
         return [()] * count
     pictures = to_list(reference, "reference")  # type: ignore[arg-type]
-    given = _listed(masks, len(pictures), "reference_mask", "one (or None) for each of {} references")
-    lent = tuple(_reference(p, m, number) for number, (p, m) in enumerate(zip(pictures, given, strict=True), start=1))
-    return [lent] * count
+    each = _listed(masks, len(pictures), "reference_mask", "one (or None) for each of {} references")
+    shared = tuple(_reference(p, m, number) for number, (p, m) in enumerate(zip(pictures, each, strict=True), start=1))
+    return [shared] * count
 
 
-def _listed(masks: Masks, count: int, name: str, expected: str) -> list[Any]:
-    """One mask, or None, for each of `count` pictures."""
+def _listed(masks: MaskLike, count: int, name: str, expected: str) -> list[Any]:
+    """One mask, or None, for each of `count` pictures. Raises ValueError for another number of masks."""
     if masks is None:
         return [None] * count
     given = list(masks) if isinstance(masks, list | tuple) else [masks]
@@ -94,24 +91,32 @@ def _listed(masks: Masks, count: int, name: str, expected: str) -> list[Any]:
     return given
 
 
-def _is_nested(reference: References) -> bool:
+def _is_nested(reference: ReferenceLike) -> bool:
+    """Whether there is one list of references for each image."""
     return isinstance(reference, list | tuple) and any(isinstance(r, list | tuple) for r in reference)
 
 
-def _reference(picture: Tensor, mask: Any, number: int) -> Reference:
+def _reference(picture: Tensor, mask: Any, number: int) -> ReferencePicture:
+    """A reference, cropped to whole cells, with its mask on the grid of cells."""
     usable = _mask(mask, picture, f"reference_mask {number}")
     height, width = (n // CELL * CELL for n in picture.shape[-2:])
-    if usable is not None:  # a cell that may not be seen wholly may not be used
+    if usable is not None:  # a cell is usable only if all of its pixels are
         usable = (F.avg_pool2d(usable[..., :height, :width], CELL) == 1).float()
-    return Reference(picture[..., :height, :width], usable)
+    return ReferencePicture(picture[..., :height, :width], usable)
+
+
+def _allowed(mask: Any, picture: Tensor, name: str) -> Tensor:
+    """`[1, 1, h, w]`: the mask, or ones if there is none."""
+    allowed = _mask(mask, picture, name)
+    return torch.ones(1, 1, *picture.shape[-2:]) if allowed is None else allowed
 
 
 def _mask(mask: Any, picture: Tensor, name: str) -> Tensor | None:
-    """`[1, 1, H, W]` of 0 and 1 for a picture of that size."""
+    """The mask of a picture `[1, 3, H, W]` as `[1, 1, H, W]` of 0 and 1. Raises ValueError for another size."""
     if mask is None:
         return None
     values = to_tensor(mask, name)
     if values.shape[-2:] != picture.shape[-2:]:
-        expected, came = ("x".join(map(str, t.shape[-1:-3:-1])) for t in (picture, values))
-        raise ValueError(f"{name}: expected the size {expected} of its picture, got {came}")
+        expected, got = ("x".join(map(str, t.shape[-1:-3:-1])) for t in (picture, values))
+        raise ValueError(f"{name}: expected the size {expected} of its picture, got {got}")
     return (values.mean(1, keepdim=True) > 0.5).float()

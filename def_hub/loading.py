@@ -1,5 +1,5 @@
-"""What `DEFPipeline.from_pretrained` may be given: that of `DiffusionPipeline` only warns of what it does not know, and
-goes on without what is missing.
+"""Checks for `DEFPipeline.from_pretrained`. `DiffusionPipeline` only warns about unknown keywords and missing weights,
+and then continues; these functions raise.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ LOADING = (
     *("offload_state_dict", "quantization_config", "disable_mmap", "proxies", "custom_pipeline", "custom_revision"),
     *("trust_remote_code", "load_connected_pipeline", "use_onnx", "provider", "sess_options", "provider_options"),
 )
-"""Keywords of `DiffusionPipeline.from_pretrained` beside `fetch.OPTIONS`; a test compares them."""
+"""Keywords of `DiffusionPipeline.from_pretrained` in addition to `fetch.OPTIONS`. A test compares this list with the
+installed diffusers."""
 
 
 def check_options(options: Mapping[str, Any], optional: Collection[str]) -> list[str]:
-    """Names of the components among the options; those that are `optional` may be None.
+    """Names of the components among the keywords of `from_pretrained`. An `optional` component may be None.
 
-    Raises TypeError for a keyword that does not exist, or a component that cannot take its place.
+    Raises TypeError for an unknown keyword, or for a component of the wrong class.
     """
-    brought = [name for name in COMPONENTS if name in options]
-    for name in brought:
+    passed = [name for name in COMPONENTS if name in options]
+    for name in passed:
         part = options[name]
-        part = getattr(part, "_orig_mod", part)  # that of `torch.compile`
+        part = getattr(part, "_orig_mod", part)  # `torch.compile` wraps the component
         if part is None and name in optional:
             continue
         if not isinstance(part, COMPONENTS[name]):
@@ -45,11 +46,11 @@ def check_options(options: Mapping[str, Any], optional: Collection[str]) -> list
     known = (*fetch.OPTIONS, *LOADING, *COMPONENTS, "operator", "window")
     if unknown := sorted(set(options) - set(known)):
         raise TypeError(f"from_pretrained: no keyword {', '.join(unknown)}; there are {', '.join(known)}")
-    return brought
+    return passed
 
 
 def check_whole(name: str, part: str, component: Any) -> None:
-    """Raise ValueError where a component of the model `name` was left without one of its tensors."""
+    """Raise ValueError if the component `part` of the model `name` lacks one of its tensors after loading."""
     weights: dict[str, Tensor] = getattr(component, "state_dict", dict)()
-    if lost := [key for key, value in weights.items() if value.is_meta]:
-        raise ValueError(f"{name}: {part} lacks {lost[0]}")
+    if missing := [key for key, value in weights.items() if value.is_meta]:
+        raise ValueError(f"{name}: {part} lacks {missing[0]}")

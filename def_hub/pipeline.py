@@ -1,10 +1,11 @@
-"""DEFPipeline: image + references in, `DEFOutput` out; the figure of the paper as numbered steps."""
+"""DEFPipeline: image + references → `DEFOutput`. The paper's figure as numbered steps."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -16,45 +17,48 @@ from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from def_hub.diffusion.denoiser import Denoiser
-from def_hub.diffusion.enhancer import DetailEnhancer
+from def_hub.diffusion.enhancer import make_enhancer
 from def_hub.hub import fetch
 from def_hub.hub.tidy import components_of, tidy
 from def_hub.images import ImageLike, to_pil
-from def_hub.inputs import Masks, References, requests_of
+from def_hub.inputs import MaskLike, ReferenceLike, requests_of
 from def_hub.loading import COMPONENTS, check_options, check_whole
-from def_hub.observation.downsample import Downsample, consistency_error, project_clipped
-from def_hub.precision import compute_in
+from def_hub.observation.downsample import Downsample, agreeing
+from def_hub.precision import compute_in, float32_by_default
 from def_hub.provenance import provenance_shares
-from def_hub.reference.fitting import Fitted
+from def_hub.reference.matcher import Matcher
 from def_hub.reference.matching import Correspondence, Views
-from def_hub.reference.network import ReferenceNetwork
-from def_hub.reference.transfer import spread
-from def_hub.settings import DEFAULT_PRESET, WindowMode, resolve
+from def_hub.reference.matching.fitting import fitted
+from def_hub.reference.network import Estimate, ReferenceNetwork
+from def_hub.reference.picture import ReferencePicture
+from def_hub.reference.restoring.transfer import spread
+from def_hub.scales import in_two_passes, operator_between, reduced, size_between, target_size
+from def_hub.settings import DEFAULT_PRESET, Settings, resolve
 
 EMBEDDED = Path(__file__).parent / "weights" / "def-mini"
 LOAD_WITH = [
     "def_hub: `from def_hub import DEFPipeline; DEFPipeline.from_pretrained(...)`, not DiffusionPipeline; pipeline"
 ]
-"""Written first into model_index.json. `DiffusionPipeline.from_pretrained("user/model")` does not know our classes, and
-complains about the first entry that it cannot resolve, as `<key>/<module>.py`: so that shall be one which says what to
-do. Of a folder it only asks the class; there the class's name says whose it is, see `save_pretrained`."""
+"""The first entry of model_index.json. `DiffusionPipeline.from_pretrained("user/model")` does not know our classes. Its
+error message quotes the first entry that it cannot resolve, and this entry says what to do instead. For a folder the
+message quotes only the class name; `save_pretrained` therefore writes it with the name of the package."""
 
 Picture = PIL.Image.Image | np.ndarray | Tensor
 Stage = Literal["enhance", "match", "transfer", "restore"]
+StepEnd = Callable[["DEFPipeline", int, int, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
 @dataclass
 class DEFOutput(BaseOutput):
-    """What a call returns: lists with one entry per image. Pictures are in the form that `output_type` names.
+    """What a call returns: lists with one entry per image. `output_type` decides the type of the pictures.
 
     images: the results, 4h×4w.
-    enhanced: I_DE, what the diffusion made of the image alone.
-    confidence: `[h, w]` in [0, 1], how far each LR pixel's match is trusted; zeros without references.
-    correspondence: `[3, h, w]`: number of the reference (-1: none), x, y in its pixels.
-    transferred: the reference texture that was laid under the image; None without references.
-    provenance: `[2 + K, 4h, 4w]` shares that sum to one: from the input, from the priors, from reference 1 … K.
-    consistency_error: largest deviation from the input, in 1/255, of the 8-bit result shrunk again.
+    enhanced: I_DE, the diffusion prior's estimate from the image alone, 4h×4w.
+    confidence: `[h, w]` in [0, 1], how far the match of each LR pixel is trusted; zeros without references.
+    correspondence: `[3, h, w]`: number of the reference from 0 (-1: none), x and y in pixels of that reference.
+    transferred: the references' pixels, moved to where they match the image, 4h×4w; None without references.
+    provenance: `[2 + K, 4h, 4w]` shares that sum to one: of the input, the priors, and references 1 … K.
+    consistency_error: the largest deviation from the input after shrinking the 8-bit result again, in 1/255.
     """
 
     images: list[Any]
@@ -70,13 +74,17 @@ class DEFPipeline(DiffusionPipeline):
     """Reference-based ×4 super-resolution with a detail-enhancing diffusion prior.
 
     Args:
-        unet: any `UNet2DModel` that `Denoiser` understands: unconditional, or conditioned on `A†y`.
-        scheduler: any scheduler with `alphas_cumprod` and a `prediction_type`; only its noise schedule is used.
-        refsr: the Ref-SR network. refsr_detail: weights of the same kind trained for sharpness, used by the preset
-            "detail".
-        operator: the degradation that made the input: "bicubic" (Pillow), "box" or "matlab".
-        window: side in HR pixels of the windows that the prior sees at a time; by default the size it was trained on,
-            and p times that for a prior with p×p pixels folded into channels, which then costs no more.
+        unet: any `UNet2DModel` that `Denoiser` accepts: unconditional, or conditioned on `A†y`.
+        scheduler: any scheduler with `alphas_cumprod` and a `prediction_type`. Only its noise schedule is used.
+        refsr: the Ref-SR network.
+        refsr_detail: a Ref-SR network trained for sharpness; the preset "detail" uses it.
+        operator: the degradation that made the input: "bicubic" (Pillow), "box" or "matlab". The networks were made for
+            the same.
+        window: side in HR pixels of the windows that the prior sees. By default the size that it was trained on, times
+            p for a prior that folds p×p pixels into channels.
+
+    Raises:
+        ValueError: where a network was made for another operator.
     """
 
     model_cpu_offload_seq = "unet->refsr->refsr_detail"
@@ -92,46 +100,56 @@ class DEFPipeline(DiffusionPipeline):
         window: int | None = None,
     ) -> None:
         super().__init__()
+        for name, network in (("refsr", refsr), ("refsr_detail", refsr_detail)):
+            if network is not None and network.config.operator != operator:
+                raise ValueError(
+                    f"operator: {name} was made for {network.config.operator!r}, the pipeline is to use {operator!r}"
+                )
         self.register_modules(unet=unet, scheduler=scheduler, refsr=refsr, refsr_detail=refsr_detail)
         self.register_to_config(operator=operator, window=window, _load_with=LOAD_WITH)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any = None, **kwargs: Any) -> DEFPipeline:
-        """Load a pipeline from a folder, from the Hub by name, or, without an argument, the embedded default.
+        """Load a pipeline from a folder or from the Hub by name; without an argument, load the embedded default.
 
-        Takes the keywords of `DiffusionPipeline.from_pretrained` (`revision`, `variant`, `token`, `device_map`, …),
-        `subfolder`, and components to use instead of the stored ones, which are then not fetched: a `unet` of the Hub
-        together with its `scheduler`, say. Weights are read from safetensors only.
+        Takes the keywords of `DiffusionPipeline.from_pretrained` (`revision`, `variant`, `token`, `device_map`, …) and
+        `subfolder`. A component passed by keyword (a `unet` with its `scheduler`, for example) replaces the stored one,
+        which is then not fetched. Weights are read from safetensors only.
 
         Raises:
-            TypeError: for an unknown keyword, or a component that is none of its kind.
-            ValueError, OSError: see `def_hub.hub.fetch.locate`; ValueError also where weights lack a tensor.
+            TypeError: for an unknown keyword, or a component of the wrong class.
+            ValueError: for weights that lack a tensor; see also `def_hub.hub.fetch.locate`.
+            OSError: see `def_hub.hub.fetch.locate`.
         """
         name = EMBEDDED if pretrained_model_name_or_path is None else pretrained_model_name_or_path
         if not kwargs.pop("use_safetensors", True) or kwargs.pop("use_flashpack", False):
             raise ValueError(
                 "use_safetensors=False: weights are read from safetensors only, unpickling can run any code"
             )
-        brought = check_options(kwargs, cls._optional_components)
+        passed = check_options(kwargs, cls._optional_components)
         where = {k: kwargs.pop(k) for k in fetch.OPTIONS if k in kwargs}
-        folder = fetch.locate(name, variant=kwargs.get("variant"), without=brought, **where)
+        folder = fetch.locate(name, variant=kwargs.get("variant"), without=passed, **where)
         pipe = super().from_pretrained(str(folder), use_safetensors=True, **kwargs)
-        if kwargs.get("device_map") is None:  # else tensors may well be elsewhere
-            for part in set(COMPONENTS) - set(brought):
+        if kwargs.get("device_map") is None:  # with a device map, weights may stay on disk until they are used
+            for part in set(COMPONENTS) - set(passed):
                 check_whole(str(name), part, getattr(pipe, part))
-            pipe.unet.to(memory_format=torch.channels_last)  # as its inputs: a seventh faster in bfloat16
+            pipe.unet.to(memory_format=torch.channels_last)  # the layout of its inputs: a seventh faster in bfloat16
         return pipe
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs: Any) -> str:
-        """Fetch a repository of the Hub; returns the folder. Keywords and errors as `def_hub.hub.fetch.locate`."""
+        """Fetch a repository from the Hub and return its folder. Keywords and errors as `def_hub.hub.fetch.locate`."""
         return str(fetch.locate(pretrained_model_name, **kwargs))
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write a folder that `from_pretrained` loads, without the path that the parts came from, and without what a
-        pipeline that was saved there before had and this one has not.
+        """Write a folder that `from_pretrained` loads.
 
-        Takes the keywords of `DiffusionPipeline.save_pretrained`, but for publishing, which is `push_to_hub`'s.
+        The folder does not record the paths that the components were loaded from. If another pipeline was saved there
+        before, its components that this one lacks are removed. Takes the keywords of
+        `DiffusionPipeline.save_pretrained`, except those for publishing.
+
+        Raises:
+            ValueError: for `push_to_hub=True`; use the method `push_to_hub`.
         """
         if push_to_hub:
             raise ValueError("save_pretrained(push_to_hub=True): use push_to_hub(name), which checks what it publishes")
@@ -141,7 +159,7 @@ class DEFPipeline(DiffusionPipeline):
         index = Path(save_directory) / "model_index.json"
         for config in (*Path(save_directory).glob("*/config.json"), index):
             kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
-            if config == index:  # all that `DiffusionPipeline` says about a folder that it cannot load is this name
+            if config == index:  # the error message of `DiffusionPipeline` quotes this name, see LOAD_WITH
                 kept["_class_name"] = f"{type(self).__module__.split('.')[0]}.{type(self).__name__}"
             config.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
 
@@ -159,19 +177,22 @@ class DEFPipeline(DiffusionPipeline):
         commit_message: str | None = None,
         token: str | None = None,
     ) -> str:
-        """Publish the pipeline as it is, checked as `def-hub publish` does; returns the address.
+        """Publish the pipeline on the Hub, with the checks of `def-hub publish`, and return its address.
 
         Args:
-            card, license, base_model: see `def_hub.hub.publish.prepare`.
+            card, license, base_model: see `def_hub.hub.publish.prepare`; `base_model` is by default the repository that
+                the pipeline was loaded from.
             private, create_pr, revision: see `def_hub.hub.publish.plan`.
-            max_shard_size: split larger weights, e.g. "5GB".
+            max_shard_size: split larger files of weights, e.g. at "5GB".
 
         Raises:
-            ValueError, OSError: see `def_hub.hub.publish.prepare` and `carry_out`.
+            ValueError, OSError: see `def_hub.hub.publish.prepare` and `def_hub.hub.publish.carry_out`.
         """
         from def_hub.hub.publish import carry_out, check_name, prepare
 
         check_name(repo_id)
+        loaded_from = fetch.origin(self.config.get("_name_or_path") or "").get("name")
+        base_model = base_model or (loaded_from if loaded_from != repo_id else None)
         where = {"private": private, "create_pr": create_pr, "revision": revision, "token": token}
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder, max_shard_size=max_shard_size)
@@ -180,197 +201,240 @@ class DEFPipeline(DiffusionPipeline):
             return carry_out(plan, message=commit_message, token=token)
 
     def parts(self, preset: str = "balanced") -> dict[str, Any]:
-        """The networks that a preset computes with: "unet" and "refsr", which for "detail" has weights of its own where
-        the checkpoint has them. Raises ValueError for an unknown preset."""
-        return {"unet": self.unet, "refsr": getattr(self, resolve(preset).refsr, None) or self.refsr}
+        """The networks that a preset computes with, as "unet" and "refsr". For the preset "detail", "refsr" is
+        `refsr_detail` if the checkpoint has it. Raises ValueError for an unknown preset."""
+        return {"unet": self.unet, "refsr": self._network(resolve(preset))}
 
     @torch.no_grad()
+    @float32_by_default()
     def __call__(
         self,
         image: ImageLike | Sequence[ImageLike],
-        reference: References = None,
+        reference: ReferenceLike = None,
         preset: str = DEFAULT_PRESET,
-        generator: torch.Generator | None = None,
-        mask: Masks = None,
-        reference_mask: Masks = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        mask: MaskLike = None,
+        reference_mask: MaskLike = None,
+        size: tuple[int | None, int | None] | None = None,
         output_type: Literal["pil", "np", "pt"] = "pil",
-        callback_on_step_end: Callable[[DEFPipeline, int, int, dict[str, Tensor]], dict[str, Tensor] | None]
-        | None = None,
+        callback_on_step_end: StepEnd | None = None,
         callback_on_stage: Callable[[DEFPipeline, Stage], object] | None = None,
         return_dict: bool = True,
         **overrides: Any,
     ) -> DEFOutput:
-        """Enlarge `image` four times with the help of `reference`.
+        """Enlarge `image` with the help of `reference`, four times where nothing else is asked for.
 
         Args:
-            image: a path, Pillow image, array or tensor from 8×8 pixels up, or several (see
+            image: a path, Pillow image, array or tensor of at least 8×8 pixels, or a list of these (see
                 `def_hub.images.to_tensor`).
-            reference: nothing, one or several sharp photographs of any size; for several images, also one list for
-                each.
-            preset: "fast", "balanced" (faithful) or "detail" (sharp to the eye); the other arguments override it.
-            num_inference_steps: evaluations of the prior, 1 … 1000. eta: fresh noise per step, 0 … 1.
-            generator: source of all randomness; the same one gives the same bytes.
-            reference_strength: 0 (ignore the references) … 1.
-            mask: a picture of the image's size, white where the references may lend, black where the image is to be
-                left to itself; for several images a list with one, or None, for each.
-            reference_mask: the same for a reference: white is what may be used of it; for several references a list
-                with one, or None, for each, in lists where the references are.
-            matching_image: what is compared with the references; "joint" but for the preset "fast".
-            refine: bring the references to the scale of the image (`reference.fitting`), and look for matches to a
-                fraction of an HR pixel.
-            consistency: project the result onto the images that shrink back to the input.
-            window_mode: "blend", or "replace" as in the paper's section 4.2.
-            precision: what the networks compute in: "float32", "bfloat16", or "auto", which is bfloat16 where the
-                processor is made for it. Places, projections and the result itself are float32 always.
-            output_type: Pillow images, arrays `[H, W, 3]` or tensors `[3, H, W]`, the latter two float in [0, 1].
-            callback_on_step_end: called as `(pipe, step, timestep, {"x0": [1, 3, H, W] in [0, 1]})` after each step
-                of the diffusion of an image; a returned "x0" replaces the estimate.
-            callback_on_stage: called as `(pipe, stage)` when "enhance", "match" (where there are references),
-                "transfer" and "restore" begin for an image. What either callback raises ends the call.
-            return_dict: return a `DEFOutput` instead of a tuple.
+            reference: None, one sharp photograph of any size, or a list of them. With several images, a flat list
+                serves all of them; a list of lists (or None) gives each image its own.
+            preset: "fast", "balanced" (faithful) or "detail" (sharp to the eye); see `def_hub.settings.PRESETS`.
+            generator: source of all randomness, or a list with one for each image. The same generator state gives the
+                same bytes. Without a generator, results follow `torch.manual_seed`.
+            mask: a picture of the image's size: white where references may be used, black where they may not. With
+                several images, a list with one mask (or None) for each.
+            reference_mask: a picture of the reference's size: white where the reference may be used. With several
+                references, a list with one mask (or None) for each, nested like `reference`.
+            size: (width, height) of the results, instead of the setting `scale`. One of them may be None. Sizes from
+                the image's own to ×8 are possible; beyond ×4 the networks run twice.
+            output_type: "pil" for Pillow images, "np" for arrays `[H, W, 3]`, "pt" for tensors `[3, H, W]`. Arrays and
+                tensors are float in [0, 1].
+            callback_on_step_end: called as `(pipe, step, timestep, {"x0": [1, 3, H, W] in [0, 1]})` after each
+                diffusion step of an image. A returned dictionary with "x0" replaces the estimate.
+            callback_on_stage: called as `(pipe, stage)` when a stage of an image begins: "enhance", "match" (only with
+                references), "transfer", "restore". An exception in either callback ends the call.
+            return_dict: return a `DEFOutput`, or else a tuple of its fields.
+            overrides: any field of `def_hub.settings.Settings`, instead of the preset's: `num_inference_steps`, `eta`,
+                `reference_strength`, `matching_image`, `refine`, `consistency`, `precision` …
 
         Raises:
-            ValueError, TypeError: for an argument outside what is said above, before anything is computed.
+            TypeError: for an unknown override or an argument of the wrong type, before anything is computed.
+            ValueError: for an argument outside its range, before anything is computed.
         """
-        # 0. At the door
         settings = resolve(preset, **overrides)
-        _check(output_type)
+        _check_call(output_type, callback_on_step_end, callback_on_stage)
         requests = requests_of(image, reference, mask, reference_mask)
+        targets = [target_size(request.size, settings.scale, size) for request in requests]
+        generators = _generators(generator, len(requests))
+        network, operator = self._network(settings), Downsample(self.config.operator)
+        enhancer = make_enhancer(
+            self.unet, self.scheduler, operator, window=self.config.window, window_mode=settings.window_mode
+        )
+        diffusion: dict[str, Any] = {name: getattr(settings, name) for name in ("num_inference_steps", "eta", "start")}
+        enhancer.check(**diffusion)
         device = self._execution_device
-        generator = generator if generator is not None else torch.Generator().manual_seed(torch.seed())
-        operator = Downsample(self.config.operator)
-        enhancer = self._enhancer(operator, settings.window_mode)
-        enhancer.check(settings.num_inference_steps, settings.eta, settings.start)
-        refsr = getattr(self, settings.refsr, None) or self.refsr
-        half = compute_in(settings.precision, device, refsr.dtype)
-        diffuse: dict[str, Any] = {name: getattr(settings, name) for name in ("num_inference_steps", "eta", "start")}
-
-        def begins(stage: Stage) -> None:
-            if callback_on_stage is not None:
-                callback_on_stage(self, stage)
-
-        results: dict[str, list[Any]] = {name: [] for name in DEFOutput.__dataclass_fields__}
+        enhance: Callable[..., Tensor] = partial(enhancer, **diffusion)
+        precision = compute_in(settings.precision, device, network.dtype)
+        results: list[dict[str, Any]] = []
         with self.progress_bar(total=settings.num_inference_steps * len(requests)) as bar:
-            for request in requests:
+            watch = _Watch(self, bar, callback_on_step_end, callback_on_stage)
+            for request, target, own_generator in zip(requests, targets, generators, strict=True):
+                if size_between(request.size, target):
+                    again = {"generator": own_generator, "callback_on_stage": callback_on_stage, **settings.as_dict()}
+                    again["callback_on_step_end"] = callback_on_step_end
+                    results.append(in_two_passes(self, request, target, kernel=operator.kernel, **again))
+                    continue
                 y = request.image.to(device)  # [1,3,h,w]
-                references = [r.to(device) for r in request.references] if settings.reference_strength > 0 else []
-                allowed = 1.0 if request.allowed is None else request.allowed.to(device)  # [1,1,h,w]
+                references = request.references if settings.reference_strength > 0 else ()
+                with precision:
+                    # 1. Enhance (4.2): the diffusion prior, kept consistent with the input
+                    watch.begins("enhance")
+                    enhanced = enhance(y, generator=own_generator, callback=watch.step).clamp(0, 1)  # [1,3,H,W]
 
-                # 1. Detail enhancement (4.2): the diffusion prior, held to the input
-                begins("enhance")
+                    # 2. Estimate: the network's result without references
+                    estimate = network.estimate(y, enhanced, settings.turns)
 
-                def on_step(step: int, timestep: int, x_0: Tensor) -> Tensor | None:
-                    bar.update()  # noqa: B023  (called before the next turn of the loop)
-                    if callback_on_step_end is None:
-                        return None
-                    changed = callback_on_step_end(self, step, timestep, {"x0": x_0})
-                    return (changed or {}).get("x0")
+                    # 3. See: bring each reference to the image's scale, then degrade and enhance it like the image
+                    watch.begins("match" if references else "transfer")
+                    seen = [self._see(r.to(device), y, enhance, network, settings.refine) for r in references]
 
-                with half:
-                    enhanced = enhancer(y, **diffuse, generator=generator, callback=on_step).clamp(0, 1)  # [1,3,H,W]
-                    views = Views(operator.upsample(y), enhanced)
+                    # 4. Match (4.3, eq. 10-12)
+                    matches, features = None, network.memory(device)
+                    if seen:
+                        matcher = Matcher(features, settings.matching_image, settings.refine, settings.step)
+                        matches = matcher(Views(operator.upsample(y), estimate.matched), [p.seen for p in seen])
+                        matches = matches.trusted(settings.reference_strength * request.allowed.to(device))
+                        seen = [picture.without_views() for picture in seen]
+                        watch.begins("transfer")
 
-                    # 2. The references, as large as the image shows things, degraded and enhanced in the same way, so
-                    # that like is compared with like
-                    begins("match" if references else "transfer")
-                    keys = [
-                        refsr.fitted(y, r.picture, r.usable) if settings.refine else Fitted(r.picture, r.usable)
-                        for r in references
-                    ]
-                    reference_views = [self._views(enhancer, operator, k, diffuse) for k in keys]
+                    # 5. Restore (4.4, eq. 7, 13): transfer the references' texture along the matches and blend it in;
+                    #    where no reference is trusted, add detail of the prior
+                    restored = network.restored(y, estimate, [p.pixels for p in seen], matches, features)
+                result, without_reference = _with_prior_detail(restored.sr, estimate, matches, settings.prior_strength)
 
-                    def matched(_: Correspondence) -> None:
-                        begins("transfer")
-                        reference_views.clear()  # noqa: B023  (of large photographs they are a gigabyte)
+                # 6. Agree: the nearest image of the requested size that downsamples to the input (eq. 9)
+                watch.begins("restore")
+                shrinks = operator_between(operator, target, request.size)
+                result, error = agreeing(shrinks, reduced(result, target), y, settings.consistency)
 
-                    # 3. Features, matching, transfer, aggregation (4.3, 4.4)
-                    lent = refsr(
-                        y,
-                        views,
-                        reference_views,
-                        matching_image=settings.matching_image,
-                        refined=settings.refine,
-                        strength=settings.reference_strength * allowed,
-                        step=settings.step,
-                        turns=settings.turns,
-                        on_match=matched,
-                    )
-                result, alone, found = lent.sr.float(), lent.alone.float(), lent.correspondence
-                transferred = lent.transferred
-
-                # 4. Where the reference has nothing to offer, the diffusion detail stays
-                trust = spread(found.confidence, 1) if found is not None else 0.0
-                result = result + settings.prior_strength * (1 - trust) * (enhanced - result)
-                alone = alone + settings.prior_strength * (enhanced - alone)
-                del views, lent
-
-                # 5. What is known is restored a last time (eq. 9)
-                begins("restore")
-                if settings.consistency:
-                    result, error = project_clipped(operator, result, y)
-                else:
-                    result = result.clamp(0, 1)
-                    error = consistency_error(operator, result, y)
-
-                # 6. What came from where
-                results["images"].append(_picture(result, output_type))
-                results["enhanced"].append(_picture(enhanced, output_type))
-                results["confidence"].append(_confidence(found, y))
-                results["correspondence"].append(_correspondence(found, y, keys))
-                results["transferred"].append(None if transferred is None else _picture(transferred, output_type))
-                results["provenance"].append(provenance_shares(operator, y, alone, result, found, len(keys)))
-                results["consistency_error"].append(255 * error)
+                # 7. Explain: which detail comes from the input, the priors and each reference
+                without_reference = reduced(without_reference, target)
+                shares = provenance_shares(shrinks, y, without_reference, result, matches, len(seen))
+                results.append(
+                    {
+                        "images": result,
+                        "enhanced": reduced(enhanced, target),
+                        "confidence": _confidence(matches, y),
+                        "correspondence": _correspondence(matches, y, seen),
+                        "transferred": reduced(restored.transferred, target),
+                        "provenance": shares,
+                        "consistency_error": 255 * error,
+                    }
+                )
         self.maybe_free_model_hooks()
-        output = DEFOutput(**results)
+        output = _output(results, output_type)
         return output if return_dict else output.to_tuple()
 
-    def _enhancer(self, operator: Downsample, window_mode: WindowMode) -> DetailEnhancer:
-        schedule = getattr(self.scheduler, "alphas_cumprod", None)
-        if schedule is None:
-            raise ValueError(
-                "the scheduler must have a discrete noise schedule (alphas_cumprod), "
-                f"{type(self.scheduler).__name__} has none"
-            )
-        denoiser = Denoiser(self.unet, schedule, self.scheduler.config.prediction_type)
-        window = self.config.window or denoiser.window
-        return DetailEnhancer(
-            denoiser,
-            operator,
-            window=window,
-            smallest=min(denoiser.trained, window),
-            window_batch=max(1, 4 * denoiser.trained**2 // window**2),
-            window_mode=window_mode,
-        )
+    def _network(self, settings: Settings) -> ReferenceNetwork:
+        """The Ref-SR network that the settings name; a checkpoint without `refsr_detail` uses `refsr` instead."""
+        network = getattr(self, settings.refsr, None)
+        return self.refsr if network is None else network
 
-    @staticmethod
-    def _views(enhancer: DetailEnhancer, operator: Downsample, reference: Fitted, diffuse: dict[str, Any]) -> Views:
-        small = operator.forward(reference.picture).clamp(0, 1)
-        # its own generator: what a reference draws must not change what the image draws
-        enhanced = enhancer(small, **diffuse, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
-        return Views(operator.upsample(small), enhanced, reference.picture, reference.usable)
+    def _see(
+        self,
+        reference: ReferencePicture,
+        y: Tensor,
+        enhance: Callable[..., Tensor],
+        network: ReferenceNetwork,
+        refine: bool,
+    ) -> ReferencePicture:
+        """The reference with its views: degraded and enhanced like the image, so that both lost the same detail before
+        they are compared."""
+        picture = fitted(y, reference, network.feature_extractor) if refine else reference
+        operator = Downsample(self.config.operator)
+        small = operator.forward(picture.pixels).clamp(0, 1)
+        # its own generator: the noise for a reference must not change the noise for the image
+        enhanced = enhance(small, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
+        return picture.seen_as(operator.upsample(small), network.estimate(small, enhanced).matched)
 
 
-def _check(output_type: str) -> None:
+@dataclass
+class _Watch:
+    """Reports the progress of a call: to the progress bar and to the caller's callbacks."""
+
+    pipe: DEFPipeline
+    bar: Any
+    on_step: StepEnd | None
+    on_stage: Callable[[DEFPipeline, Stage], object] | None
+
+    def begins(self, stage: Stage) -> None:
+        if self.on_stage is not None:
+            self.on_stage(self.pipe, stage)
+
+    def step(self, step: int, timestep: int, x_0: Tensor) -> Tensor | None:
+        """Report a diffusion step. Returns the caller's replacement for the estimate `x_0`, if there is one."""
+        self.bar.update()
+        changed = None if self.on_step is None else self.on_step(self.pipe, step, timestep, {"x0": x_0})
+        if changed is None:
+            return None
+        if not isinstance(changed, dict):
+            raise TypeError(f"callback_on_step_end: expected a dictionary or None back, got {type(changed).__name__}")
+        return changed.get("x0")
+
+
+def _with_prior_detail(
+    sr: Tensor, estimate: Estimate, matches: Correspondence | None, strength: float
+) -> tuple[Tensor, Tensor]:
+    """The results with and without references, blended with the prior's image I_DE where no reference is trusted.
+
+    strength: in [0, 1], the weight of I_DE at confidence 0.
+    """
+    trust = 0.0 if matches is None else spread(matches.confidence, 1)
+    result, without_reference = sr.float(), estimate.mean.float()
+    result = result + strength * (1 - trust) * (estimate.enhanced - result)
+    return result, without_reference + strength * (estimate.enhanced - without_reference)
+
+
+def _check_call(output_type: str, *callbacks: object) -> None:
     if output_type not in ("pil", "np", "pt"):
         raise ValueError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}")
+    for name, callback in zip(("callback_on_step_end", "callback_on_stage"), callbacks, strict=True):
+        if callback is not None and not callable(callback):
+            raise TypeError(f"{name}: expected a function, got {type(callback).__name__}")
 
 
-def _picture(x: Tensor, output_type: str) -> Picture:
-    """`[1, 3, H, W]` in the form that the caller asked for."""
+def _generators(generator: Any, count: int) -> list[torch.Generator]:
+    """One generator for each of `count` images. A single generator serves all images."""
+    if generator is None:  # the seed comes from torch's global state, which advances and is not reseeded
+        seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
+        return [torch.Generator().manual_seed(seed)] * count
+    given = list(generator) if isinstance(generator, list | tuple) else [generator] * count
+    for one in given:
+        if not isinstance(one, torch.Generator):
+            raise TypeError(f"generator: expected a torch.Generator or a list of them, got {type(one).__name__}")
+    if len(given) != count:
+        raise ValueError(f"generator: expected one for each of {count} images, got {len(given)}")
+    return given
+
+
+def _output(results: list[dict[str, Any]], output_type: str) -> DEFOutput:
+    """Lists with one entry for each image, pictures in the form that the caller asked for."""
+    for result in results:
+        result |= {name: _picture(result[name], output_type) for name in ("images", "enhanced", "transferred")}
+    return DEFOutput(**{name: [result[name] for result in results] for name in DEFOutput.__dataclass_fields__})
+
+
+def _picture(x: Tensor | None, output_type: str) -> Picture | None:
+    """`x` `[1, 3, H, W]` as the type that `output_type` names."""
+    if x is None:
+        return None
     if output_type == "pil":
         return to_pil(x)
     x = x[0].clamp(0, 1).cpu()
     return x if output_type == "pt" else x.permute(1, 2, 0).numpy()
 
 
-def _confidence(found: Correspondence | None, y: Tensor) -> Tensor:
-    return torch.zeros(y.shape[-2:]) if found is None else found.confidence[0, 0].cpu()
+def _confidence(matches: Correspondence | None, y: Tensor) -> Tensor:
+    """`DEFOutput.confidence` of one image."""
+    return torch.zeros(y.shape[-2:]) if matches is None else matches.confidence[0, 0].cpu()
 
 
-def _correspondence(found: Correspondence | None, y: Tensor, keys: Sequence[Fitted]) -> Tensor:
-    if found is None:
+def _correspondence(matches: Correspondence | None, y: Tensor, seen: Sequence[ReferencePicture]) -> Tensor:
+    """`DEFOutput.correspondence` of one image, in pixels of the references as the caller gave them."""
+    if matches is None:
         return torch.full((3, *y.shape[-2:]), -1.0)
-    reference, position = found.reference[0], found.position[0]
-    for number, key in enumerate(keys):
-        position = torch.where(reference == number, key.original(position), position)
+    reference, position = matches.reference[0], matches.position[0]
+    for number, picture in enumerate(seen):
+        position = torch.where(reference == number, picture.original(position), position)
     return torch.cat((reference[None].float(), position)).cpu()

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from def_hub import __version__
+from def_hub.precision import compute_in
+from def_hub.settings import Precision
 
 if TYPE_CHECKING:
-    from def_hub.pipeline import DEFOutput
+    from def_hub.pipeline import DEFOutput, DEFPipeline
 
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow")
 
@@ -41,6 +44,25 @@ def report(image: Tensor, references: Sequence[Tensor], output: DEFOutput, secon
         },
         "seconds": seconds,
         "versions": versions(),
+    }
+
+
+def conditions(pipe: DEFPipeline, preset: str, precision: Precision) -> dict[str, Any]:
+    """What decides the bytes of a result beside the settings, the weights and the seed.
+
+    precision: what the networks really compute in, "float32", "bfloat16" or "float16", where `precision`, that of the
+    settings, says "auto". threads: of torch on the processor. operator, window: of the pipeline.
+    """
+    weights = pipe.parts(preset)["refsr"].dtype
+    with compute_in(precision, pipe.device, weights):
+        half = torch.is_autocast_enabled(pipe.device.type)
+        used = torch.get_autocast_dtype(pipe.device.type) if half else torch.float32
+    return {
+        "precision": str(used).removeprefix("torch."),
+        "device": pipe.device.type,
+        "threads": torch.get_num_threads(),
+        "operator": pipe.config.operator,
+        "window": pipe.config.window,
     }
 
 

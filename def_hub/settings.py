@@ -92,6 +92,7 @@ class Settings:
         ValueError: for a value outside the range or the choices of its field.
     """
 
+    scale: int = _setting(4, "how many times larger the result is along each side", Choice((2, 3, 4, 6, 8)))
     num_inference_steps: int = _setting(1, "evaluations of the diffusion prior", Range(1, 1000))
     eta: float = _setting(0.0, "fresh noise per diffusion step; 0 is deterministic DDIM, 1 is DDPM", Range(0, 1))
     start: float = _setting(

@@ -1,6 +1,4 @@
-"""Cut a tensor into overlapping windows and blend them back, so that memory is bounded by the window and not by the
-image.
-"""
+"""Cut a tensor into overlapping windows and blend them back. Memory is then bounded by the window, not by the image."""
 
 from __future__ import annotations
 
@@ -27,16 +25,18 @@ class Window:
         return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
     def grown(self, margin: int, height: int, width: int) -> Window:
-        """This window and `margin` pixels around it, as far as they lie in `height`×`width`."""
+        """This window extended by `margin` pixels on each side, clipped to `height`×`width`."""
         top, left = max(self.top - margin, 0), max(self.left - margin, 0)
         bottom, right = min(self.top + self.height + margin, height), min(self.left + self.width + margin, width)
         return Window(top, left, bottom - top, right - left)
 
 
 def windows(height: int, width: int, size: int, overlap: int, multiple: int = 1) -> list[Window]:
-    """Evenly spread windows of `size`×`size` (less where the image is smaller) that cover `height`×`width`, row by row.
+    """Evenly spaced windows of `size`×`size` that cover `height`×`width`, row by row. A smaller image gets one smaller
+    window.
 
-    Neighbours share at least `overlap` pixels; corners lie on multiples of `multiple`.
+    Neighbours share at least `overlap` pixels. Corners lie on multiples of `multiple`. Raises ValueError unless
+    0 ≤ `overlap` < `size`.
     """
     return [
         Window(top, left, min(size, height), min(size, width))
@@ -65,14 +65,17 @@ def blend(
     multiple: int = 1,
     replace: bool = False,
 ) -> Tensor:
-    """Put windows together into one tensor `[B, C, height, width]`.
+    """Combine windows into one tensor `[B, C, height, width]`.
+
+    Each window is weighted by a ramp that rises from its edges over `overlap` pixels. The weights are normalised to
+    sum to one at every pixel, so a constant stays constant.
 
     Args:
-        predict: maps a list of n windows to their contents, `[n·B, C, size, size]` with the windows outermost.
-        replace: instead of blending, later windows overwrite earlier ones (the paper's section 4.2, for comparison).
-
-    Each window is weighted by a ramp that rises from its edges over `overlap` pixels; the weights are normalised, so
-    they sum to one everywhere and a constant stays that constant.
+        predict: maps n windows to their contents, `[n·B, C, size, size]`: the whole batch of the first window comes
+            first.
+        size, overlap, multiple: see `windows`.
+        batch: the most windows in one call of `predict`.
+        replace: do not blend; later windows overwrite earlier ones (the paper's section 4.2, for comparison).
     """
     total: Tensor | None = None
     weights: Tensor | None = None
@@ -95,12 +98,15 @@ def blend(
 def tiled(
     predict: Callable[[Window], Tensor], height: int, width: int, size: int, margin: int, *, multiple: int = 1
 ) -> Tensor:
-    """Put a tensor `[B, C, height, width]` together from tiles of at most `size`×`size`, each computed with `margin`
-    more pixels around it, as far as there are any.
+    """Compute a tensor `[B, C, height, width]` in tiles of at most `size`×`size`.
 
-    Where `predict` (window → `[B, C, window.height, window.width]`) looks no further than `margin`, the result is that
-    of the whole in one piece: there is no seam to blend. All corners lie on multiples of `multiple`; `size` and
-    `margin` must be such.
+    Each tile is computed with a margin of `margin` pixels, clipped to the image, and the margin is cut off. If
+    `predict` depends on no pixel further away than `margin`, the result equals that of one piece and has no seams.
+
+    Args:
+        predict: maps a window to its content, `[B, C, window.height, window.width]`.
+        size, margin: in pixels; both must be multiples of `multiple`.
+        multiple: all corners of windows lie on multiples of this number.
     """
     if height <= size and width <= size:
         return predict(Window(0, 0, height, width))
@@ -108,18 +114,19 @@ def tiled(
     for top, bottom in pairwise(_parts(height, size, multiple)):
         for left, right in pairwise(_parts(width, size, multiple)):
             tile = Window(top, left, bottom - top, right - left)
-            seen = tile.grown(margin, height, width)
-            piece = predict(seen)
+            padded = tile.grown(margin, height, width)
+            piece = predict(padded)
             if result is None:
                 result = piece.new_empty((*piece.shape[:2], height, width))
-            inner = Window(top - seen.top, left - seen.left, tile.height, tile.width)
+            inner = Window(top - padded.top, left - padded.left, tile.height, tile.width)
             tile.cut(result).copy_(inner.cut(piece))
     assert result is not None
     return result
 
 
 def _parts(length: int, size: int, multiple: int) -> list[int]:
-    """Where to cut a length into the fewest equal parts of at most `size`, on multiples."""
+    """The borders, 0 and `length` included, that cut `length` into the fewest nearly equal parts of about `size`. The
+    inner borders lie on multiples of `multiple`."""
     count = math.ceil(length / size)
     return [round(i * length / count / multiple) * multiple for i in range(count)] + [length]
 
@@ -130,17 +137,22 @@ def _batched(items: list[Window], size: int) -> Iterator[list[Window]]:
 
 
 def _ramp(length: int, overlap: int, like: Tensor) -> Tensor:
-    """From nothing at either edge to one over `overlap` pixels, as sin⁸: most of the change happens in the middle of an
-    overlap, so what a window does not know about its edges weighs least. Never zero: borders of the image divide
-    safely."""
+    """Weights `[length]` that rise from either edge to one over `overlap` pixels, as sin⁸.
+
+    Pixels at the edge of a window are predicted with the least context and get the least weight. No weight is zero, so
+    dividing by the sum is safe at the border of the image.
+    """
     position = torch.arange(length, device=like.device, dtype=like.dtype) + 0.5
     edge = torch.minimum(position, length - position) / max(overlap, 1)
     return (torch.sin(edge.clamp(max=1.0) * (torch.pi / 2)) ** 8).clamp_min(1e-12)
 
 
 def sampled(x: Tensor, size: int, multiple: int = 1) -> Tensor:
-    """`x` `[..., h, w]` as it is where no side is longer than `size`; of longer sides four pieces of a quarter of
-    `size`, evenly spread and beginning on multiples: a small picture of the same texture."""
+    """A sample of `x` `[..., h, w]` with sides of at most `size` and the same texture.
+
+    A longer side is replaced by four evenly spaced pieces of `size`/4 pixels, put together; each starts on a multiple
+    of `multiple`. A side of at most `size` stays as it is.
+    """
     for dim in (-2, -1):
         length, piece = x.shape[dim], size // 4
         if length > size:
@@ -150,9 +162,7 @@ def sampled(x: Tensor, size: int, multiple: int = 1) -> Tensor:
 
 
 def reflect_pad(x: Tensor, height: int, width: int) -> Tensor:
-    """Extend `x` `[..., h, w]` to the right and downwards to `height`×`width` by reflection, repeated as often as
-    needed.
-    """
+    """Extend `x` `[..., h, w]` to the right and downwards to `height`×`width` by (repeated) reflection."""
     for dim, target in ((-2, height), (-1, width)):
         length = x.shape[dim]
         if target > length:

@@ -1,6 +1,6 @@
 """Pictures that explain a result: confidence, matches, provenance, before/after, steps of the diffusion.
 
-Everything takes what `DEFOutput` holds for one image and returns a Pillow image; no window is opened.
+The functions take the fields of `DEFOutput` for one image and return a Pillow image. They open no window.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor
 from def_hub.images import ImageLike, to_pil, to_tensor
 
 PAPER, INK, QUIET = (250, 250, 248), (32, 34, 38), (120, 124, 130)
-SMOOTHING = 3  # lines and dots are drawn this much larger and shrunk, which is Pillow's anti-aliasing
+SMOOTHING = 3  # lines and dots are drawn larger by this factor and shrunk: Pillow draws without anti-aliasing
 
-# Eleven stops of viridis: equal steps of value look like equal steps, also in grey and to the colour-blind.
+# Eleven stops of the colour map viridis. Equal steps of value look equal, also in grey and to the colour-blind.
 VIRIDIS = np.array(
     [
         [68, 1, 84], [72, 36, 117], [65, 68, 135], [53, 95, 141], [42, 120, 142], [33, 145, 140],
@@ -29,7 +29,7 @@ VIRIDIS = np.array(
     dtype=np.float64,
 )  # fmt: skip
 
-# Okabe and Ito's colours, which stay apart for the colour-blind, and two dark ones: input, prior, reference 1, 2, …
+# Colours of input, prior, reference 1, 2, …: Okabe and Ito's, which the colour-blind can tell apart, and two dark ones.
 INPUT, PRIOR = (200, 200, 196), (230, 159, 0)
 REFERENCES = (
     (0, 114, 178), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66),
@@ -38,7 +38,7 @@ REFERENCES = (
 
 
 class Explained(Protocol):
-    """What `pictures` reads of a `DEFOutput`: lists with one entry per image."""
+    """The fields of `DEFOutput` that `pictures` reads: lists with one entry per image."""
 
     images: list
     enhanced: list
@@ -50,7 +50,7 @@ class Explained(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """One source of detail: name, colour in the drawings, share of the whole picture in [0, 1]."""
+    """One source of detail: its name, its colour in the drawings, and its share of the whole picture in [0, 1]."""
 
     name: str
     colour: tuple[int, int, int]
@@ -58,23 +58,26 @@ class Source:
 
 
 def pictures(output: Explained, index: int, references: Sequence[ImageLike]) -> dict[str, Image.Image]:
-    """Everything that explains image `index` of an output, by name.
+    """All pictures that explain image `index` of an output, by name.
 
     "enhanced", "confidence" and "provenance"; with references also "transferred" and "matches".
     """
-    found = {"enhanced": _pil(output.enhanced[index])}
+    drawn = {"enhanced": _pil(output.enhanced[index])}
     if references:
-        found["transferred"] = _pil(output.transferred[index])
-    found["confidence"] = confidence_map(output.confidence[index])
+        drawn["transferred"] = _pil(output.transferred[index])
+    drawn["confidence"] = confidence_map(output.confidence[index])
     if references:
         correspondence, confidence = output.correspondence[index], output.confidence[index]
-        found["matches"] = match_drawing(output.images[index], references, correspondence, confidence)
-    found["provenance"] = provenance_map(output.provenance[index])
-    return found
+        drawn["matches"] = match_drawing(output.images[index], references, correspondence, confidence)
+    drawn["provenance"] = provenance_map(output.provenance[index])
+    return drawn
 
 
 def confidence_map(confidence: Tensor, scale: int = 4) -> Image.Image:
-    """How sure each LR pixel's match is: `[h,w]` in `[0,1]` → a map `scale` times larger, a colour bar."""
+    """The confidence of each LR pixel's match, `[h,w]` in `[0,1]`, as a map `scale` times larger with a colour bar.
+
+    Raises ValueError for another shape.
+    """
     if confidence.ndim != 2:
         raise ValueError(f"confidence: expected [h,w], got {list(confidence.shape)}")
     values = confidence.detach().float().cpu().numpy()
@@ -86,20 +89,23 @@ def confidence_map(confidence: Tensor, scale: int = 4) -> Image.Image:
 
 
 def provenance_map(provenance: Tensor) -> Image.Image:
-    """Where every pixel comes from: shares `[2+K,H,W]` of input, prior, reference 1 … K, as mixed colours.
+    """The shares `[2+K,H,W]` of input, prior and reference 1 … K at each pixel, as a mixture of their colours.
 
-    The legend gives each source's share of the whole picture.
+    The legend gives each source's share of the whole picture. Raises ValueError for another shape.
     """
     if provenance.ndim != 3 or provenance.shape[0] < 2:
         raise ValueError(f"provenance: expected [2+K,H,W], got {list(provenance.shape)}")
-    found = sources(provenance)
-    per_cents = per_cent([source.share for source in found])
-    entries = [(f"{source.name} {n} %", source.colour) for source, n in zip(found, per_cents, strict=True)]
+    shown = sources(provenance)
+    per_cents = per_cent([source.share for source in shown])
+    entries = [(f"{source.name} {n} %", source.colour) for source, n in zip(shown, per_cents, strict=True)]
     return _sheet([[_Panel(Image.fromarray(_mixed(provenance)))]], _Legend(entries))
 
 
 def provenance_overlay(provenance: Tensor, result: ImageLike) -> Image.Image:
-    """The colours of `provenance_map` as a veil over the grey result, of its size and without a legend."""
+    """The colours of `provenance_map` laid over the result in grey, at the result's size and without a legend.
+
+    Raises ValueError if the sizes differ.
+    """
     target = _pil(result)
     if provenance.ndim != 3 or tuple(provenance.shape[1:]) != (target.height, target.width):
         raise ValueError(f"provenance: expected [2+K,{target.height},{target.width}], got {list(provenance.shape)}")
@@ -107,7 +113,7 @@ def provenance_overlay(provenance: Tensor, result: ImageLike) -> Image.Image:
 
 
 def sources(provenance: Tensor) -> list[Source]:
-    """What the shares `[2+K,H,W]` belong to, in their order: names, colours, and shares of the whole picture."""
+    """The sources that the shares `[2+K,H,W]` belong to, in the same order."""
     means = provenance.detach().float().mean(dim=(1, 2)).tolist()
     names = ["input", "diffusion prior", *(f"reference {k + 1}" for k in range(len(means) - 2))]
     colours = [INPUT, PRIOR, *(reference_colour(k) for k in range(len(means) - 2))]
@@ -115,7 +121,7 @@ def sources(provenance: Tensor) -> list[Source]:
 
 
 def per_cent(shares: Sequence[float]) -> list[int]:
-    """Shares in whole per cent whose sum is that of the shares: what rounding down takes most from is rounded up."""
+    """Shares as whole per cents with the right sum: those with the largest remainders are rounded up."""
     exact = [100 * share for share in shares]
     whole = [math.floor(value) for value in exact]
     missing = round(sum(exact)) - sum(whole)
@@ -125,7 +131,7 @@ def per_cent(shares: Sequence[float]) -> list[int]:
 
 
 def thumbnail(picture: ImageLike, side: int) -> Image.Image:
-    """A copy that fits into a square of `side` pixels, never enlarged."""
+    """A copy that fits into a square of `side` pixels. Smaller pictures keep their size."""
     small = _pil(picture)
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return small
@@ -138,18 +144,20 @@ def match_drawing(
     confidence: Tensor,
     lines: int = 40,
 ) -> Image.Image:
-    """What was looked up where, in two rows of panels: the result beside its references.
+    """The matches, in two rows of panels: the result beside its references.
 
-    Above, lines join the surest places with those that they were matched to. Below, every reference is tinted
-    by position and every cell of the result has the tint of its place in the reference, as strong as the
-    match is sure: smooth colour means coherent matches. Captions say how many cells each reference serves.
+    In the upper row, lines join the most confident places with their matches. In the lower row, each reference is
+    tinted by position, and each cell of the result has the tint of its match; the tint is stronger where the confidence
+    is higher. Smooth colours mean coherent matches. The captions say what share of the cells each reference is matched
+    with.
 
     Args:
-        correspondence: `[3,h,w]`: number of the reference (-1 for none), x and y in its pixels.
+        correspondence: `[3,h,w]`: number of the reference (-1 for none), x and y in pixels of that reference.
         confidence: `[h,w]` in `[0,1]`.
-        lines: how many places are joined at most.
+        lines: the most places that are joined.
 
-    Raises `ValueError` for other shapes and for numbers of references that are not given.
+    Raises:
+        ValueError: for other shapes, and for a reference number without a reference.
     """
     if correspondence.ndim != 3 or correspondence.shape[0] != 3:
         raise ValueError(f"correspondence: expected [3,h,w], got {list(correspondence.shape)}")
@@ -158,27 +166,27 @@ def match_drawing(
         raise ValueError(f"confidence: expected {expected}, got {list(confidence.shape)}")
     field = correspondence.detach().float().cpu().nan_to_num(-1).numpy()
     sure = confidence.detach().float().cpu().clamp(0, 1).numpy()
-    sources = [_pil(reference) for reference in references]
-    if field[0].max() >= len(sources):
-        raise ValueError(f"correspondence names reference {int(field[0].max())}, only {len(sources)} given")
+    sharp = [_pil(reference) for reference in references]
+    if field[0].max() >= len(sharp):
+        raise ValueError(f"correspondence names reference {int(field[0].max())}, only {len(sharp)} given")
 
     target = _pil(result)
     height = min(480, max(240, target.height))
-    tinted = [_tint(target, _cell_colours(field, [s.size for s in sources]), 0.75 * sure * (field[0] >= 0))]
-    for number, source in enumerate(sources):
+    tinted = [_tint(target, _cell_colours(field, [s.size for s in sharp]), 0.75 * sure * (field[0] >= 0))]
+    for number, source in enumerate(sharp):
         grid_y, grid_x = np.mgrid[0 : source.height : 4, 0 : source.width : 4].astype(np.float64)
         colours = _position_colours(number, grid_x / source.width, grid_y / source.height)
         tinted.append(_tint(source, colours, np.full(grid_x.shape, 0.75)))
-    share = [100 * float((field[0] == number).mean()) for number in range(len(sources))]
+    share = [100 * float((field[0] == number).mean()) for number in range(len(sharp))]
     names = ["result", *(f"reference {n}: {s:.0f} % of cells" for n, s in enumerate(share, start=1))]
     rows = [
-        [_Panel(_to_height(p, height), name) for p, name in zip([target, *sources], names, strict=True)],
+        [_Panel(_to_height(p, height), name) for p, name in zip([target, *sharp], names, strict=True)],
         [_Panel(_to_height(p, height)) for p in tinted],
     ]
     joined = []
     for row, column in _spread(field, sure, lines):
         number, x, y = int(field[0, row, column]), field[1, row, column], field[2, row, column]
-        source = sources[number]
+        source = sharp[number]
         here = ((column + 0.5) / field.shape[2], (row + 0.5) / field.shape[1])
         there = ((x + 0.5) / source.width, (y + 0.5) / source.height)
         colour = _position_colours(number, np.array(there[0]), np.array(there[1]))
@@ -187,21 +195,21 @@ def match_drawing(
 
 
 def before_after(before: ImageLike, after: ImageLike, labels: tuple[str, str] = ("input", "result")) -> Image.Image:
-    """The input, enlarged to the result's size without smoothing, beside the result."""
+    """The input beside the result. The input is enlarged to the result's size by repeating pixels."""
     result = _pil(after)
     small = _pil(before).resize(result.size, Image.Resampling.NEAREST)
     return _sheet([[_Panel(small, labels[0]), _Panel(result, labels[1])]])
 
 
 def steps_strip(steps: Sequence[tuple[str, ImageLike]], height: int = 256) -> Image.Image:
-    """Labelled pictures in a row, e.g. the clean estimate after some of the diffusion's steps."""
+    """Labelled pictures in a row, such as the estimates x₀|ₜ after some diffusion steps."""
     if not steps:
         raise ValueError("steps: expected at least one labelled picture, got none")
     return _sheet([[_Panel(_to_height(_pil(picture), height), label) for label, picture in steps]])
 
 
 def reference_colour(number: int) -> tuple[int, int, int]:
-    """The colour of reference `number`, counted from 0; they repeat after eight."""
+    """The colour of reference `number`, counted from 0. The colours repeat after eight references."""
     return REFERENCES[number % len(REFERENCES)]
 
 
@@ -217,9 +225,9 @@ def _viridis(values: np.ndarray) -> np.ndarray:
 
 
 def _position_colours(number: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """A colour for every place (x, y in `[0,1]`) of a reference: hue runs with x, brightness falls with y.
+    """A colour for each place (x, y in `[0,1]`) of a reference: the hue changes with x, the brightness falls with y.
 
-    Each reference gets its own third of the colour circle, so that its number can be told from the hue.
+    Each reference has its own third of the colour circle, so the hue also shows which reference it is.
     """
     x, y = np.clip(x, 0, 1), np.clip(y, 0, 1)
     hue = (0.58 + 0.34 * number + 0.30 * x) % 1.0
@@ -232,23 +240,23 @@ def _position_colours(number: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _cell_colours(field: np.ndarray, sizes: Sequence[tuple[int, int]]) -> np.ndarray:
-    """`[3,h,w]` correspondence → `[h,w,3]` uint8: the colour of the place that each cell was matched to."""
+    """`[3,h,w]` correspondence → `[h,w,3]` uint8: the colour of each cell's match."""
     colours = np.full((*field.shape[1:], 3), 160, np.uint8)
     for number, (width, height) in enumerate(sizes):
-        mine = field[0] == number
-        colours[mine] = _position_colours(number, field[1][mine] / width, field[2][mine] / height)
+        own = field[0] == number
+        colours[own] = _position_colours(number, field[1][own] / width, field[2][own] / height)
     return colours
 
 
 def _mixed(provenance: Tensor) -> np.ndarray:
-    """Shares `[2+K,H,W]` as the mixture of their sources' colours, `[H,W,3]` uint8."""
+    """Shares `[2+K,H,W]` → the mixture of their sources' colours, `[H,W,3]` uint8."""
     shares = provenance.detach().float().cpu().clamp(0, 1)
     colours = torch.tensor([source.colour for source in sources(shares)], dtype=torch.float32)
     return torch.einsum("khw,kc->hwc", shares, colours).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 def _tint(picture: Image.Image, colours: np.ndarray, strength: np.ndarray) -> Image.Image:
-    """`picture` in grey under a veil of `colours` `[h,w,3]`, as dense as `strength` `[h,w]` says."""
+    """`picture` in grey, covered by `colours` `[h,w,3]` with the opacity `strength` `[h,w]` in `[0,1]`."""
     grey = Image.blend(picture.convert("L").convert("RGB"), Image.new("RGB", picture.size, PAPER), 0.25)
     veil = Image.fromarray(colours).resize(picture.size, Image.Resampling.NEAREST)
     mask = Image.fromarray((255 * strength).round().astype(np.uint8)).resize(picture.size, Image.Resampling.NEAREST)
@@ -259,10 +267,10 @@ def _tint(picture: Image.Image, colours: np.ndarray, strength: np.ndarray) -> Im
 
 
 def _spread(field: np.ndarray, sure: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """(row, column) of at most `count` sure and coherent cells, one per block so that they cover the picture.
+    """(row, column) of at most `count` cells with confident and coherent matches, one in each block of the picture.
 
-    A cell is coherent when it moved like its four neighbours, within twice a cell's width (which allows a
-    reference at three times the scale).
+    A match is coherent if its shift differs from that of the four neighbours by at most twice the width of a cell. This
+    allows a reference at three times the scale.
     """
     number, moved = field[0], field[1:] - 4.0 * np.stack(np.meshgrid(*map(np.arange, field.shape[:0:-1])))
     weight = np.where(number >= 0, sure, 0.0)
@@ -294,7 +302,7 @@ class _Panel:
 
 @dataclass(frozen=True)
 class _Line:
-    """Joins places in two panels; panels as (row, column), places as shares of their size."""
+    """Joins places in two panels. A panel is (row, column) on the sheet; a place is (x, y) as shares of its size."""
 
     start_panel: tuple[int, int]
     start: tuple[float, float]
@@ -305,14 +313,14 @@ class _Line:
 
 @dataclass(frozen=True)
 class _Legend:
-    """Labels with their colours; `bar` is drawn between the first two labels instead."""
+    """Labels with their colours. `bar`, if given, is drawn between the first two labels."""
 
     entries: Sequence[tuple[str, tuple[int, int, int] | None]]
     bar: Image.Image | None = None
 
 
 def _sheet(rows: list[list[_Panel]], legend: _Legend | None = None, lines: Sequence[_Line] = ()) -> Image.Image:
-    """Panels in rows on light paper, captions above them, lines over them and the legend below."""
+    """Panels in rows on a light background, with captions above them, lines over them and a legend below."""
     widest = max(sum(panel.picture.width for panel in row) for row in rows)
     size = int(np.clip(widest / 45, 13, 26))
     font = ImageFont.load_default(size=size)
@@ -353,7 +361,7 @@ def _sheet(rows: list[list[_Panel]], legend: _Legend | None = None, lines: Seque
 def _place_legend(
     legend: _Legend, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, margin: int, right: int
 ) -> tuple[list[tuple[tuple[int, int], str, Image.Image | tuple[int, int, int] | None]], int]:
-    """Positions of the marks and labels, wrapped at the right edge, and the height that they take."""
+    """Positions of the marks and labels, wrapped at the right edge, and the height of the legend."""
     placed: list[tuple[tuple[int, int], str, Image.Image | tuple[int, int, int] | None]] = []
     x, y = margin, 0
     for number, (text, colour) in enumerate(legend.entries):
@@ -378,7 +386,7 @@ def _draw_lines(
     lines: Sequence[_Line],
     size: int,
 ) -> None:
-    """Thin lines with a light halo and a dot at both ends, drawn large and shrunk."""
+    """Draw thin lines with a light halo and a dot at both ends, anti-aliased (see `SMOOTHING`)."""
     layer = Image.new("RGBA", (sheet.width * SMOOTHING, sheet.height * SMOOTHING), (0, 0, 0, 0))
     draw = ImageDraw.Draw(layer)
     thin, dot = SMOOTHING * max(1, size // 10), SMOOTHING * size / 5
@@ -393,7 +401,7 @@ def _draw_lines(
         draw.line(ends, (*line.colour, 255), thin)
         for x, y in ends:
             draw.ellipse((x - dot, y - dot, x + dot, y + dot), (*line.colour, 255), (255, 255, 255, 255), thin)
-    # Pillow shrinks premultiplied, so transparent black does not darken the edges.
+    # Pillow premultiplies by alpha before it shrinks, so transparent black does not darken the edges.
     small = layer.resize(sheet.size, Image.Resampling.BOX)
     sheet.paste(small, mask=small.getchannel("A"))
 

@@ -26,7 +26,7 @@ from def_hub.evaluation.metrics import Protocol, psnr, ssim
 from def_hub.pipeline import EMBEDDED
 from def_hub.reference.matching import PAIRINGS, Views, find, match
 from def_hub.training import run
-from def_hub.training.tasks import degrade, enhance, load_enhancer
+from def_hub.training.tasks import BICUBIC, ReferenceTask, degrade, enhance, load_enhancer
 
 HEAD = "# Ablation\n\n`python examples/ablation.py --output examples/ablation.md`; what it says is in the README.\n\n"
 VARIANTS = {
@@ -75,21 +75,17 @@ def results(config: RunConfig, trained: dict[str, Path], pairs: list[tuple[Tenso
     enhancer = load_enhancer(str(EMBEDDED))
     for name, folder in trained.items():
         variant = dataclasses.replace(config.reference, **VARIANTS[name])  # type: ignore[arg-type]
-        network = ReferenceNetwork.from_pretrained(folder / "refsr").eval()
-
-        def views(image: Tensor, keep: bool) -> Views:
-            bicubic = OPERATOR.upsample(degrade(image))
-            enhanced = bicubic if variant.prior == "bicubic" else enhance(enhancer, image, variant.enhancer_steps)  # noqa: B023
-            return Views(bicubic, enhanced, image if keep else None)
-
+        task = ReferenceTask(dataclasses.replace(variant, perceptual=0.0), [])
+        task.start_from(folder)
         scores: dict[str, list[float]] = {"true": [], "none": [], "unrelated": [], "ssim": []}
         for number, (truth, reference) in enumerate(pairs):
             other = pairs[(number + len(pairs) // 2) % len(pairs)][1]
-            y, image = degrade(truth), views(truth, False)
-            for kind, sharp in (("true", reference), ("none", None), ("unrelated", other)):
-                lent = [] if sharp is None else [views(sharp, True)]
-                out = network(y, image, lent, matching_image=variant.matching_image, refined=variant.refined).sr
-                out = OPERATOR.project(out, y).clamp(0, 1)
+            for kind, sharp, present in (("true", reference, 1.0), ("none", reference, 0.0), ("unrelated", other, 1.0)):
+                batch = {"image": truth, "reference": sharp, "present": torch.tensor([present])}
+                if variant.prior != BICUBIC:
+                    batch["enhanced"] = enhance(enhancer, truth, variant.enhancer_steps)
+                    batch["enhanced_reference"] = enhance(enhancer, sharp, variant.enhancer_steps)
+                out = task.eval().restored(batch).clamp(0, 1)
                 scores[kind].append(float(psnr(out, truth)))
                 if kind == "true":
                     scores["ssim"].append(float(ssim(out, truth)))

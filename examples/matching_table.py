@@ -28,7 +28,7 @@ from def_hub.evaluation.benchmark import load_dataset
 from def_hub.observation.downsample import Downsample
 from def_hub.reference.features import FeatureExtractor, VGG19Features
 from def_hub.reference.matching import CELL, EVERY, Correspondence, Views, align, find, match, refine
-from def_hub.reference.transfer import overlapped, spread, warp
+from def_hub.reference.restoring.transfer import overlapped, spread, warp
 
 OPERATOR = Downsample()
 REFINED = "joint, refined: enhanced, reference, 12 px"

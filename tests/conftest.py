@@ -114,6 +114,18 @@ def add_detail(folder: Path) -> "ReferenceNetwork":
     return detail
 
 
+@pytest.fixture(params=("float32", "bfloat16"))
+def each_precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every preset computes in this precision, asked for by name: what runs here must not depend on the processor."""
+    from dataclasses import replace
+
+    from def_hub.settings import PRESETS
+
+    for name, settings in PRESETS.items():
+        monkeypatch.setitem(PRESETS, name, replace(settings, precision=request.param))
+    return request.param
+
+
 @pytest.fixture
 def tiny_pipe() -> "DEFPipeline":
     """A pipeline of tiny random components; a fresh one for every test."""

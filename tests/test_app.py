@@ -14,16 +14,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import gradio as gr
 import httpx
 import numpy as np
 import pytest
 import torch
+from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 from PIL import Image
 
 import app
 from def_hub import DEFPipeline, images, rank_references
-from def_hub.space import run, uploads
+from def_hub.service import uploads, workers
+from def_hub.service.call import Call
+from def_hub.space.pictures import given_paths
 from tests.conftest import EXAMPLES, ROOT, make_tiny_pipe
 
 QUICK = {"preset": "fast", "seed": 4, "matching_image": "joint"}
@@ -152,7 +156,7 @@ def test_zero_gpu_computes_in_another_process(tmp_path: Path, monkeypatch: pytes
         result, report = upscale(client, photo, [reference])
         ranked = client.predict(**given(photo, [reference]), api_name="/rank_references")
         with pytest.raises(Exception, match="eta must be") as caught:  # noqa: PT012  (what fails there is told here)
-            monkeypatch.setattr(run.Call, "make", refuse)
+            monkeypatch.setattr(Call, "make", refuse)
             upscale(client, photo, [])
         assert "Traceback" not in str(caught.value)
         monkeypatch.undo()
@@ -255,9 +259,36 @@ def test_visitors_get_one_clear_line(client: Client, tmp_path: Path) -> None:
 
 def test_settings_are_checked(client: Client, tmp_path: Path) -> None:
     photo, _ = corner(tmp_path)
-    for settings in ({"preset": "best"}, {"steps": 51}, {"eta": 2}, {"strength": 1.5}, {"seed": -1}):
-        with pytest.raises(Exception):  # noqa: B017, PT011
+    for settings, words in (
+        ({"preset": "best"}, "preset must be one of fast, balanced, detail, got 'best'"),
+        ({"steps": 51}, "at most 50 are computed here, got 51"),
+        ({"eta": 2}, "eta must lie in [0, 1], got 2"),
+        ({"strength": 1.5}, "reference_strength must lie in [0, 1], got 1.5"),
+        ({"seed": -1}, "seed must lie in [0, 2147483647], got -1"),
+        ({"matching_image": "other"}, "matching_image must be one of"),
+    ):
+        with pytest.raises(Exception) as caught:  # noqa: B017, PT011  (the client's own error class)
             upscale(client, photo, [], **settings)
+        assert words in str(caught.value)
+
+
+def test_one_reference_needs_no_list(client: Client, tiny: DEFPipeline, tmp_path: Path) -> None:
+    photo, reference = corner(tmp_path)
+    one = {"photo": handle_file(str(photo)), "references": handle_file(str(reference))}
+    result, report = client.predict(**one, **QUICK, api_name="/upscale")
+    assert np.array_equal(np.asarray(Image.open(result)), expected(tiny, photo, reference))
+    assert report["sizes"]["references"] == ["192x160"]
+    assert client.predict(**one, api_name="/rank_references")[0]["index"] == 0
+
+
+def test_a_path_from_the_browser_is_an_upload(tmp_path: Path) -> None:
+    """What an event of the page names is checked: a browser may send any path."""
+    inside = Path(get_upload_folder()) / "hash" / "photo.png"
+    event = gr.EventData(None, {"files": [{"path": str(inside)}]})
+    assert given_paths(event) == [str(inside)]
+    for path in (corner(tmp_path)[0], inside.parent / ".." / ".." / ".." / "etc" / "passwd"):
+        with pytest.raises(ValueError, match="Only uploaded files"):
+            given_paths(gr.EventData(None, {"files": [{"path": str(path)}]}))
 
 
 def test_files_of_the_server_are_not_read(client: Client) -> None:
@@ -316,7 +347,7 @@ def test_a_cancelled_job_stops_computing(
     counter = tiny.unet.register_forward_hook(lambda *_: calls.append(1))
     job = client.submit(**given(photo, []), **(QUICK | {"steps": 50}), api_name="/upscale")
     assert reached.wait(60)
-    ((worker, stop),) = run._WORKERS.items()
+    ((worker, stop),) = workers.WORKERS.items()
     canceller = threading.Thread(target=job.cancel)  # the answer comes when nothing computes any more
     canceller.start()
     assert stop.wait(60)

@@ -9,8 +9,9 @@ from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 from def_hub import DEFPipeline, ReferenceNetwork, cli
-from def_hub.assemble import CONFIGS, assemble
+from def_hub.assemble import assemble
 from def_hub.convert import convert_vgg19
+from def_hub.observation.downsample import make_operator
 from def_hub.pipeline import EMBEDDED
 
 from .conftest import Run, contents, enlarged, make_tiny_pipe, make_unet, put_ddpm
@@ -33,10 +34,6 @@ def fails(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "Loading" not in line]
     assert line.startswith("def-hub: error: ")
     return line
-
-
-def test_names_of_the_configurations() -> None:
-    assert cli.CONFIGS == CONFIGS
 
 
 def test_adm_and_ttsr_become_a_pipeline(tmp_path: Path) -> None:
@@ -158,3 +155,30 @@ def test_assembled_from_parts_of_the_hub(hub: HubServer, folder: Path, tmp_path:
     made = (tmp_path / "out" / "README.md").read_text()
     assert 'from_pretrained("out")  # its folder; on the Hub, the name of this repository' in made
     assert "google/ddpm" in made and "alice/extractor" in made and "| `refsr_detail` |" in made
+
+
+@pytest.mark.parametrize("operator", ["box", "bicubic", "matlab"])
+def test_one_operator_inside_and_outside(
+    tmp_path: Path, prior: Path, monkeypatch: pytest.MonkeyPatch, operator: str
+) -> None:
+    monkeypatch.setattr("def_hub.assemble._arguments", lambda c: {"features": (8, 8, 8), "blocks": (1, 1, 1, 1)})
+    save_file(convert_vgg19(foreign.vgg19_state(shrink=16)).state_dict(), tmp_path / "vgg.safetensors")
+    pipe = assemble("def-base", unet=prior, extractor=tmp_path / "vgg.safetensors", operator=operator)
+    assert pipe.config.operator == pipe.refsr.config.operator == operator
+    x = picture(32, 36)
+    assert torch.equal(pipe.refsr._operator.forward(x), make_operator(operator).forward(x))
+    pipe.save_pretrained(tmp_path / "out")
+    again = DEFPipeline.from_pretrained(tmp_path / "out")
+    assert again.config.operator == again.refsr.config.operator == operator
+    other = "box" if operator == "bicubic" else "bicubic"
+    with pytest.raises(ValueError, match=f"operator: refsr was made for '{operator}', the pipeline .* '{other}'"):
+        assemble("def-base", unet=prior, refsr=tmp_path / "out", operator=other)
+
+
+def test_a_pipeline_refuses_networks_for_another_operator(tiny_pipe: DEFPipeline) -> None:
+    parts = {"unet": tiny_pipe.unet, "scheduler": tiny_pipe.scheduler, "refsr": tiny_pipe.refsr}
+    with pytest.raises(ValueError, match="operator: refsr was made for 'bicubic'"):
+        DEFPipeline(**parts, operator="box")
+    detail = ReferenceNetwork("mini", (8, 8, 8), (1, 1, 1, 1), operator="box")
+    with pytest.raises(ValueError, match="operator: refsr_detail was made for 'box'"):
+        DEFPipeline(**parts, refsr_detail=detail)

@@ -5,19 +5,22 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import ModelCard
 from PIL import Image
 
 from def_hub import DEFPipeline, cli
 from def_hub.evaluation.benchmark import fingerprint
-from def_hub.hub.card import bare_card, check_card, figures, links_of, parts_of, read_evaluations, render
+from def_hub.hub.card import check_card, figures, links_of, parts_of, read_evaluations, render
+from def_hub.hub.new_card import SHIPPED, same_model, same_part, written_card
 from def_hub.hub.publish import model_files
+from def_hub.settings import PRESETS, SETTINGS, Settings
 
-from .conftest import EXAMPLES, ROOT
+from .conftest import EXAMPLES
 from .helpers.hub_server import HubServer
 
-CARD = ROOT / "model_card.md"
-MADE_BY = ROOT / "def_hub" / "weights" / "def-mini" / "made-by"
+CARD = SHIPPED / "README.md"
+MADE_BY = SHIPPED / "made-by"
 HEADER = "---\nlicense: mit\nlibrary_name: diffusers\npipeline_tag: image-to-image\n---\n\n# small ×4\n"
 PLACES = "<!-- results -->\n<!-- /results -->\n\n<!-- training -->\n<!-- /training -->\n"
 COLUMNS = "method,dataset,references,image,psnr,ssim,consistency,seconds\n"
@@ -48,7 +51,7 @@ def made_by(tmp_path: Path) -> Path:
 
 def test_the_committed_card_is_up_to_date() -> None:
     text = CARD.read_text(encoding="utf-8")
-    assert render(text, MADE_BY) == text, "run `def-hub card model_card.md --made-by def_hub/weights/def-mini/made-by`"
+    assert render(text, MADE_BY) == text, "run `def-hub card def_hub/weights/def-mini/README.md`"
 
 
 def test_the_figures_are_of_the_embedded_weights(pipe) -> None:  # type: ignore[no-untyped-def]
@@ -84,14 +87,14 @@ def test_the_committed_card_is_what_the_hub_wants(hub: HubServer) -> None:
 
 def test_its_pictures_are_small_and_go_with_it() -> None:
     links = links_of(CARD.read_text(encoding="utf-8"))
-    assert "examples/CREDITS.md" in links  # their licences
+    assert "failures/CREDITS.md" in links  # their licences
     shown = [link for link in links if link.endswith(".jpg")]
-    assert sorted(shown) == [f"examples/failures/{name}.jpg" for name in ("banana", "robot", "street")]
+    assert sorted(shown) == [f"failures/{name}.jpg" for name in ("banana", "robot", "street")]
     files = model_files(MADE_BY.parent, CARD)
     assert set(links) <= set(files)
     for name in shown:
-        assert (ROOT / name).stat().st_size < 60_000
-        width, height = Image.open(ROOT / name).size
+        assert (SHIPPED / name).stat().st_size < 60_000
+        width, height = Image.open(SHIPPED / name).size
         assert width == 4 * height  # bicubic, without, with, truth
         assert Path(name).stem in (EXAMPLES / "CREDITS.md").read_text()
 
@@ -206,13 +209,61 @@ def test_the_command(made_by: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "absent.md: no such file" in capsys.readouterr().err
 
 
-def test_a_bare_card_can_be_published(hub: HubServer) -> None:
-    text = bare_card("alice/tuned", {"unet": 12345}, "cc-by-4.0", "alice/def-x4")
+def test_a_written_card_says_all_that_is_known(
+    hub: HubServer, folder: Path, made_by: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "vivid", Settings(eta=0.125))
+    text = written_card("alice/tuned", folder, "cc-by-4.0", "alice/def-x4")
     check_card(text)
     ModelCard(text).validate()
     data = ModelCard(text).data
     assert (data.license, data.base_model, data.library_name) == ("cc-by-4.0", "alice/def-x4", "diffusers")
-    assert "12,345" in text and "Nothing was measured" in text
+    for part, count in parts_of(folder).items():
+        assert f"| `{part}` |" in text and f"| {count:,} | F32 |" in text
+    assert "def-mini" not in text  # none of these parts is the shipped one's
+    for setting in SETTINGS:
+        values = " | ".join(str(getattr(preset, setting.name)) for preset in PRESETS.values())
+        assert f"| `{setting.name}` | {values} |" in text
+    assert "0.125" in text and "shrunk by `bicubic`" in text and "extractor mini" in text
+    assert "Not measured." in text and "Not recorded" in text and "- `alice/def-x4`" in text
+    # and what is there by then
+    shutil.copytree(made_by, folder / "made-by", dirs_exist_ok=True)
+    (folder / "made-by" / "1-part.toml").write_text("seed = 0")
+    text = written_card("alice/tuned", folder)
+    assert "| 1-part | 20 | 90 |" in text and "`made-by/1-part.toml`" in text and "Not recorded" not in text
+    assert "| A | first | 2 |" in text and "Not measured." not in text
+    assert "license: unknown" in text and "def-hub publish --license" in text and "Not stated" in text
+
+
+def test_what_decided_the_bytes_is_on_the_card(made_by: Path) -> None:
+    path = made_by / "evaluation" / "settings.json"
+    settings = json.loads(path.read_text())
+    settings["conditions"] = {"precision": "bfloat16", "threads": 2, "operator": "bicubic"}
+    path.write_text(json.dumps(settings))
+    text = render(HEADER + PLACES, made_by)
+    assert "Computed under: operator bicubic, precision bfloat16, threads 2." in text
+    rows = "def,C,none,1,21,0.6,0.25,1\n"
+    (made_by / "evaluation" / "rows-b.csv").write_text(COLUMNS + "bicubic,C,none,1,20,0.5,30,0\n" + rows)
+    settings["conditions"]["threads"] = 1
+    (made_by / "evaluation" / "settings-b.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="differ in 'conditions'"):
+        render(HEADER + PLACES, made_by)
+
+
+def test_the_shipped_model_is_recognised(pipe: DEFPipeline, tmp_path: Path) -> None:
+    pipe.save_pretrained(tmp_path / "same", max_shard_size="2MB")
+    assert same_model(tmp_path / "same", SHIPPED)
+    other = DEFPipeline.from_pretrained()
+    with torch.no_grad():
+        next(other.refsr.aggregator.parameters()).view(-1)[0] += 1e-6
+    other.save_pretrained(tmp_path / "other")
+    assert not same_model(tmp_path / "other", SHIPPED)
+    assert same_part(tmp_path / "other", SHIPPED, "unet") and not same_part(tmp_path / "other", SHIPPED, "refsr")
+    text = written_card("alice/other", tmp_path / "other")
+    assert "| `unet` | UNet2DModel, that of `def-mini`" in text and "| `refsr` | ReferenceNetwork |" in text
+    other = DEFPipeline.from_pretrained(window=128)
+    other.save_pretrained(tmp_path / "window")
+    assert not same_model(tmp_path / "window", SHIPPED)
 
 
 def test_pictures_outside_are_refused() -> None:

@@ -16,6 +16,7 @@ from def_hub.reference.matching import Views
 
 from .helpers import foreign
 from .helpers.pictures import picture
+from .helpers.restoring import restore
 
 TOLERANCE = 1e-4  # of float32 sums in another order, where outputs are about 1
 
@@ -76,10 +77,10 @@ def test_adm_says_what_cannot_be_represented() -> None:
         (state | {"label_emb.weight": torch.zeros(10, 128)}, {}, "class-conditional"),
         ({"encoder_pool.0.weight": torch.zeros(1)} | state, {}, "classifier"),
         (wide, {}, "time embedding of 64 channels with 32 at the first level"),
-        (some, {"head_channels": 32}, "attention: in some blocks of one level only"),
+        (some, {"head_channels": 32}, "attention: expected it in all blocks of a level or in none"),
         (extra, {"head_channels": 32}, "1 tensors have no place in a UNet2DModel, such as middle_block.3.weight"),
-        (state, {"head_channels": 48}, "48 do not divide the 64 channels"),
-        (foreign.ADM(multipliers=(1, 2, 3)).random_state(), {"heads": 2}, "one width of a head for all"),
+        (state, {"head_channels": 48}, "48 does not divide the 64 channels"),
+        (foreign.ADM(multipliers=(1, 2, 3)).random_state(), {"heads": 2}, "the same number of channels in every head"),
         (state, {"schedule": "sigmoid"}, "'linear' or 'cosine'"),
         ({"conv1.weight": torch.zeros(1)}, {}, "not a guided-diffusion U-Net"),
     ]
@@ -171,12 +172,12 @@ def test_ttsr(size: tuple[int, int], scale: float) -> None:
     y, small = operator.forward(truth), operator.forward(sharp)
     views = Views(operator.upsample(y), operator.pinv(y))
     reference = Views(operator.upsample(small), operator.pinv(small), sharp)
-    found = network(y, views, [reference], matching_image="bicubic", refined=False)
+    found = restore(network, y, views, [reference], matching_image="bicubic", refine=False)
     expected = foreign.ttsr(state, y, views.bicubic, sharp, reference.bicubic, scale)
     assert expected.std() > 0.05
     assert largest(found.sr, expected) < TOLERANCE
     assert largest(found.alone, expected) > 10 * TOLERANCE  # the reference matters here
-    silent = network(y, views, [reference], matching_image="bicubic", refined=False, strength=0.0)
+    silent = restore(network, y, views, [reference], matching_image="bicubic", refine=False, strength=0.0)
     assert largest(silent.sr, silent.alone) == 0
 
 
@@ -192,9 +193,9 @@ def test_ttsr_with_two_references_takes_cells_of_both() -> None:
     for half in halves:
         small = operator.forward(half)
         references.append(Views(operator.upsample(small), operator.pinv(small), half))
-    found = network(y, views, references, matching_image="bicubic", refined=False)
-    assert set(found.correspondence.reference.unique().tolist()) == {0, 1}
-    one = network(y, views, references[:1], matching_image="bicubic", refined=False)
+    found = restore(network, y, views, references, matching_image="bicubic", refine=False)
+    assert set(found.matches.reference.unique().tolist()) == {0, 1}
+    one = restore(network, y, views, references[:1], matching_image="bicubic", refine=False)
     assert largest(found.sr, one.sr) > 1e-3
 
 
@@ -209,7 +210,7 @@ def test_ttsr_in_tiles_is_ttsr(monkeypatch: pytest.MonkeyPatch) -> None:
     y, small = operator.forward(truth), operator.forward(sharp)
     views = Views(operator.upsample(y), operator.pinv(y))
     reference = Views(operator.upsample(small), operator.pinv(small), sharp)
-    found = network(y, views, [reference], matching_image="bicubic", refined=False)
+    found = restore(network, y, views, [reference], matching_image="bicubic", refine=False)
     assert largest(found.sr, foreign.ttsr(state, y, views.bicubic, sharp, reference.bicubic)) < TOLERANCE
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from def_hub.config import SourceConfig, load_config
 from def_hub.data import PairFolder, PhotoFolder, SampleStream, open_source, turned_match
 from def_hub.data.stream import _turn
-from def_hub.reference.transfer import warp
+from def_hub.reference.restoring.transfer import warp
 from def_hub.training import run
 from def_hub.training.tasks import _correspondence
 
@@ -72,7 +72,7 @@ def test_scenes_give_two_views_of_one_place(workplace: Path) -> None:
         assert source.describe(i).startswith("scenes/" + ("green" if i < 4 else "red"))
         assert torch.equal(source[i].image, pair.image)
     assert "2 scenes, 8 pairs; 7 pictures of 90x70 … 110x70 pixels" in source.report()
-    assert "left out: scenes/red/broken.jpg: cannot identify" in source.report()
+    assert "left out: scenes/red/broken.jpg: not a readable picture" in source.report()
 
 
 def test_what_cannot_be_read_is_reported_and_left_out(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

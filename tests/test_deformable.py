@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from def_hub.reference import deformable
-from def_hub.reference.deformable import TAPS, Reader
+from def_hub.reference.restoring import deformable
+from def_hub.reference.restoring.deformable import TAPS, Reader
 
 
 def uniform(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -12,9 +12,8 @@ from def_hub.diffusion.denoiser import Denoiser
 from def_hub.evaluation.baselines.hitsrf import HiTSRF
 from def_hub.observation.degradation import PLANES, Degradation
 from def_hub.observation.downsample import Downsample
-from def_hub.reference.aggregation import FoldedAggregator
-from def_hub.reference.matching import Views
 from def_hub.reference.network import ReferenceNetwork
+from def_hub.reference.restoring.aggregation import FoldedAggregator
 from def_hub.training import run
 from def_hub.training.given import given
 from def_hub.training.tasks import load_grown
@@ -42,13 +41,13 @@ def test_a_larger_network_that_is_told_starts_as_the_smaller_one() -> None:
     small = shaken(ReferenceNetwork("mini", (8, 4, 3), (2, 1, 1, 1), folded=True))
     large = ReferenceNetwork("mini", (8, 4, 3), (5, 1, 1, 1), folded=True, known=TOLD)
     load_grown(large, small.state_dict())
-    expected = small(y, Views(enhanced, enhanced)).sr
+    expected = small.estimate(y, enhanced).once
     planes = torch.rand(1, TOLD, 10, 12)
     for seen in (y, torch.cat((y, planes), dim=1)):  # what the planes say is not yet understood
-        assert torch.allclose(large(seen, Views(enhanced, enhanced)).sr, expected, atol=1e-5)
+        assert torch.allclose(large.estimate(seen, enhanced).once, expected, atol=1e-5)
     told = shaken(large)
     without, with_zeros, with_planes = (
-        told(seen, Views(enhanced, enhanced)).sr
+        told.estimate(seen, enhanced).once
         for seen in (y, torch.cat((y, 0 * planes), dim=1), torch.cat((y, planes), dim=1))
     )
     assert torch.equal(without, with_zeros) and not torch.allclose(without, with_planes)

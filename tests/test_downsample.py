@@ -115,6 +115,26 @@ def test_refusals() -> None:
         Downsample().forward(torch.rand(1, 3, 10, 8))
 
 
+@pytest.mark.parametrize("large", ((30, 44), (31, 40), (45, 66), (100, 41)))
+@pytest.mark.parametrize("kernel", ("bicubic", "box"))
+def test_any_size_between_once_and_many_times(kernel: str, large: tuple[int, int]) -> None:
+    """A A† y = y and the projection is the nearest picture, at scales that are no whole numbers, too."""
+    operator = Downsample.between(large, (30, 40), kernel)  # type: ignore[arg-type]
+    x, y = torch.rand(1, 3, *large, dtype=torch.float64), torch.rand(1, 3, 30, 40, dtype=torch.float64)
+    assert operator.pinv(y).shape == x.shape and operator.forward(x).shape == y.shape
+    assert (operator.forward(operator.pinv(y)) - y).abs().max() < 1e-7
+    moved = operator.project(x, y) - x
+    assert (operator.forward(operator.project(x, y)) - y).abs().max() < 1e-7
+    other = operator.project(torch.rand_like(x), y) - x
+    assert moved.norm() <= other.norm()
+    if kernel == "bicubic":
+        plane = Image.fromarray(x[0, 0].float().numpy())
+        wanted = np.asarray(plane.resize((40, 30), Image.Resampling.BICUBIC))
+        assert np.abs(operator.forward(x)[0, 0].numpy() - wanted).max() < 1e-5
+    with pytest.raises(ValueError, match="at least 1 along both sides"):
+        Downsample.between((29, 40), (30, 40))
+
+
 def test_blur_is_pillows() -> None:
     """Pillow's Gaussian is three box blurs over 8-bit pixels: the same within three levels."""
     large = to_pil(picture(128, 96))

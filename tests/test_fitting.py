@@ -8,7 +8,8 @@ from torch import Tensor
 from def_hub import DEFPipeline
 from def_hub.images import to_tensor
 from def_hub.observation.downsample import Downsample
-from def_hub.reference.fitting import Fitted, fitted, sides_tried
+from def_hub.reference.matching.fitting import fitted, sides_tried
+from def_hub.reference.picture import ReferencePicture
 
 from .test_pipeline import EXAMPLES, generator
 
@@ -26,26 +27,29 @@ def street() -> Tensor:
 @pytest.mark.parametrize("factor", (0.4, 0.5, 0.7))
 def test_a_smaller_reference_is_enlarged_as_far_as_it_must_be(pipe: DEFPipeline, street: Tensor, factor: float) -> None:
     y = Downsample().forward(street)
-    found = fitted(y, scaled(street, factor), None, pipe.refsr.feature_extractor)
+    found = fitted(y, ReferencePicture(scaled(street, factor)), pipe.refsr.feature_extractor)
     assert all(abs(s * factor - 1) < 0.15 for s in found.scale)
 
 
 @pytest.mark.parametrize("factor", (1.0, 1.2))
 def test_a_reference_of_about_the_size_stays_as_it_is(pipe: DEFPipeline, street: Tensor, factor: float) -> None:
     reference = scaled(street, factor)
-    found = fitted(Downsample().forward(street), reference, None, pipe.refsr.feature_extractor)
-    assert found.picture is reference and found.scale == (1.0, 1.0)
+    found = fitted(Downsample().forward(street), ReferencePicture(reference), pipe.refsr.feature_extractor)
+    assert found.pixels is reference and found.scale == (1.0, 1.0)
 
 
 def test_a_reference_without_detail_is_not_enlarged(pipe: DEFPipeline, street: Tensor) -> None:
     """The image itself, as in the protocol of Urban100: it would match everywhere and lend nothing."""
     y = Downsample().forward(street)
-    assert fitted(y, y, None, pipe.refsr.feature_extractor).scale == (1.0, 1.0)
+    assert fitted(y, ReferencePicture(y), pipe.refsr.feature_extractor).scale == (1.0, 1.0)
 
 
 def test_an_unrelated_reference_stays_as_it_is(pipe: DEFPipeline, street: Tensor) -> None:
     reference = to_tensor(EXAMPLES / "banana_hr.webp")[..., :320, :400]
-    assert fitted(Downsample().forward(street), reference, None, pipe.refsr.feature_extractor).scale == (1.0, 1.0)
+    assert fitted(Downsample().forward(street), ReferencePicture(reference), pipe.refsr.feature_extractor).scale == (
+        1.0,
+        1.0,
+    )
 
 
 def test_places_are_those_of_the_reference_itself(pipe: DEFPipeline, street: Tensor) -> None:
@@ -56,9 +60,9 @@ def test_places_are_those_of_the_reference_itself(pipe: DEFPipeline, street: Ten
     usable = torch.zeros(1, 1, 100, 120)
     usable[..., 50:90, 60:110] = 1
     y = Downsample().forward(street)
-    found = fitted(y, reference, usable, pipe.refsr.feature_extractor)
+    found = fitted(y, ReferencePicture(reference, usable), pipe.refsr.feature_extractor)
     assert found.corner[0] > 100 and found.corner[1] > 80 and found.usable is not None
-    assert found.usable.shape[-1] * 4 == found.picture.shape[-1] and 0 < found.usable.mean() < 1
+    assert found.usable.shape[-1] * 4 == found.pixels.shape[-1] and 0 < found.usable.mean() < 1
     output = pipe(y, reference, generator=generator())
     _, x, down = output.correspondence[0]
     sure = output.confidence[0] > 0.5
@@ -69,7 +73,9 @@ def test_places_are_those_of_the_reference_itself(pipe: DEFPipeline, street: Ten
 
 
 def test_original_undoes_cutting_and_scaling() -> None:
-    place = Fitted(torch.zeros(1, 3, 8, 8), scale=(2.0, 1.0), corner=(40, 20)).original(torch.tensor([[0.5], [3.0]]))
+    place = ReferencePicture(torch.zeros(1, 3, 8, 8), scale=(2.0, 1.0), corner=(40, 20)).original(
+        torch.tensor([[0.5], [3.0]])
+    )
     assert torch.allclose(place, torch.tensor([[40.0], [23.0]]))
 
 

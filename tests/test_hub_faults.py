@@ -23,7 +23,7 @@ def test_a_connection_cut_while_uploading_leaves_nothing_and_the_same_command_go
     pipe.save_pretrained(str(folder))
     hub.fail("PUT", "/lfs/", None, times=99, after=1000)  # the client tries each six times
     status, out, err = run("publish", folder, NAME)
-    assert status == 2 and "the connection failed" in err and "the same command goes on" in err
+    assert status == 2 and "the connection failed" in err and "run the same command again to continue" in err
     assert len(err.strip().splitlines()) == 1
     assert hub.files(NAME) == before and len(hub.repositories["models", NAME].commits) == 2  # nothing half-published
     stored = len(hub.repositories["models", NAME].objects)
@@ -45,14 +45,14 @@ def test_a_connection_cut_once_goes_unnoticed(hub: HubServer, folder: Path, run:
 @pytest.mark.parametrize(
     ("method", "path", "status", "message"),
     (
-        ("POST", "/commit/", 500, "the same command goes on later"),
+        ("POST", "/commit/", 500, "run the same command again later to continue"),
         ("POST", "/commit/", 412, "somebody else committed meanwhile"),
         ("POST", "/commit/", 409, "run the same command again"),
         ("POST", "/commit/", None, "the connection failed"),
         ("POST", "/verify", 404, "HTTP 404"),
         ("POST", "repos/create", 403, "may not write there"),
         ("POST", "/preupload/", 401, "hf auth login"),
-        ("GET", "/api/models/", 500, "the same command goes on later"),
+        ("GET", "/api/models/", 500, "run the same command again later to continue"),
     ),
 )
 def test_every_fault_is_one_line_and_leaves_no_revision(

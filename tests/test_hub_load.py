@@ -155,7 +155,9 @@ def test_what_from_pretrained_does_not_take(folder: Path) -> None:
             DEFPipeline.from_pretrained(folder, **options)
     with pytest.raises(ValueError, match="safetensors only"):
         DEFPipeline.from_pretrained(folder, use_flashpack=True)
-    assert DEFPipeline.from_pretrained(folder, operator="box", window=64).config.window == 64
+    assert DEFPipeline.from_pretrained(folder, operator="bicubic", window=64).config.window == 64
+    with pytest.raises(ValueError, match="operator: refsr was made for .bicubic."):
+        DEFPipeline.from_pretrained(folder, operator="box")
 
 
 def test_keywords_are_those_of_the_base_class() -> None:

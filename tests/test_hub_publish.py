@@ -13,7 +13,7 @@ from def_hub import DEFPipeline
 from def_hub.hub.fetch import WEIGHTS
 from def_hub.pipeline import EMBEDDED
 
-from .conftest import CARD, Run, add_detail, contents, enlarged, make_tiny_pipe
+from .conftest import CARD, ROOT, Run, add_detail, contents, enlarged, make_tiny_pipe
 from .helpers.hub_server import HubServer
 
 NAME = "alice/def-x4"
@@ -83,7 +83,7 @@ def test_without_a_card_one_is_written_that_says_what_is_known(hub: HubServer, f
     words = ["publish", folder, NAME, "--license", "cc-by-4.0", "--base-model", "alice/base"]
     assert run(*words)[0] == 0
     card = hub.files(NAME)["README.md"].decode()
-    assert "license: cc-by-4.0" in card and "base_model: alice/base" in card and "Nothing was measured" in card
+    assert "license: cc-by-4.0" in card and "base_model: alice/base" in card and "Not measured." in card
     # what was measured in the meantime is for a new card; that of the repository stays as somebody may have changed it
     shutil.copytree(EMBEDDED / "made-by", folder / "made-by")
     assert run(*words)[0] == 0 and hub.files(NAME)["README.md"].decode() == card
@@ -107,7 +107,7 @@ def test_a_card_that_somebody_wrote_is_not_lost(hub: HubServer, folder: Path, ru
     assert hub.files(NAME, ref="new")["README.md"] == CARD  # a branch begins with what main has
     del hub.repositories["models", NAME]
     assert run("publish", folder, NAME)[0] == 0
-    assert "Nothing was measured" in hub.files(NAME)["README.md"].decode()  # the client still had the old one
+    assert "Not measured." in hub.files(NAME)["README.md"].decode()  # the client still had the old one
 
 
 # ------------------------------------------------------------------ what is refused before anything is sent
@@ -240,3 +240,40 @@ def test_push_to_hub_is_the_same_path(hub: HubServer, tiny_pipe: DEFPipeline, tm
 def test_what_is_published_names_no_path_of_this_machine(hub: HubServer, folder: Path) -> None:
     DEFPipeline.from_pretrained(folder).push_to_hub(NAME)
     assert not [name for name, data in hub.files(NAME).items() if str(folder).encode() in data]
+
+
+def test_the_embedded_default_is_published_with_its_card(
+    hub: HubServer, pipe: DEFPipeline, folder: Path, run: Run
+) -> None:
+    pipe.push_to_hub(NAME)
+    files = hub.files(NAME)
+    card = EMBEDDED / "README.md"
+    assert files["README.md"] == card.read_bytes() and b"model-index:" in files["README.md"]
+    assert {"failures/street.jpg", "failures/CREDITS.md", "made-by/README.md"} <= set(files)
+    assert all((EMBEDDED / name).read_bytes() == data for name, data in files.items() if name.startswith("failures/"))
+    assert run("publish", EMBEDDED, "alice/again")[0] == 0
+    assert hub.files("alice/again") == contents(EMBEDDED)
+    # anything else gets a card of its own
+    mixed = DEFPipeline.from_pretrained(NAME, window=64)
+    mixed.push_to_hub("alice/mixed", license="mit")
+    text = hub.files("alice/mixed")["README.md"].decode()
+    assert "license: mit" in text and f"base_model: {NAME}" in text and "64 HR pixels at a time" in text
+    assert "that of `def-mini`" in text and "Not measured." in text
+
+
+def test_the_card_is_part_of_the_package() -> None:
+    """A wheel holds what is under `weights`, as pyproject.toml says."""
+    import tomllib
+
+    from def_hub.hub.new_card import SHIPPED
+
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["def_hub"]
+    assert "weights/**" in package and SHIPPED.relative_to(ROOT / "def_hub").parts[0] == "weights"
+    assert (SHIPPED / "README.md").is_file()
+
+
+def test_no_licence_is_said(hub: HubServer, folder: Path, run: Run) -> None:
+    (folder / "README.md").unlink()
+    status, _, err = run("publish", folder, NAME)
+    assert status == 0 and "--license ID names one" in err
+    assert run("publish", folder, "alice/other", "--license", "mit")[2] == ""

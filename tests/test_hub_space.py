@@ -91,7 +91,7 @@ def test_published_beside_the_model_it_starts(
     card.write_text("---\nlicense: mit\nlibrary_name: diffusers\npipeline_tag: image-to-image\n---\n")
     words = ["publish", str(tmp_path / "model"), NAME, "--space", "--private"]
     hub.fail("POST", "/api/spaces/.*/commit/", 503, times=9)
-    assert cli.main(words) == 2 and "the same command goes on" in capsys.readouterr().err
+    assert cli.main(words) == 2 and "run the same command again later to continue" in capsys.readouterr().err
     assert ("spaces", NAME) in hub.repositories and "app.py" not in hub.files(NAME, kind="spaces")
     hub.faults.clear()
     assert cli.main(words) == 0  # the model is there already

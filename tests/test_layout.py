@@ -13,11 +13,13 @@ ROOT = Path(__file__).resolve().parents[1]
 LEVELS = (
     ("app", "def_hub.cli"),
     ("def_hub.space",),
+    ("def_hub.service",),  # what page, endpoints and MCP share: no Gradio
     ("def_hub.training", "def_hub.assemble", "def_hub.estimate"),
     # published networks and LPIPS; convert reads their weights
     ("def_hub.evaluation.baselines", "def_hub.evaluation.perceptual"),
     ("def_hub.convert",),
     ("def_hub.pipeline", "def_hub.data", "def_hub.visualization"),
+    ("def_hub.scales",),
     ("def_hub.report", "def_hub.provenance", "def_hub.inputs", "def_hub.loading"),
     ("def_hub.diffusion", "def_hub.reference"),
     ("def_hub.hub",),  # publishing is given the function that loads a pipeline; the card reads what was measured
@@ -29,8 +31,13 @@ LEVELS = (
         "def_hub.training.losses",
     ),
     ("def_hub.images", "def_hub.tiling", "def_hub.precision"),
+    ("def_hub.colour", "def_hub.formats", "def_hub.metadata"),
+    ("def_hub.png",),
     ("def_hub.settings",),  # what a call may be told: no torch
 )
+
+# `images` and what it is made of
+BORDER = ("def_hub.images", "def_hub.colour", "def_hub.formats", "def_hub.metadata")
 
 # Each heavy library has its doors.
 DOORS = {
@@ -38,13 +45,14 @@ DOORS = {
     # the pipeline names Pillow's class as the type of its results; data draws random crops and colours; degraded
     # files are what Pillow's filters and encoder make, and the coefficients of a JPEG come through its decoder
     "PIL": (
-        "def_hub.images",
+        *BORDER,
         "def_hub.visualization",
         "def_hub.pipeline",
         "def_hub.data",
-        "def_hub.space",
+        "def_hub.service",
         "def_hub.observation",
     ),
+    "pillow_heif": ("def_hub.formats",),
     "huggingface_hub": ("def_hub.hub",),
     "accelerate": ("def_hub.training", "def_hub.evaluation"),
     "diffusers": (
@@ -58,7 +66,7 @@ DOORS = {
     ),
     "transformers": ("def_hub.reference.selection",),
     "tensorboard": ("def_hub.training",),
-    "torchvision": ("def_hub.reference.deformable",),  # where it imports, on a GPU
+    "torchvision": ("def_hub.reference.restoring.deformable",),  # where it imports, on a GPU
     "matplotlib": (),
 }
 

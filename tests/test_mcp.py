@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import io
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,13 +59,23 @@ def test_tools_do_what_the_endpoints_do(url: str, tmp_path: Path) -> None:
         url, ("upscale", given | quick), ("rank_references", given), ("upscale", {"photo": as_url(text(tmp_path))})
     )
     assert not large.isError and not ranking.isError
-    picture = next(c for c in large.content if c.type == "text" and "result.png" in c.text).text
-    link = re.search(r"http://[^']*result\.png", picture)
-    assert link is not None
-    result = np.asarray(Image.open(io.BytesIO(httpx.get(link[0]).content)))
+    (picture,) = [content for content in large.content if content.type == "image"]
+    assert picture.mimeType == "image/png"
+    result = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.data))))
     assert np.array_equal(result, expected(make_tiny_pipe(), *corner(tmp_path)))
+    link = next(c.text for c in large.content if c.type == "text" and "result.png" in c.text).split()[-1]
+    assert np.array_equal(result, np.asarray(Image.open(io.BytesIO(httpx.get(link).content))))
+    assert any("consistency_error" in c.text for c in large.content if c.type == "text")
     assert "'verdict'" in ranking.content[0].text
     assert refused.isError and "not a picture that can be read" in refused.content[0].text
+
+
+def test_one_reference_and_all_pictures_of_inspect(url: str, tmp_path: Path) -> None:
+    photo, reference = (as_url(path) for path in corner(tmp_path))
+    _, (inspected,) = talk(url, ("inspect", {"photo": photo, "references": [reference], "preset": "fast"}))
+    pictures = [content for content in inspected.content if content.type == "image"]
+    names = [content.text for content in inspected.content if content.type == "text"]
+    assert len(pictures) == 7 and {"result", "matches", "confidence"} <= set(names)
 
 
 def test_tools_read_no_files_of_the_server_or_its_network(url: str, tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from def_hub.observation.downsample import Downsample
-from def_hub.reference.aggregation import Aggregator, FoldedAggregator, Resample, Texture
 from def_hub.reference.features import MiniFeatures, VGG19Features, in_bands, make_extractor
 from def_hub.reference.matching import Views
 from def_hub.reference.network import ReferenceNetwork
-from def_hub.reference.transfer import spread
+from def_hub.reference.restoring.aggregation import Aggregator, FoldedAggregator, Resample, Texture
+from def_hub.reference.restoring.transfer import spread
 
 from .helpers.pictures import picture
+from .helpers.restoring import restore
 
 OPERATOR = Downsample()
 
@@ -98,13 +99,13 @@ def test_strength_zero_is_no_reference(folded: bool) -> None:
     network, image = make_network(folded), picture(48, 64)
     y = OPERATOR.forward(image)
     references = [views(picture(40, 72), sharp=True), views(picture(64, 32), sharp=True)]
-    alone = network(y, views(image))
-    silent = network(y, views(image), references, strength=0.0)
-    loud = network(y, views(image), references)
-    assert torch.equal(silent.sr, alone.sr) and alone.correspondence is None
+    alone = restore(network, y, views(image))
+    silent = restore(network, y, views(image), references, strength=0.0)
+    loud = restore(network, y, views(image), references)
+    assert torch.equal(silent.sr, alone.sr) and alone.matches is None
     assert torch.equal(loud.alone, alone.sr)
     assert (loud.sr - alone.sr).abs().max() > 1e-4
-    assert loud.correspondence is not None and loud.correspondence.reference.max() <= 1
+    assert loud.matches is not None and loud.matches.reference.max() <= 1
 
 
 @pytest.mark.parametrize("folded", (False, True))
@@ -116,14 +117,14 @@ def test_what_no_reference_serves_is_the_mean_of_the_orientations(folded: bool) 
     each = []
     for k in range(4):
         turned = Views(*(x.rot90(k, (-2, -1)) for x in (seen.bicubic, seen.enhanced)))
-        each.append(network(y.rot90(k, (-2, -1)), turned).sr.rot90(-k, (-2, -1)))
+        each.append(restore(network, y.rot90(k, (-2, -1)), turned).sr.rot90(-k, (-2, -1)))
     assert (each[0] - each[1]).abs().max() > 1e-3
-    assert torch.allclose(network(y, seen, turns=4).sr, sum(each) / 4, atol=1e-5)
-    assert torch.allclose(network(y, seen, turns=2).sr, (each[0] + each[2]) / 2, atol=1e-5)
-    once, lent = network(y, seen, reference), network(y, seen, reference, turns=4)
-    silent = network(y, seen, reference, strength=0.0, turns=4)
+    assert torch.allclose(restore(network, y, seen, turns=4).sr, sum(each) / 4, atol=1e-5)
+    assert torch.allclose(restore(network, y, seen, turns=2).sr, (each[0] + each[2]) / 2, atol=1e-5)
+    once, lent = restore(network, y, seen, reference), restore(network, y, seen, reference, turns=4)
+    silent = restore(network, y, seen, reference, strength=0.0, turns=4)
     assert torch.allclose(silent.sr, lent.alone, atol=1e-5)
-    trust = spread(once.correspondence.confidence, 1)
+    trust = spread(once.matches.confidence, 1)
     assert torch.allclose(lent.sr, once.sr + (1 - trust) * (lent.alone - once.alone), atol=1e-5)
 
 
@@ -132,9 +133,9 @@ def test_what_no_reference_serves_is_the_mean_of_the_orientations(folded: bool) 
 def test_tiles_are_the_whole(folded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     network, image = make_network(folded), picture(160, 224)
     y, references = OPERATOR.forward(image), [views(picture(160, 144), sharp=True)]
-    whole = network(y, views(image), references)
+    whole = restore(network, y, views(image), references)
     monkeypatch.setattr("def_hub.reference.network.TILE", 64)
-    tiles = network(y, views(image), references)
+    tiles = restore(network, y, views(image), references)
     assert (whole.alone - tiles.alone).abs().max() < 1e-5
     assert (whole.sr - tiles.sr).abs().max() < 1e-5
 
@@ -142,7 +143,7 @@ def test_tiles_are_the_whole(folded: bool, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("folded", (False, True))
 def test_everything_but_the_extractor_learns(folded: bool) -> None:
     network, image = make_network(folded), picture(32, 32)
-    network(OPERATOR.forward(image), views(image), [views(image, sharp=True)]).sr.square().mean().backward()
+    restore(network, OPERATOR.forward(image), views(image), [views(image, sharp=True)]).sr.square().mean().backward()
     for name, parameter in network.named_parameters():
         assert (parameter.grad is None) == name.startswith("feature_extractor"), name
 
@@ -167,7 +168,7 @@ def test_def_base_has_the_papers_sizes() -> None:
     assert [len(stage[0]) for stage in network.aggregator.stages] == [16, 8, 4]
     y = torch.rand(1, 3, 8, 8, device="meta")
     enhanced = torch.rand(1, 3, 32, 32, device="meta")
-    assert network(y, Views(enhanced, enhanced)).sr.shape == (1, 3, 32, 32)
+    assert restore(network, y, Views(enhanced, enhanced)).sr.shape == (1, 3, 32, 32)
 
 
 def test_bands_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,17 +14,12 @@ from def_hub import DEFOutput, DEFPipeline
 from def_hub.observation.downsample import Downsample
 from def_hub.provenance import provenance_shares
 
-from .helpers.pictures import picture
+from .helpers.pictures import generator, picture, small
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def small(height: int, width: int) -> torch.Tensor:
-    return Downsample().forward(picture(4 * height, 4 * width))
+pytestmark = pytest.mark.usefixtures("each_precision")
 
 
 @pytest.mark.parametrize("size", ((8, 8), (13, 29), (32, 9)))
@@ -179,7 +174,7 @@ def test_tuple_and_callback(tiny_pipe: DEFPipeline) -> None:
     (
         ({"preset": "best"}, "preset must be one of fast, balanced, detail, got 'best'"),
         ({"num_inference_steps": 0}, "num_inference_steps"),
-        ({"num_inference_steps": 2.5}, "num_inference_steps"),
+        ({"num_inference_steps": 2.5}, "num_inference_steps must be a whole number"),
         ({"eta": -0.1}, "eta"),
         ({"reference_strength": 1.1}, "reference_strength must lie in"),
         ({"matching_image": "sharp"}, "matching_image"),
@@ -240,7 +235,7 @@ def test_provenance_of_a_reference_that_changes_nothing() -> None:
 # ------------------------------------------------------------------ the embedded default
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def street(pipe: DEFPipeline) -> DEFOutput:
     return pipe(EXAMPLES / "street_lr.png", EXAMPLES / "street_ref1.jpg", generator=generator())
 

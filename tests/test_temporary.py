@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from gradio.utils import get_upload_folder
 
-from def_hub.space.temporary import forgetting, own_folder
+from def_hub.service.temporary import forgetting, own_folder
 from tests.conftest import ROOT
 
 
@@ -19,7 +19,7 @@ def test_what_a_killed_process_left_is_deleted_when_the_next_one_starts(
 ) -> None:
     script = """
         import sys, tempfile
-        from def_hub.space.temporary import forgetting, own_folder
+        from def_hub.service.temporary import forgetting, own_folder
         with own_folder():
             with tempfile.NamedTemporaryFile(delete=False) as file:
                 file.write(b"a visitor's photograph")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from def_hub.reference.matching import Correspondence
-from def_hub.reference.transfer import DeformableTransfer, HardTransfer, overlapped, sample, warp
+from def_hub.reference.restoring.transfer import DeformableTransfer, HardTransfer, overlapped, sample, warp
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -7,8 +7,10 @@ import torch
 from safetensors.torch import save_file
 
 from def_hub.assemble import assemble as put_together
+from def_hub.cli.console import say
 from def_hub.convert import convert_adm, convert_ttsr, convert_vgg19, read_checkpoint
-from def_hub.hub.card import bare_card, parts_of
+from def_hub.hub.card import parts_of
+from def_hub.hub.new_card import written_card
 
 
 def convert(options: argparse.Namespace) -> int:
@@ -33,7 +35,7 @@ def convert(options: argparse.Namespace) -> int:
         save_file(weights, folder / "extractor.safetensors", metadata={"extractor": "vgg19_imagenet"})
     else:
         convert_ttsr(state, residual_scale=options.residual_scale).save_pretrained(folder / "refsr")
-    print(f"{options.checkpoint} -> {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
+    say(f"{options.checkpoint} -> {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
     return 0
 
 
@@ -55,12 +57,10 @@ def assemble(options: argparse.Namespace) -> int:
     sizes = parts_of(folder)
     parts = (options.unet, options.extractor, options.refsr, options.refsr_detail)
     names = [name for name in parts if name and not Path(name).exists()]
-    card = bare_card(folder.resolve().name, sizes, base_model=list(dict.fromkeys(names)))
+    card = written_card(folder.resolve().name, folder, base_model=list(dict.fromkeys(names)))
     (folder / "README.md").write_text(card, encoding="utf-8")
     untrained = "" if options.refsr else "; refsr is untrained and returns the enhanced image"
-    print(
-        f"{folder}: {', '.join(f'{name} {count / 1e6:.1f} M' for name, count in sizes.items())} parameters{untrained}"
-    )
+    say(f"{folder}: {', '.join(f'{name} {count / 1e6:.1f} M' for name, count in sizes.items())} parameters{untrained}")
     return 0
 
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from def_hub.cli.model import call_options, commit, load
+from def_hub.cli.console import say
+from def_hub.cli.model import commit, load
+from def_hub.cli.options import call_options
 from def_hub.evaluation import benchmark
 from def_hub.evaluation.metrics import Protocol
-from def_hub.report import versions
+from def_hub.report import conditions, versions
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -26,6 +28,7 @@ def evaluate(options: argparse.Namespace) -> int:
         "model": str(options.model or "embedded default"),
         "weights": benchmark.fingerprint(pipe.parts(options.preset)),
         "call": call,
+        "conditions": conditions(pipe, options.preset, call["precision"]),
         "seed": options.seed,
         "protocol": str(protocol),
         "versions": versions(),
@@ -65,5 +68,5 @@ def evaluate(options: argparse.Namespace) -> int:
     table = benchmark.markdown(summaries, protocol)
     if journal is not None:
         journal.finish(summaries, table)
-    print(table)
+    say(table)
     return 0

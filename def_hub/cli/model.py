@@ -1,10 +1,10 @@
-"""The pipeline that the options name, and the arguments of its call."""
+"""The pipeline that the options name, and the commit of the code."""
 
 import argparse
 import re
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from def_hub.pipeline import DEFPipeline
@@ -28,21 +28,6 @@ def load(options: argparse.Namespace) -> "DEFPipeline":
         return DEFPipeline.from_pretrained(options.model).to(device)
     except (OSError, ValueError) as error:
         raise ValueError(f"--model {options.model or 'embedded default'}: {error}") from error
-
-
-def call_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of the pipeline's call, complete, so that a report says what was really done."""
-    from def_hub.settings import PRESETS
-
-    preset = PRESETS[options.preset]
-    return {
-        "preset": options.preset,
-        "num_inference_steps": preset.num_inference_steps if options.steps is None else options.steps,
-        "eta": preset.eta if options.eta is None else options.eta,
-        "reference_strength": options.strength,
-        "matching_image": options.matching_image or preset.matching_image,
-        "consistency": options.consistency,
-    }
 
 
 def commit() -> str | None:

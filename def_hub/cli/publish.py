@@ -1,8 +1,8 @@
 """`def-hub publish` and `def-hub card`: a model folder onto the Hub, and the text beside it."""
 
 import argparse
-import sys
 
+from def_hub.cli.console import say, warn
 from def_hub.hub import publish as hub
 from def_hub.hub.card import render
 from def_hub.hub.space import space_files
@@ -29,11 +29,13 @@ def publish(options: argparse.Namespace) -> int:
     if space is not None:
         plans.append(hub.plan(options.name, space, kind="space", **where))
     for plan in plans:
-        print(plan, flush=True)
+        say(str(plan))
+    if "license: unknown" in hub.text_of(plans[0].files["README.md"]).partition("\n---")[0]:
+        warn("the model card names no licence, so nobody may use the weights by that alone: --license ID names one")
     if options.dry_run:
         return 0
     for plan in plans:
-        print(hub.carry_out(plan, message=options.message), flush=True)
+        say(hub.carry_out(plan, message=options.message))
     return 0
 
 
@@ -45,8 +47,8 @@ def card(options: argparse.Namespace) -> int:
     filled = render(text, options.made_by or options.card.parent / "made-by")
     if options.check:
         if filled != text:
-            print(f"{options.card}: not up to date; run `def-hub card` without --check", file=sys.stderr)
+            warn(f"{options.card}: not up to date; run `def-hub card` without --check")
         return int(filled != text)
     options.card.write_text(filled, encoding="utf-8")
-    print(f"{options.card}: {'as it was' if filled == text else 'figures filled in'}")
+    say(f"{options.card}: {'as it was' if filled == text else 'figures filled in'}")
     return 0

@@ -1,63 +1,135 @@
 """`def-hub upscale`: files in, enlarged files and their explanation out."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import os
-import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from def_hub import images, visualization
-from def_hub.cli.errors import complain, is_users
-from def_hub.cli.model import call_options, load
+from def_hub.cli.console import complain, is_users, say, warn
+from def_hub.cli.jobs import Job, check, left_out, plan
+from def_hub.cli.model import load
+from def_hub.cli.options import call_options
 from def_hub.estimate import estimate, gigabytes, total_memory
+from def_hub.images import Photo
+from def_hub.observation.downsample import make_operator
+from def_hub.report import conditions
 from def_hub.report import report as describe
 
 if TYPE_CHECKING:
-    from def_hub.pipeline import DEFPipeline
+    from def_hub.pipeline import DEFOutput, DEFPipeline
 
 
 def upscale(options: argparse.Namespace) -> int:
-    """Enlarge one file or every picture of a folder."""
-    jobs = _plan(options.image, options.output)
-    for _, target in jobs:
-        images.check_suffix(target)
-        _check_writable(target)
-    if options.save_intermediates is not None:
-        _check_writable(options.save_intermediates / "report.json")
-    protected = {path.resolve() for path in (*options.ref, *(source for source, _ in jobs))}
-    for _, target in jobs:
-        if target.resolve() in protected:
-            raise ValueError(f"{target}: would overwrite an input; choose another --output")
+    """Enlarge one file or every picture of a folder. Everything that can be checked is checked first."""
+    jobs = plan(options.image, options.output, options.save_intermediates, options.recursive)
+    check(jobs, options.ref, options.bits)
+    if options.image.is_dir():
+        _name(left_out(options.image, options.output, options.save_intermediates, options.recursive))
+    if options.skip_existing:
+        jobs = _without_done(jobs)
+        if not jobs:
+            return 0
     references = [images.to_tensor(path, "reference") for path in options.ref]
-    if len(jobs) == 1 and not options.image.is_dir():
-        images.to_tensor(options.image)  # a bad picture is told before the model is loaded
-
-    pipe = load(options)
+    # a bad picture is told before the model is loaded
+    first = None if options.image.is_dir() else images.read_photo(options.image)
+    run = _Run(load(options), references, options)
     failed = 0
-    for number, (source, target) in enumerate(jobs, start=1):
-        # a bar on a terminal, none in a log file
-        pipe.set_progress_bar_config(desc=source.name, disable=None, leave=False)
-        folder = options.save_intermediates
-        if folder is not None and options.image.is_dir():
-            folder = folder / target.stem
+    for number, job in enumerate(jobs, start=1):
         try:
-            summary = _upscale_one(pipe, source, references, target, folder, options)
+            summary = run.one(job, first or images.read_photo(job.source))
         except Exception as error:
             if not options.image.is_dir() or not is_users(error):
                 raise
             complain(error)
             failed += 1
             continue
-        counter = f"[{number}/{len(jobs)}] " if len(jobs) > 1 else ""
-        print(f"{counter}{summary}", flush=True)
+        say(f"[{number}/{len(jobs)}] {summary}" if len(jobs) > 1 else summary)
     if failed:
-        print(f"def-hub: {failed} of {len(jobs)} pictures failed", file=sys.stderr)
+        warn(f"{failed} of {len(jobs)} pictures failed")
     return 1 if failed else 0
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What all pictures of a command have in common. references: each `[1, 3, Hr, Wr]`."""
+
+    pipe: DEFPipeline
+    references: list[Tensor]
+    options: argparse.Namespace
+
+    def one(self, job: Job, photo: Photo) -> str:
+        """Enlarge one picture, write what explains it and, last, the result; returns the summary line."""
+        options = self.options
+        _check_memory(photo.picture, self.references, options)
+        # a bar on a terminal, none in a log file
+        self.pipe.set_progress_bar_config(desc=job.source.name, disable=None, leave=False)
+        call = call_options(options)
+        generator = torch.Generator().manual_seed(options.seed)
+        started = time.perf_counter()
+        output = self.pipe(photo.picture, self.references or None, generator=generator, output_type="pt", **call)
+        seconds = time.perf_counter() - started
+        report = self._report(job, photo, output, call, seconds)
+        if job.explanation is not None:
+            self._explain(job.explanation, output, report)
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        enlarged = _with_alpha(output.images[0], photo, job.target)
+        images.save_image(enlarged, job.target, options.bits, metadata=photo.metadata)
+        return _summary(job, report, seconds)
+
+    def _report(
+        self, job: Job, photo: Photo, output: DEFOutput, call: dict[str, Any], seconds: float
+    ) -> dict[str, Any]:
+        return {
+            "input": str(job.source),
+            "output": str(job.target),
+            "references": [str(path) for path in self.options.ref],
+            "model": self.options.model or "embedded default",
+            "seed": self.options.seed,
+            "bits": self.options.bits,
+            "parameters": call,
+            "conditions": conditions(self.pipe, call["preset"], call["precision"]),
+            **describe(photo.picture, self.references, output, seconds),
+        }
+
+    def _explain(self, folder: Path, output: DEFOutput, report: dict[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, picture in visualization.pictures(output, 0, self.references).items():
+            images.save_image(picture, folder / f"{name}.png")
+        temporary = folder / f".def-{os.getpid()}.json"
+        try:
+            temporary.write_text(json.dumps(report, indent=2) + "\n")
+            os.replace(temporary, folder / "report.json")
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _summary(job: Job, report: dict[str, Any], seconds: float) -> str:
+    size, scores = report["sizes"], report["scores"]
+    return (
+        f"{job.source} -> {job.target}: {size['input']} -> {size['output']} in {seconds:.1f} s, "
+        f"{100 * scores['reference_share']:.0f} % of the detail comes from the references, "
+        f"consistency error {scores['consistency_error']:.2f}/255"
+    )
+
+
+def _with_alpha(result: Tensor, photo: Photo, target: Path) -> Tensor:
+    """`[3, 4h, 4w]`, and the photograph's transparency, enlarged, as a fourth channel, or white where it shows."""
+    if photo.alpha is None:
+        return result
+    alpha = make_operator().upsample(photo.alpha.repeat(1, 3, 1, 1))[0, :1].clamp(0, 1)
+    result = result.cpu()
+    if target.suffix.lower() in images.WITH_ALPHA:
+        return torch.cat((result, alpha))
+    return result * alpha + (1 - alpha)
 
 
 def _check_memory(image: Tensor, references: list[Tensor], options: argparse.Namespace) -> None:
@@ -72,67 +144,15 @@ def _check_memory(image: Tensor, references: list[Tensor], options: argparse.Nam
         )
 
 
-def _plan(source: Path, output: Path) -> list[tuple[Path, Path]]:
-    """Which file becomes which: a folder goes to a folder; a file to a file, or into a folder as a PNG."""
-    if not source.exists():
-        raise FileNotFoundError(f"{source}: no such file or folder")
-    if source.is_file():
-        into = output.is_dir() or not output.suffix
-        return [(source, output / f"{source.stem}.png" if into else output)]
-    pictures = images.list_pictures(source)
-    if not pictures:
-        raise ValueError(f"{source}: no pictures in this folder")
-    if output.is_file() or (output.suffix and not output.is_dir()):
-        raise ValueError(f"{output}: a folder is enlarged into a folder, got a file name")
-    stems = [path.stem for path in pictures]
-    return [(path, output / f"{path.stem if stems.count(path.stem) == 1 else path.name}.png") for path in pictures]
+def _without_done(jobs: list[Job]) -> list[Job]:
+    rest = [job for job in jobs if not job.target.exists()]
+    if len(rest) < len(jobs):
+        say(f"{len(jobs) - len(rest)} of {len(jobs)} results are there already, skipped")
+    return rest
 
 
-def _upscale_one(
-    pipe: "DEFPipeline",
-    source: Path,
-    references: list[Tensor],
-    target: Path,
-    intermediates: Path | None,
-    options: argparse.Namespace,
-) -> str:
-    """Enlarge one file, write it and what explains it; returns the summary line."""
-    image = images.to_tensor(source)
-    _check_memory(image, references, options)
-    generator = torch.Generator().manual_seed(options.seed)
-    started = time.perf_counter()
-    output = pipe(image, references or None, generator=generator, output_type="pt", **call_options(options))
-    seconds = time.perf_counter() - started
-    target.parent.mkdir(parents=True, exist_ok=True)
-    images.save_image(output.images[0], target)
-    report = {
-        "input": str(source),
-        "output": str(target),
-        "references": [str(path) for path in options.ref],
-        "model": options.model or "embedded default",
-        "seed": options.seed,
-        "parameters": call_options(options),
-        **describe(image, references, output, seconds),
-    }
-    if intermediates is not None:
-        intermediates.mkdir(parents=True, exist_ok=True)
-        for name, picture in visualization.pictures(output, 0, references).items():
-            images.save_image(picture, intermediates / f"{name}.png")
-        temporary = intermediates / ".report.json"
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
-        os.replace(temporary, intermediates / "report.json")
-    size, scores = report["sizes"], report["scores"]
-    return (
-        f"{source} -> {target}: {size['input']} -> {size['output']} in {seconds:.1f} s, "
-        f"{100 * scores['reference_share']:.0f} % of the pixels served by the reference, "
-        f"consistency error {scores['consistency_error']:.2f}/255"
-    )
-
-
-def _check_writable(target: Path) -> None:
-    """Raise `OSError` now rather than after minutes of computing. Creates nothing."""
-    if target.is_dir():
-        raise IsADirectoryError(f"{target}: is a folder, expected a file name")
-    folder = next(parent for parent in target.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"{target}: cannot be written, {folder} is not a folder that allows it")
+def _name(files: list[Path], most: int = 20) -> None:
+    """Say which files of a folder are no pictures."""
+    if files:
+        more = f" and {len(files) - most} more" if len(files) > most else ""
+        warn(f"left out, not pictures: {', '.join(map(str, files[:most]))}{more}")

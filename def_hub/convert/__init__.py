@@ -1,6 +1,7 @@
-"""Foreign checkpoints → our components, each the same function to rounding: one file for each kind of checkpoint.
+"""Checkpoints of other projects → our components, one module for each kind of checkpoint. A converted component
+computes the same function as the original, up to rounding.
 
-They are read by `torch.load(weights_only=True)` or from safetensors, so nothing in them can run.
+Checkpoints are read by `torch.load(weights_only=True)` or from safetensors, so no code in them can run.
 """
 
 from def_hub.convert.adm import convert_adm

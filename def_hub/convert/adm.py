@@ -1,8 +1,8 @@
 """OpenAI's guided-diffusion U-Net (ADM) → `UNet2DModel` and its scheduler.
 
-The architecture follows from the names and shapes of the tensors, but for what they do not tell: the width of a head of
-attention, how q, k and v are laid out, the noise schedule and the size of the images. Source: the code published with
-"Diffusion Models Beat GANs on Image Synthesis" (guided_diffusion/unet.py).
+The architecture is read from the names and shapes of the tensors. They do not reveal the channels of an attention head,
+the order of q, k and v, the noise schedule and the size of the images; these are arguments. Source: the code published
+with "Diffusion Models Beat GANs on Image Synthesis" (guided_diffusion/unet.py).
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ def convert_adm(
 ) -> tuple[UNet2DModel, DDIMScheduler]:
     """The network and the noise schedule of a checkpoint.
 
-    The defaults are those of the 256×256 unconditional model. All six output channels are kept: the last three are a
-    learned variance, which `Denoiser` drops.
+    The defaults fit the 256×256 unconditional model. All six output channels are kept. The last three are a learned
+    variance, which `Denoiser` drops.
 
     Args:
         state: see `read_checkpoint`.
-        image_size: side of the images it was trained on.
-        head_channels: width of a head of attention (`num_head_channels`); `heads` instead, where their number was fixed
-            (`num_heads`).
-        new_attention_order: as the flag of that name.
+        image_size: side of the training images, in pixels.
+        head_channels: channels of an attention head (their `num_head_channels`).
+        heads: number of attention heads (their `num_heads`), for models with a fixed number; replaces `head_channels`.
+        new_attention_order: their flag `use_new_attention_order`.
         schedule: "cosine" for the 64×64 models.
 
     Raises:
-        ValueError: naming what `UNet2DModel` cannot represent, or what does not look like such a checkpoint.
+        ValueError: if the checkpoint is of another kind, or `UNet2DModel` cannot represent it.
     """
     if image_size < 1 or head_channels < 1 or (heads is not None and heads < 1):
         raise ValueError(f"expected positive sizes, got {image_size=}, {head_channels=}, {heads=}")
@@ -77,7 +77,7 @@ def convert_adm(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What the names of the tensors tell. `attention` has one entry for each level, fine to coarse."""
+    """The architecture. `channels` and `attention` have one entry for each level, fine to coarse."""
 
     channels: tuple[int, ...]
     attention: tuple[bool, ...]
@@ -87,10 +87,9 @@ class _Plan:
 
 
 def _read_plan(state: StateDict) -> _Plan:
+    """The architecture, from the names and shapes of the tensors."""
     if "label_emb.weight" in state:
-        raise ValueError(
-            "a class-conditional checkpoint (label_emb): a prior is asked for no class; take the unconditional"
-        )
+        raise ValueError("a class-conditional checkpoint (label_emb): expected an unconditional one")
     if "encoder_pool.0.weight" in state or not any(name.startswith("output_blocks.") for name in state):
         raise ValueError("not a guided-diffusion U-Net: it has no output_blocks (a classifier?)")
     stem = take(state, "input_blocks.0.0.weight")
@@ -105,7 +104,7 @@ def _read_plan(state: StateDict) -> _Plan:
     if width % 32:
         raise ValueError(f"groups of normalisation: 32 do not divide {width} channels")
 
-    # The decoder shows the levels: each ends in a block with an upsampling, but for the last.
+    # The decoder shows the levels: each level except the last ends in a block with upsampling.
     count = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("output_blocks."))
     levels: list[list[int]] = [[]]
     kinds = set()
@@ -135,7 +134,7 @@ def _read_plan(state: StateDict) -> _Plan:
     for level in levels:
         present = {_is_attention(state, f"output_blocks.{number}.1") for number in level}
         if len(present) != 1:
-            raise ValueError(f"attention: in some blocks of one level only (output_blocks {level})")
+            raise ValueError(f"attention: expected it in all blocks of a level or in none (output_blocks {level})")
         attention += present
     first = "output_blocks.0.0"
     out, doubled = (take(state, f"{first}.{n}.weight").shape[0] for n in ("out_layers.3", "emb_layers.1"))
@@ -156,8 +155,8 @@ def _width_of_heads(plan: _Plan, heads: int) -> int:
     attending = [c for c, a in zip(plan.channels, plan.attention, strict=True) if a] + [plan.channels[-1]]
     if len(set(attending)) != 1 or attending[0] % heads:
         raise ValueError(
-            f"{heads} heads over levels of {sorted(set(attending))} channels: UNet2DModel has one width of a head for "
-            "all levels, not one number of heads"
+            f"{heads} heads at levels of {sorted(set(attending))} channels: UNet2DModel has the same number of "
+            "channels in every head, not the same number of heads at every level"
         )
     return attending[0] // heads
 
@@ -166,7 +165,7 @@ def _config(plan: _Plan, state: StateDict, image_size: int, head_channels: int) 
     for channels, attends in zip(plan.channels, plan.attention, strict=True):
         if (attends or channels == plan.channels[-1]) and channels % head_channels:
             raise ValueError(
-                f"head_channels: {head_channels} do not divide the {channels} channels of a level that attends"
+                f"head_channels: {head_channels} does not divide the {channels} channels of a level with attention"
             )
     plain = "ResnetDownsampleBlock2D" if plan.resample == "resnet" else "DownBlock2D"
     return {
@@ -185,7 +184,7 @@ def _config(plan: _Plan, state: StateDict, image_size: int, head_channels: int) 
         "resnet_time_scale_shift": "scale_shift" if plan.scale_shift else "default",
         "attention_head_dim": head_channels,
         "norm_num_groups": 32,
-        "attn_norm_num_groups": 32,  # otherwise the middle attention has none where time enters by scale and shift
+        "attn_norm_num_groups": 32,  # by default the middle attention has no norm if time enters by scale and shift
         "norm_eps": 1e-5,
         "flip_sin_to_cos": True,  # cosines first
         "freq_shift": 0,
@@ -193,7 +192,7 @@ def _config(plan: _Plan, state: StateDict, image_size: int, head_channels: int) 
 
 
 def _rename(plan: _Plan, state: StateDict, head_channels: int, new_order: bool) -> StateDict:
-    """Our names → their tensors. Raises ValueError where some of theirs are left over."""
+    """The tensors by the names of `UNet2DModel`. Raises ValueError if some tensors have no place there."""
     result: StateDict = {}
     used: set[str] = set()
 

@@ -1,4 +1,4 @@
-"""Reading what others saved."""
+"""Reading checkpoints that other projects saved."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def read_checkpoint(path: str | Path) -> StateDict:
-    """The tensors of a file by their names; unpacked where they lie under "state_dict", "model", "params" or "ema".
+    """The tensors of a file by name. They may be nested under "state_dict", "model", "params" or "ema".
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: where it holds anything but tensors, in which case nothing of it is executed.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file holds anything other than tensors. No code in it is executed.
     """
     path = Path(path)
     if not path.is_file():
@@ -34,7 +34,9 @@ def read_checkpoint(path: str | Path) -> StateDict:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path}: not a checkpoint of tensors alone; nothing of it was run ({reason})") from error
+        raise ValueError(
+            f"{path}: expected a checkpoint that holds only tensors; no code in it was run ({reason})"
+        ) from error
     for name in ("state_dict", "model", "params", "ema"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
             loaded = loaded[name]
@@ -44,7 +46,7 @@ def read_checkpoint(path: str | Path) -> StateDict:
 
 
 def take(state: StateDict, name: str, shape: Sequence[int] | None = None) -> Tensor:
-    """The tensor of that name. Raises ValueError where it is missing or has another shape."""
+    """The tensor called `name`. Raises ValueError if it is missing or has another shape."""
     if name not in state:
         raise ValueError(f"checkpoint: expected a tensor {name}, got {_some(state)}")
     if shape is not None and list(state[name].shape) != list(shape):

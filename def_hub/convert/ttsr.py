@@ -10,23 +10,21 @@ from def_hub.reference.network import ReferenceNetwork
 
 SLICES = {0: "slice1", 2: "slice2", 5: "slice2", 7: "slice3", 10: "slice3"}
 BASE: dict[str, Any] = {"extractor": "vgg19_imagenet", "ttsr": True}
-"""The configuration's arguments, but for the sizes."""
+"""Arguments of `ReferenceNetwork` for TTSR, except the sizes."""
 
 
 def convert_ttsr(state: StateDict, *, residual_scale: float = 1.0) -> ReferenceNetwork:
-    """The learned texture extractor and the main network of a TTSR checkpoint.
+    """The learned texture extractor and the main network of a TTSR checkpoint, as a `ReferenceNetwork`.
 
-    They compute here what they do there when matching looks as TTSR does: `pipe(..., matching_image="bicubic",
-    refine=False)`.
-
-    `LTE_copy`, which only its training needs, is dropped.
+    The pipeline reproduces TTSR's results with TTSR's way of matching: `pipe(..., matching_image="bicubic",
+    refine=False)`. `LTE_copy`, which only TTSR's training needs, is dropped.
 
     Args:
         state: see `read_checkpoint`.
-        residual_scale: TTSR's option `res_scale`, which the checkpoint does not record; 1 in the published ones.
+        residual_scale: TTSR's option `res_scale`, which a checkpoint does not record; 1 for the published ones.
 
     Raises:
-        ValueError: where a tensor is missing, has another shape, or is left over.
+        ValueError: if a tensor is missing, has another shape, or does not belong to TTSR.
     """
     width = take(state, "MainNet.SFE.conv_head.weight").shape[0]
     counts = [_count(state, f"MainNet.{name}") for name in ("SFE.RBs", "RB11", "RB21", "RB31")]
@@ -55,7 +53,8 @@ def _count(state: StateDict, prefix: str) -> int:
 
 
 def _names(counts: list[int]) -> dict[str, str]:
-    """Our modules → theirs. TTSR counts scales from 1, coarse to fine: `conv21` leads from the second to the first."""
+    """Our names of modules → TTSR's. TTSR counts scales from 1, coarse to fine: `conv21` leads from the second scale to
+    the first."""
     names = {"feature_extractor.conv0": "LTE.sub_mean"}
     names |= {f"feature_extractor.{ours}": f"LTE.{SLICES[n]}.{n}" for n, ours in LAYERS.items()}
 

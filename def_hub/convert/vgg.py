@@ -1,4 +1,4 @@
-"""VGG19 of torchvision or timm → the extractor `VGG19Features` of def-base, cut at relu3_1."""
+"""VGG19 of torchvision or timm → `VGG19Features`, the extractor of def-base, which ends at relu3_1."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB in 
 
 
 def convert_vgg19(state: StateDict) -> VGG19Features:
-    """The extractor "vgg19_imagenet": images in [0, 1] in, and the network's own zero padding.
+    """The extractor "vgg19_imagenet": it takes images in [0, 1] and pads with zeros as the original does.
 
-    torchvision and timm use the same names, `features.N.weight`; those of the part `features` alone are also taken.
-    What lies behind relu3_1 is dropped. The subtraction of the mean and the division by the deviation become `conv0`.
+    torchvision and timm both call the tensors `features.N.weight`. Names without the prefix `features.` are accepted,
+    too. Layers after relu3_1 are dropped. ImageNet's normalisation (mean and deviation) becomes `conv0`.
 
     Raises:
-        ValueError: for VGG19 with batch normalisation, VGG16 and everything else that is not VGG19.
+        ValueError: for VGG19 with batch normalisation, for VGG16, and for any other network.
     """
     features = {name.removeprefix("features."): value for name, value in state.items()}
     if any(re.fullmatch(r"\d+\.running_mean", name) for name in features):
@@ -40,6 +40,6 @@ def convert_vgg19(state: StateDict) -> VGG19Features:
 
 
 def normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> StateDict:
-    """`conv0` which maps x to (x - mean) / std, channel by channel."""
+    """The tensors of a `conv0` that maps x to (x - mean) / std, channel by channel."""
     scale = 1 / torch.tensor(std)
     return {"conv0.weight": torch.diag(scale)[:, :, None, None], "conv0.bias": -torch.tensor(mean) * scale}

@@ -1,4 +1,4 @@
-"""What is trained on: sources of pairs, and the stream of samples drawn from them."""
+"""Training data: sources of pairs, and the stream of samples drawn from them."""
 
 from def_hub.data.sources import Pair, PairFolder, PhotoFolder, SceneFolder, Source, open_source, open_validation
 from def_hub.data.stream import SPARE, Prepared, SampleStream, observed, turned_match, unrelated

@@ -17,8 +17,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from def_hub.config import DataConfig, SourceConfig
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+from def_hub.images import list_pictures, open_rgb
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,12 @@ class Census:
     def accepts(self, path: Path, size: int) -> bool:
         """Decode a picture wholly, so that a broken one is known before training and not in its third hour."""
         try:
-            with Image.open(path) as image:
-                image.convert("RGB")
-                if min(image.size) < size:
-                    raise ValueError(f"{image.width}x{image.height} is smaller than {size}x{size}")
-                self.sizes[path] = image.size
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            self.problems.append(f"{path}: {error}")
+            image = open_rgb(path)
+            if min(image.size) < size:
+                raise ValueError(f"{path}: {image.width}x{image.height} is smaller than {size}x{size}")
+            self.sizes[path] = image.size
+        except (OSError, ValueError) as error:
+            self.problems.append(str(error))
             return False
         return True
 
@@ -131,7 +129,7 @@ class PairFolder:
         if index not in self._pairs:  # decoded once: a thousand pairs take 150 MB
             file, crop = self.crops[index]
             place = np.full(2, 0.5) if crop == 0 else np.random.default_rng((file, crop)).random(2)
-            image, reference = (_crop(_open(p), self.size, place) for p in self.files[file])
+            image, reference = (_crop(open_rgb(p), self.size, place) for p in self.files[file])
             reference = _softened(reference, self.softened, np.random.default_rng((file, crop, 1)))
             self._pairs[index] = Pair(_tensor(image), _tensor(reference))
         return self._pairs[index]
@@ -173,7 +171,7 @@ class SceneFolder:
         views, rng = self._views(index)
         share, place = rng.uniform(0.4, 0.9), rng.random(2)
         image, reference = (
-            _part(_open(view), share * stretch, place + shift, self.size)
+            _part(open_rgb(view), share * stretch, place + shift, self.size)
             for view, stretch, shift in zip(views, (1.0, 1.1), (np.zeros(2), rng.uniform(-0.1, 0.1, 2)), strict=True)
         )
         return Pair(_tensor(image), _tensor(_softened(reference, self.softened, rng)))
@@ -227,7 +225,7 @@ class PhotoFolder:
     def _photo(self, index: int) -> Image.Image:
         number = index // self.crops
         if number not in self._photos:
-            self._photos[number] = _open(self.files[number])
+            self._photos[number] = open_rgb(self.files[number])
         return self._photos[number]
 
     def _crop(self, photo: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, tuple[int, int], int]:
@@ -275,11 +273,7 @@ def open_source(config: SourceConfig, size: int, holdout: tuple[str, ...] = ()) 
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ValueError(f"training data: there is no folder {folder}")
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-
-
-def _open(path: Path) -> Image.Image:
-    return Image.open(path).convert("RGB")
+    return list_pictures(folder)
 
 
 def _crop(image: Image.Image, size: int, place: np.ndarray) -> Image.Image:

@@ -1,7 +1,7 @@
-"""Samples for training, drawn from several sources without end.
+"""An endless stream of training samples from several sources.
 
-Sample `i` depends on the seed and on `i` alone: a resumed run, or two processes sharing the work, see exactly what one
-uninterrupted process would have seen.
+Sample `i` depends on the seed and on `i` alone. A resumed run and a run with two processes therefore see exactly the
+samples that one uninterrupted process sees.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from def_hub.observation.degradation import PLANES, Degradation, degrade, planes
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is computed once of every pair of a source.
+    """Results that are computed once for all N pairs of a source.
 
-    enhanced: uint8 `[N, 2, 3, size, size]`, the enhanced image and the enhanced reference. matches: float32 `[N, 7,
-    size/4, size/4]`, where the image's cells were found in its own reference: place (x, y), frame row by row,
-    confidence; None where they are looked for anew every time. mismatches: the same in the reference of `unrelated`,
-    for every `SPARE`-th pair.
+    enhanced: uint8 `[N, 2, 3, size, size]`, the enhanced image and the enhanced reference.
+    matches: float32 `[N, 7, size/4, size/4]`, the match of each cell of the image in its own reference: place (x, y),
+        frame in row-major order (4 numbers), confidence. None if training matches anew in every step.
+    mismatches: the same for the reference of the pair `unrelated`, for every `SPARE`-th pair.
     """
 
     enhanced: np.ndarray
@@ -36,7 +36,7 @@ class Prepared:
 
 
 SPARE = 4
-"""One pair in so many is also matched with an unrelated reference: fewer samples need it."""
+"""Every `SPARE`-th pair is also matched with an unrelated reference. Few samples use one, so these pairs suffice."""
 
 
 AMOUNTS = PLANES.index("blur") + 1
@@ -44,12 +44,12 @@ AMOUNTS = PLANES.index("blur") + 1
 
 
 def unrelated(index: int, count: int) -> int:
-    """The pair of a source whose reference stands for one that shows something else: half the list away."""
+    """The index of the pair whose reference serves as the unrelated reference of pair `index`: half the list away."""
     return (index + count // 2) % count
 
 
 class Targets(Protocol):
-    """A second target for every fixed crop of a source: see `training.teacher.Taught`."""
+    """What is learned from instead of the pictures of a source, by the index of the pair."""
 
     def __getitem__(self, index: int) -> Tensor: ...
 
@@ -57,14 +57,17 @@ class Targets(Protocol):
 class SampleStream(Dataset[dict[str, Tensor]]):
     """An endless, seeded stream of augmented samples.
 
-    Sample: `image` float `[3, size, size]` in [0, 1]. With `paired` also `reference`, of the same kind, and `present` 0
-    or 1, whether the reference may be used. With `prepared` (per source, see `Prepared`) also `enhanced`,
-    `enhanced_reference` and, where pairs have been matched, `match`.
+    A sample holds these tensors:
 
-    Where the run file degrades samples, also `y` `[3, size/4, size/4]`, the LR image; `known` `[K, size/4, size/4]`,
-    what is known of its degradation, about as well as `observation.assessment` finds it; and `clean`, whether it was
-    shrunk by the bicubic kernel and nothing else happened. With `taught` (per source, see `training.teacher.Taught`)
-    also `taught`, as `image`: what a teacher makes of the clean LR image, or the image itself where it was not asked.
+    image: float `[3, size, size]` in [0, 1].
+    reference, present: only if `paired`. `reference` is like `image`; `present` is 1 if it may be used, else 0.
+    enhanced, enhanced_reference: like `image`, only if `prepared` is given (one for each source).
+    match: `[7, size/4, size/4]`, only if the pairs were matched, see `Prepared`.
+    y, known, clean: only if the run file degrades samples. `y` `[3, size/4, size/4]` is the LR image; `known`
+        `[K, size/4, size/4]` is what is known of its degradation, about as well as `observation.assessment` finds it;
+        `clean` says that it was shrunk by the bicubic kernel and nothing else happened.
+    taught: like `image`, only if `taught` is given (one for each source, see `training.teacher.Taught`): what a teacher
+        makes of the clean LR image, or the image itself where the teacher was not asked.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class SampleStream(Dataset[dict[str, Tensor]]):
         return 2**62
 
     def describe(self, i: int) -> str:
-        """Where sample `i` comes from."""
+        """The source and the pair of sample `i`, for error messages."""
         source, index = self._draw(np.random.default_rng((self.seed, i)))
         return self.sources[source].describe(index)
 
@@ -124,17 +127,17 @@ class SampleStream(Dataset[dict[str, Tensor]]):
         return {"image": image, "taught": image}
 
     def _pair(self, source: int, index: int, rng: np.random.Generator) -> tuple[dict[str, Tensor], bool]:
-        """The pictures of a pair, and whether the reference may be used."""
+        """A sample without augmentation, and whether its reference may be used."""
         chance = rng.random()
         wrong = chance < self.config.unrelated
         pairs = self.sources[source]
         index = index - index % SPARE if wrong else index
-        lender = unrelated(index, len(pairs)) if wrong else index
-        sample = {"image": pairs[index].image, "reference": pairs[lender].reference}
+        other = unrelated(index, len(pairs)) if wrong else index
+        sample = {"image": pairs[index].image, "reference": pairs[other].reference}
         if self.prepared:
             prepared = self.prepared[source]
             sample["enhanced"] = torch.from_numpy(prepared.enhanced[index, 0])
-            sample["enhanced_reference"] = torch.from_numpy(prepared.enhanced[lender, 1])
+            sample["enhanced_reference"] = torch.from_numpy(prepared.enhanced[other, 1])
             if prepared.matches is not None and prepared.mismatches is not None:
                 match = prepared.mismatches[index // SPARE] if wrong else prepared.matches[index]
                 sample["match"] = torch.from_numpy(match)
@@ -162,15 +165,16 @@ def _observed_at_random(image: Tensor, rng: np.random.Generator) -> dict[str, Te
 
 
 def _turn(x: Tensor, turns: int, flip: bool) -> Tensor:
+    """`x` rotated by quarter turns, then mirrored if `flip`."""
     x = x.rot90(turns, (-2, -1))
     return x.flip(-1) if flip else x
 
 
 def turned_match(match: Tensor, size: int, turns: int, flip: bool) -> Tensor:
-    """A match `[7, h, w]` (see `Prepared`) of an image and a reference that are both turned as `_turn` does."""
+    """The match `[7, h, w]` (see `Prepared`) after `_turn` has turned both the image and the reference."""
     match = _turn(match, turns, flip)
     (x, y), (a, b, c, d), confidence = match[:2], match[2:6], match[6]
-    for _ in range(turns % 4):  # a quarter turn takes (x, y) to (y, size - 1 - x)
+    for _ in range(turns % 4):  # a quarter turn maps (x, y) to (y, size - 1 - x)
         x, y = y, size - 1 - x
         a, b, c, d = d, -c, -b, a
     if flip:

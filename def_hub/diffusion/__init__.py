@@ -1,1 +1,3 @@
-"""The half of the method that invents detail: a diffusion prior held to the input by range-null projection."""
+"""The half of the method that invents detail: a diffusion prior, kept consistent with the input by range-null
+projection.
+"""

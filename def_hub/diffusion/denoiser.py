@@ -1,4 +1,4 @@
-"""Denoiser: noisy image → clean estimate, over any `UNet2DModel`. It owns the input scaling and the training loss."""
+"""Denoiser: noisy image → clean estimate, with any `UNet2DModel`. It owns the input scaling and the training loss."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from def_hub.precision import stored_precision
 
 
 class Denoiser:
-    """One view of two kinds of prior: unconditional (the paper) and conditioned on `A†y` (as SR3).
+    """One interface for two kinds of prior: unconditional (the paper) and conditioned on `A†y` (SR3).
 
-    What the network is follows from its channel counts. With p×p pixels folded into channels before the network and
-    unfolded behind it (p = 1: none, as in every checkpoint on the Hub; p = 4: it works on the grid of the LR image),
+    The network's channel counts decide its kind. The denoiser folds p×p pixels into channels before the network and
+    unfolds them after it. p = 1 folds nothing, as in the checkpoints on the Hub. With p = 4 the network works on the
+    grid of the LR image.
 
     | in_channels | prior |
     |---|---|
-    | 3p² | unconditional; the output is what the scheduler's `prediction_type` says |
-    | 6p² | conditioned on `A†y`; the same, but a predicted "sample" is what `A†y` lacks, not the whole image |
-    | 6p² + k | the same, and told what is known of the degradation in k planes (`observation.degradation.planes`) |
+    | 3p² | unconditional; the scheduler's `prediction_type` says what it predicts |
+    | 6p² | conditioned on `A†y`; the same, but a predicted "sample" is the difference to `A†y`, not the whole image |
+    | 6p² + k | the same, with k planes that describe the degradation (`observation.degradation.planes`) |
 
-    and `out_channels` is 3p², or 6p² with a variance in the last half that is dropped (OpenAI's ADM).
+    `out_channels` is 3p², or 6p² for a network that also predicts a variance (OpenAI's ADM). The variance is dropped.
 
-    Images here are in [-1, 1], the range of the noise schedule.
+    Images are in [-1, 1] here, the range of the noise schedule.
     """
 
     def __init__(self, unet: UNet2DModel, alphas_cumprod: Tensor, prediction_type: str = "epsilon") -> None:
@@ -53,12 +54,12 @@ class Denoiser:
         self.unet = unet
         self.alphas_cumprod = alphas_cumprod.float()
         self.prediction_type = prediction_type
-        #: sides of an input must be multiples of this many pixels
+        #: both sides of an input must be multiples of this number of pixels
         self.multiple = self.patch * 2 ** (len(unet.config.down_block_types) - 1)
-        #: side of the pictures that it was trained on, in pixels
+        #: side of the pictures that the network was trained on, in pixels
         self.trained = _side(unet.config.sample_size) * self.patch
-        #: side of what it is shown at a time: p times that, where p×p pixels are folded, costs no more than that would
-        #: where none are
+        #: side of the default window, in pixels. Folding p×p pixels makes the network p² times cheaper, so a window of
+        #: p times the side costs the same.
         self.window = self.trained * self.patch
 
     def alpha_bar(self, timestep: int | Tensor) -> Tensor:
@@ -67,13 +68,13 @@ class Denoiser:
         return value.view(-1, 1, 1, 1) if value.ndim else value
 
     def __call__(self, x_t: Tensor, timestep: int | Tensor, condition: Tensor) -> Tensor:
-        """x₀|ₜ, the clean image expected behind `x_t`.
+        """x₀|ₜ, the estimate of the clean image, `[B, 3, H, W]`.
 
         Args:
-            x_t: `[B, 3, H, W]` in [-1, 1], sides multiples of `self.multiple`.
-            condition: `A†y`, of the same kind, and behind it, for a prior that is told, planes as large:
-                `[B, 3 + known, H, W]`. Without them they count as zeros: a clean picture.
-            timestep: one for all, or `[B]`.
+            x_t: the noisy image, `[B, 3, H, W]` in [-1, 1], with sides that are multiples of `self.multiple`.
+            timestep: one for the whole batch, or `[B]`.
+            condition: `A†y`, of the same shape, in [-1, 1]. For a prior with planes they follow its channels,
+                `[B, 3 + known, H, W]`; absent planes count as zeros, a clean picture.
         """
         condition, planes = condition[:, :3], condition[:, 3:]
         x_in = torch.cat((x_t, condition), dim=1) if self.conditioned else x_t
@@ -81,9 +82,9 @@ class Denoiser:
         if self.known > 0:
             planes = planes if planes.shape[1] else x_t.new_zeros(len(x_t), self.known, *x_t.shape[2:])
             x_in = torch.cat((x_in, F.avg_pool2d(planes, self.patch)), dim=1)
-        # channels last: the fastest layout for convolutions in half precision, and in no case the slowest
+        # Channels last is the fastest layout for convolutions in half precision, and never the slowest.
         x_in = x_in.to(self.unet.dtype, memory_format=torch.channels_last)
-        with stored_precision(self.unet):
+        with stored_precision(self.unet.dtype, x_in.device):
             out = self.unet(x_in, timestep, return_dict=False)[0][:, : self.image_channels]
         out = F.pixel_shuffle(out, self.patch).to(x_t.dtype)
         alpha_bar = self.alpha_bar(timestep).to(x_t)
@@ -97,9 +98,10 @@ class Denoiser:
         """Mean absolute error of x₀|ₜ, the training loss of this prior.
 
         Args:
-            x: clean images `[B, 3, H, W]` in [-1, 1]; condition: their `A†y`.
-            final_share: share of the samples that get the last timestep, where a conditioned few-step sampler starts
-                and does most of its work; the rest are drawn uniformly.
+            x: clean images `[B, 3, H, W]` in [-1, 1].
+            condition: their `A†y`.
+            final_share: share of the samples that get the last timestep. A conditioned sampler with few steps starts
+                there and does most of its work there. The other timesteps are drawn uniformly.
         """
         steps = len(self.alphas_cumprod)
         timestep = torch.randint(0, steps, (len(x),), generator=generator)
@@ -111,5 +113,5 @@ class Denoiser:
 
 
 def _side(sample_size: int | Sequence[int] | None) -> int:
-    """The side of the square pictures a network was trained on; the shorter one where they were not square."""
+    """The side of the pictures that a network was trained on; the shorter one if they were not square."""
     return min(sample_size) if isinstance(sample_size, Sequence) else sample_size or 256

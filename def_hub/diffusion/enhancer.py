@@ -1,5 +1,5 @@
-"""DetailEnhancer: the reverse diffusion loop; after each estimate the operator restores what is known (paper 4.2,
-eq. 8, 9).
+"""DetailEnhancer: the reverse diffusion loop. After each estimate, the operator projects it so that it agrees with the
+input (paper 4.2, eq. 8, 9).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
+from diffusers import SchedulerMixin, UNet2DModel
 from torch import Tensor
 
 from def_hub.diffusion.denoiser import Denoiser
@@ -16,12 +17,12 @@ from def_hub.diffusion.normalization import SharedStatistics
 from def_hub.settings import WindowMode
 from def_hub.tiling import Window, blend, reflect_pad, sampled
 
-#: called with (step, timestep, x0 `[B, 3, H, W]` in [0, 1]); what it returns, if anything, replaces x0
+#: called with (step, timestep, x0 `[B, 3, H, W]` in [0, 1]); a returned tensor replaces x0
 StepCallback = Callable[[int, int, Tensor], Tensor | None]
 
 
 class Operator(Protocol):
-    """What the loop asks of a degradation: see `def_hub.observation.downsample.Downsample`."""
+    """The methods of a degradation that the loop calls: see `def_hub.observation.downsample.Downsample`."""
 
     def pinv(self, y: Tensor) -> Tensor: ...
 
@@ -32,12 +33,16 @@ class DetailEnhancer:
     """Turns an LR image into the detail-enhanced image I_DE by range-null diffusion.
 
     Args:
-        window, overlap: the denoiser sees square windows of this many HR pixels (overlapping by a quarter by
-            default); their estimates of x₀ are blended, then projected and re-noised once for the whole image, so
-            windows cannot disagree about what is known. What fits into one is seen whole.
-        smallest: smaller images are extended to so many pixels along a side; the window by default.
+        window: side of the square windows that the denoiser sees, in HR pixels. An image that fits into one window is
+            denoised in one piece. Otherwise the windows' estimates of x₀ are blended; projection and new noise then
+            apply to the whole image, so the windows cannot disagree about what the input decides.
+        smallest: images smaller than this many HR pixels along a side are extended to it; the window by default.
+        overlap: HR pixels that neighbouring windows share; a quarter of the window by default.
         window_batch: windows per network call.
-        window_mode: "replace" lets later windows overwrite earlier ones, as in the paper.
+        window_mode: "blend", or "replace": later windows overwrite earlier ones, as in the paper.
+
+    Raises:
+        ValueError: for an unknown `window_mode`, a window that the denoiser cannot take, or `smallest` above it.
     """
 
     def __init__(
@@ -82,13 +87,14 @@ class DetailEnhancer:
         Args:
             y: `[B, 3, h, w]` in [0, 1]; for a prior that is told, planes of what is known may follow the channels.
             num_inference_steps: evaluations of the network, 1 … T.
-            eta: 0 is deterministic DDIM, 1 has the noise of DDPM (DDNM used 0.85).
-            start: how far up the schedule to start, in (0, 1]: 1 starts from sqrt(ᾱ_T) A†y plus noise, less keeps
-                more of A†y.
-            generator: source of all noise; the same one gives the same image, however the windows are cut.
+            eta: in [0, 1]; 0 is deterministic DDIM, 1 adds the noise of DDPM (DDNM used 0.85).
+            start: where on the noise schedule to start, in (0, 1]. 1 starts from sqrt(ᾱ_T) A†y plus noise; a smaller
+                value keeps more of A†y.
+            generator: source of all noise. The same generator draws the same noise for any windows.
+            callback: see `StepCallback`.
 
         Returns:
-            `[B, 3, H, W]`, not clipped, with A I_DE = y.
+            I_DE, `[B, 3, H, W]`, not clipped, with A I_DE = y.
 
         Raises:
             ValueError: for steps, eta or start outside the ranges above.
@@ -109,7 +115,7 @@ class DetailEnhancer:
                 x_0 = x_0 if changed is None else changed * 2 - 1
             if step + 1 == len(timesteps):
                 break
-            # DDIM: keep the noise that the estimate implies, less what eta draws anew
+            # DDIM: keep the noise that the estimate implies, except for the part that eta replaces with new noise
             alpha_bar, alpha_next = (self.denoiser.alpha_bar(t) for t in (timestep, timesteps[step + 1]))
             noise = (x_t - alpha_bar.sqrt() * x_0) / (1 - alpha_bar).sqrt()
             sigma = eta * ((1 - alpha_next) / (1 - alpha_bar) * (1 - alpha_bar / alpha_next)).sqrt()
@@ -119,7 +125,7 @@ class DetailEnhancer:
         return (x_0 + 1) / 2
 
     def check(self, num_inference_steps: int, eta: float, start: float) -> None:
-        """Raise ValueError where a call with these settings would."""
+        """Raise the ValueError that a call with these settings raises."""
         if not 0.0 <= eta <= 1.0:
             raise ValueError(f"eta must lie in [0, 1], got {eta}")
         if not 0.0 < start <= 1.0:
@@ -132,7 +138,7 @@ class DetailEnhancer:
         return max(round(start * len(self.denoiser.alphas_cumprod)), 1)
 
     def timesteps(self, num_inference_steps: int, start: float = 1.0) -> list[int]:
-        """Timesteps visited, highest first: evenly spaced downwards from the start, which is always visited itself."""
+        """The visited timesteps, highest first. They are evenly spaced; the first one is where `start` says."""
         first = self._first(start)
         return [first - 1 - i * first // num_inference_steps for i in range(num_inference_steps)]
 
@@ -141,11 +147,11 @@ class DetailEnhancer:
         largest = min(self.window, self.denoiser.window)
         if height <= largest and width <= largest:
             return self._windowed(x_t, timestep, known)
-        # Pictures that are not seen whole are measured in one piece first, always in the same way: what a window shows
-        # must not depend on where it is cut.
-        piece = [sampled(t, self.denoiser.window, self.denoiser.multiple) for t in (x_t, known)]
+        # The group norms of all windows share statistics, measured on one small sample of the picture. Otherwise the
+        # output for a window would depend on where the window lies.
+        sample_x_t, sample_known = (sampled(t, self.denoiser.window, self.denoiser.multiple) for t in (x_t, known))
         with SharedStatistics() as shared:
-            self.denoiser(self._padded(piece[0]), timestep, self._padded(piece[1]))
+            self.denoiser(self._padded(sample_x_t), timestep, self._padded(sample_known))
             shared.fix()
             return self._windowed(x_t, timestep, known)
 
@@ -170,13 +176,50 @@ class DetailEnhancer:
         return x_0[..., :height, :width]
 
     def _padded(self, x: Tensor) -> Tensor:
-        """Extended to sizes that the network can take."""
+        """`x` extended by reflection to a size that the network accepts."""
         multiple = self.denoiser.multiple
         height, width = (-(-max(self.smallest, n) // multiple) * multiple for n in x.shape[-2:])
         return reflect_pad(x, height, width)
 
 
+def make_enhancer(
+    unet: UNet2DModel,
+    scheduler: SchedulerMixin,
+    operator: Operator,
+    *,
+    window: int | None = None,
+    smallest: int | None = None,
+    window_mode: WindowMode = "blend",
+) -> DetailEnhancer:
+    """Build the enhancer from a prior and the noise schedule that it was trained on. All callers use this function.
+
+    Args:
+        window: side of its windows in HR pixels; by default `Denoiser.window`.
+        smallest: smaller images are extended to this many pixels along a side; by default to the size that the prior
+            was trained on, at most to the window.
+
+    Raises:
+        ValueError: for a scheduler without `alphas_cumprod`, and as `Denoiser` and `DetailEnhancer` do.
+    """
+    schedule = getattr(scheduler, "alphas_cumprod", None)
+    if schedule is None:
+        raise ValueError(
+            f"the scheduler must have a discrete noise schedule (alphas_cumprod), {type(scheduler).__name__} has none"
+        )
+    denoiser = Denoiser(unet, schedule, scheduler.config.prediction_type)
+    window = window or denoiser.window
+    return DetailEnhancer(
+        denoiser,
+        operator,
+        window=window,
+        smallest=min(denoiser.trained, window) if smallest is None else smallest,
+        window_batch=max(1, 4 * denoiser.trained**2 // window**2),
+        window_mode=window_mode,
+    )
+
+
 def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Drawn where the generator lives, so that a CPU generator gives the same image on every device."""
+    """Noise shaped like `like`, drawn on the generator's device: a CPU generator gives the same image on every
+    device."""
     device = generator.device if generator is not None else torch.device("cpu")
     return torch.randn(like.shape, generator=generator, device=device).to(like)

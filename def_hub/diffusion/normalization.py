@@ -1,4 +1,4 @@
-"""Group normalisation that sees a picture, whatever part of it the network is shown."""
+"""Group normalisation with the statistics of a whole picture while the network sees windows of it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from torch.overrides import TorchFunctionMode
 
 
 class SharedStatistics(TorchFunctionMode):
-    """Within this context the group norms of a network use the mean and the deviation of the first picture it sees.
+    """A context in which the group norms of a network reuse the mean and variance of the first picture.
 
-    A group norm (Wu and He 2018) measures all that it is shown. A window of sky and one of leaves are normalised
-    differently, then, and the windows of one picture disagree where they meet. With one picture measured for all of
-    them they agree as far as the network is local.
+    A group norm (Wu and He 2018) normalises by the statistics of its whole input. A window of sky and a window of
+    leaves are therefore normalised differently, and neighbouring windows disagree where they overlap. Shared statistics
+    remove this disagreement as far as the network is otherwise local.
 
         with SharedStatistics() as shared:
-            network(picture)
+            network(picture)  # measures
             shared.fix()
-            ...  # network(window), as often as needed
+            network(window)  # reuses, any number of times
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._measured: list[tuple[Tensor, Tensor]] = []  # mean and 1/deviation, [B,groups] each, in the order of calls
+        self._measured: list[tuple[Tensor, Tensor]] = []  # mean and 1/deviation, [B,groups] each, in order of execution
         self._fixed: Iterator[tuple[Tensor, Tensor]] | None = None
 
     def fix(self) -> None:
-        """From now on nothing is measured."""
+        """Stop measuring: the group norms reuse the statistics measured so far, in the same order."""
         self._fixed = cycle(self._measured)
 
     def __torch_function__(self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -47,7 +47,8 @@ class SharedStatistics(TorchFunctionMode):
             variance, mean = torch.var_mean(grouped, dim=-1, correction=0)
             self._measured.append((mean, (variance + eps).rsqrt()))
             return F.group_norm(x, num_groups, weight, bias, eps)
-        # windows are outermost in the batch, and what was measured is one entry for each picture
+        # The batch holds all pictures of the first window, then all of the second, and so on. There is one pair of
+        # statistics for each picture.
         shift, scale = (
             t.float().repeat(batch // len(t), 1).repeat_interleave(channels // num_groups, 1) for t in next(self._fixed)
         )

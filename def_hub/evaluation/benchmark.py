@@ -260,8 +260,11 @@ class Journal:
         self._rows = self.folder / "rows.csv"
         described = self.folder / "settings.json"
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-        if resume and described.exists() and _without_commit(described.read_text()) != _without_commit(text):
-            raise ValueError(f"{described}: this evaluation was begun with other settings; leave out the resuming")
+        if resume and described.exists() and (changed := _differences(described.read_text(), text)):
+            raise ValueError(
+                f"{described}: this evaluation was begun with other settings ({changed}); start it anew, without "
+                "resuming, or in another folder"
+            )
         described.write_text(text)
         self.done = list(read_rows(self._rows)) if resume and self._rows.exists() else []
         self._rows.unlink(missing_ok=True)
@@ -294,8 +297,19 @@ def fingerprint(modules: dict[str, Any]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _without_commit(settings: str) -> dict[str, Any]:
-    return {key: value for key, value in json.loads(settings).items() if key != "commit"}
+def _differences(before: str, now: str) -> str:
+    """Which settings of two `settings.json` differ, but for "commit", and from what to what."""
+    old, new = _flat(json.loads(before)), _flat(json.loads(now))
+    changed = [key for key in sorted(old | new) if key != "commit" and old.get(key) != new.get(key)]
+    return ", ".join(f"{key} was {old.get(key, 'not recorded')}, is {new.get(key, 'not recorded')}" for key in changed)
+
+
+def _flat(settings: dict[str, Any], where: str = "") -> dict[str, Any]:
+    """Nested settings by their full names, like "call.eta"."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{where}{key}.") if isinstance(value, dict) else {f"{where}{key}": value}
+    return flat
 
 
 def read_rows(path: Path) -> Iterator[Row]:

@@ -1,4 +1,6 @@
-"""PSNR and SSIM on tensors in `[0,1]`, with the protocol explicit: published numbers differ by it."""
+"""Metrics on tensors in `[0,1]`: PSNR, SSIM, feature distance and grid pattern. The protocol is explicit, because
+published numbers use different ones.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,18 +13,21 @@ from torch import Tensor
 Channel = Literal["y", "rgb"]
 
 PIECE = 24
-"""Pixels along a side of what `grid_pattern` looks at at a time."""
+"""Side in pixels of the pieces that `grid_pattern` analyses."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is compared. Its string belongs beside every number measured under it.
+    """What PSNR and SSIM compare. Print `str(protocol)` beside every number.
 
     Attributes:
-        channel: "y" is the luma of ITU-R BT.601 from 16 to 235, as MATLAB's `rgb2ycbcr`; "rgb" all three
-            channels (one squared error over all of them; SSIM averaged over them).
-        border: pixels cut from every side first. TTSR and MASA cut none, C2-Matching 4.
-        rounded: compare what an 8-bit file would hold.
+        channel: "y" compares the luma of ITU-R BT.601, 16 to 235, as MATLAB's `rgb2ycbcr`. "rgb" compares all three
+            channels (one squared error over all of them; SSIM is averaged over them).
+        border: pixels cut off at every side before comparing. TTSR and MASA cut 0, C2-Matching 4.
+        rounded: round to 8 bits before comparing.
+
+    Raises:
+        ValueError: for an unknown channel or a negative border.
     """
 
     channel: Channel = "y"
@@ -42,19 +47,19 @@ class Protocol:
 
 
 def psnr(image: Tensor, truth: Tensor, protocol: Protocol = Protocol()) -> Tensor:
-    """Peak signal-to-noise ratio in dB (peak 255) per picture: two `[B,3,H,W]` in `[0,1]` → `[B]` float64.
+    """Peak signal-to-noise ratio in dB (peak 255) of each picture: two `[B,3,H,W]` in `[0,1]` → `[B]` float64.
 
-    Infinite where they are equal. Raises `ValueError` for shapes that differ or that the border eats up.
+    Infinite for equal pictures. Raises ValueError for different shapes, or if the border leaves no pixels.
     """
     image, truth = _compared(image, truth, protocol)
     return 10 * torch.log10(255**2 / (image - truth).square().mean(dim=(1, 2, 3)))
 
 
 def ssim(image: Tensor, truth: Tensor, protocol: Protocol = Protocol()) -> Tensor:
-    """Structural similarity per picture: two `[B,3,H,W]` in `[0,1]` → `[B]` float64, 1 where they are equal.
+    """Structural similarity of each picture: two `[B,3,H,W]` in `[0,1]` → `[B]` float64, 1 for equal pictures.
 
-    Wang et al. 2004 as its authors' MATLAB code does it: 11×11 gaussian window of sigma 1.5 at every place
-    where it fits whole, K1 = 0.01, K2 = 0.03, L = 255. Raises as `psnr` does, and for pictures under 11×11.
+    Follows the MATLAB code of Wang et al. 2004: an 11×11 Gaussian window of sigma 1.5 at every place where it fits into
+    the picture, K1 = 0.01, K2 = 0.03, L = 255. Raises as `psnr` does, and for pictures below 11×11 pixels.
     """
     image, truth = _compared(image, truth, protocol)
     if min(image.shape[-2:]) < 11:
@@ -70,11 +75,17 @@ def ssim(image: Tensor, truth: Tensor, protocol: Protocol = Protocol()) -> Tenso
 
 
 def feature_distance(image: Tensor, truth: Tensor, features: Callable[[Tensor], Sequence[Tensor]]) -> Tensor:
-    """How different two pictures look to a classification network: two `[B,3,H,W]` in `[0,1]` → `[B]`, 0 where equal.
+    """Distance of two pictures in the features of a network: two `[B,3,H,W]` in `[0,1]` → `[B]`, 0 for equal pictures.
 
-    The squared distance of the feature vectors, each divided by its length, mean over the places of a level and over
-    the levels that `features` returns (`[B,C,Hl,Wl]` each): LPIPS (Zhang et al. 2018) without its learned weights. Say
-    beside every number which network and which levels. Raises ValueError for shapes that differ.
+    This is LPIPS (Zhang et al. 2018) without its learned weights: the squared distance of the normalised feature
+    vectors, averaged over the places of each level and over the levels. Name the network and the levels beside every
+    number.
+
+    Args:
+        features: maps a picture to its levels of features, `[B,C,Hl,Wl]` each.
+
+    Raises:
+        ValueError: for different shapes.
     """
     if image.shape != truth.shape:
         raise ValueError(f"expected two pictures of one shape, got {list(image.shape)} and {list(truth.shape)}")
@@ -84,16 +95,19 @@ def feature_distance(image: Tensor, truth: Tensor, features: Callable[[Tensor], 
 
 
 def grid_pattern(image: Tensor, truth: Tensor) -> Tensor:
-    """How much of the error repeats with the LR grid, as straight lines four pixels apart: two `[B,3,H,W]` in `[0,1]` →
-    `[B]`, near 1 where nothing does.
+    """How strongly the error repeats with the LR grid, as lines four pixels apart: two `[B,3,H,W]` in `[0,1]` → `[B]`,
+    near 1 without such a pattern.
 
-    The error's profile across 24×24 pixels, in both directions: its power at a period of 4 pixels, divided by that at
-    the periods beside it. Networks that compute on the LR grid and fold pixels into channels tend to draw such lines.
-    Raises ValueError for shapes that differ, and for pictures under 24×24.
+    The error is averaged along the rows and along the columns of pieces of 24×24 pixels. The result is the power of
+    these profiles at a period of 4 pixels, divided by the mean power at the two neighbouring periods. Networks that
+    compute on the LR grid and fold pixels into channels tend to draw such lines.
+
+    Raises:
+        ValueError: for different shapes, and for pictures below 24×24 pixels.
     """
     error = torch.sub(*_compared(image, truth, Protocol()))[:, 0]
     if min(error.shape[1:]) < PIECE:
-        raise ValueError(f"a grid is looked for on {PIECE}×{PIECE} pixels at least, got {list(image.shape)}")
+        raise ValueError(f"grid_pattern needs at least {PIECE}×{PIECE} pixels, got {list(image.shape)}")
     height, width = (side // PIECE * PIECE for side in error.shape[1:])
     error, k = error[:, :height, :width], PIECE // 4
     shares = []
@@ -111,12 +125,12 @@ def luma(image: Tensor) -> Tensor:
 
 
 def _compared(image: Tensor, truth: Tensor, protocol: Protocol) -> tuple[Tensor, Tensor]:
-    """Both pictures in float64 on the 0-255 scale, in the channels and the area that are compared."""
+    """Both pictures in float64 on the 0-255 scale, reduced to the channels and the area that the protocol compares."""
     if image.shape != truth.shape or image.ndim != 4 or image.shape[1] != 3:
         raise ValueError(f"expected two [B,3,H,W] of one shape, got {list(image.shape)} and {list(truth.shape)}")
     if min(image.shape[-2:]) <= 2 * protocol.border:
         size = f"{image.shape[-1]}×{image.shape[-2]}"
-        raise ValueError(f"a border of {protocol.border} pixels leaves nothing of {size}")
+        raise ValueError(f"a border of {protocol.border} pixels leaves no pixels of {size}")
 
     def prepare(x: Tensor) -> Tensor:
         x = x.double()
@@ -130,7 +144,7 @@ def _compared(image: Tensor, truth: Tensor, protocol: Protocol) -> tuple[Tensor,
 
 
 def _window(x: Tensor) -> Tensor:
-    """Mean under the 11×11 gaussian wherever it fits whole: `[B,C,H,W]` → `[B,C,H-10,W-10]`."""
+    """Mean under the 11×11 Gaussian window, at every place where it fits: `[B,C,H,W]` → `[B,C,H-10,W-10]`."""
     weight = torch.exp(-(torch.arange(-5, 6, dtype=x.dtype, device=x.device) ** 2) / (2 * 1.5**2))
     weight = weight / weight.sum()
     flat = x.flatten(0, 1)[:, None]

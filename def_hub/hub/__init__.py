@@ -1,1 +1,1 @@
-"""The Hub: fetching model folders, describing them with a card, publishing them. Knows files, not networks."""
+"""The Hub: fetching model folders, writing their cards, publishing them. This package knows files, not networks."""

@@ -18,9 +18,12 @@ from safetensors import safe_open
 
 from def_hub.evaluation.benchmark import Row, read_rows
 from def_hub.hub.fetch import is_variant
+from def_hub.settings import DEFAULT_PRESET
+from def_hub.settings import PRESETS as SETTINGS_OF
 
 RESULTS = "<!-- results -->\n<!-- /results -->"
-PRESETS = ("balanced", "fast", "detail")  # in this order on the card, the default first
+PRESETS = (DEFAULT_PRESET, *(name for name in SETTINGS_OF if name != DEFAULT_PRESET))
+"""In this order on the card."""
 REFERENCES = ("none", "first", "all", "unrelated")
 WORTH = (("first", "none"), ("all", "none"), ("all", "first"), ("unrelated", "none"))
 WATTS = 30.0
@@ -86,8 +89,8 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
         if len({json.dumps(e.settings[key]) for e in evaluations}) > 1:
             raise ValueError(f"{folder}: its evaluations differ in {key!r}; they cannot stand in one table")
     for preset, same in by_preset(evaluations).items():
-        for key in ("call", "weights"):  # presets may have weights of their own
-            if len({json.dumps(e.settings[key], sort_keys=True) for e in same}) > 1:
+        for key in ("call", "weights", "conditions"):  # presets may have weights of their own
+            if len({json.dumps(e.settings.get(key), sort_keys=True) for e in same}) > 1:
                 raise ValueError(f"{folder}: its evaluations of the preset {preset!r} differ in {key!r}")
         ours = [(r.dataset, r.references, r.image) for e in same for r in e.rows if r.method != "bicubic"]
         if twice := [key for key, count in Counter(ours).items() if count > 1]:
@@ -162,7 +165,7 @@ def render(text: str, made_by: str | Path) -> str:
     of = {e.preset: e.settings for e in evaluations}
     text = _between(text, "results", _results(evaluations, found))
     if "<!-- training -->" in text:
-        text = _between(text, "training", _training(made_by))
+        text = _between(text, "training", training_table(made_by))
     if "<!-- parts -->" in text:
         text = _between(text, "parts", _parts(parts_of(made_by.resolve().parent)))
     card = ModelCard(text)
@@ -175,57 +178,6 @@ def render(text: str, made_by: str | Path) -> str:
         metrics=["psnr", "ssim"],
     )
     return f"---\n{data.to_yaml()}\n---\n{card.text}"
-
-
-def bare_card(
-    name: str,
-    parts: Mapping[str, int],
-    license: str = "unknown",
-    base_model: str | list[str] | None = None,
-    made_by: Path | None = None,
-) -> str:
-    """A card that says only what is known: for weights whose maker wrote none.
-
-    Args:
-        name: of the repository, or the folder. parts: number of parameters by component.
-        license: an identifier of the Hub. base_model: the repositories that the weights come from.
-        made_by: folder that may have an `evaluation/`, whose figures are then filled in, see `render`.
-    """
-    header = ModelCardData(
-        library_name="diffusers",
-        pipeline_tag="image-to-image",
-        license=license,
-        tags=["super-resolution", "reference-based-super-resolution", "diffusion"],
-        base_model=base_model or None,
-    )
-    measured = made_by is not None and (made_by / "evaluation").is_dir()
-    where = "" if "/" in name else "  # its folder; on the Hub, the name of this repository"
-    text = f"""---
-{header.to_yaml()}
----
-
-# {name.rpartition("/")[2]}
-
-Reference-based ×4 super-resolution, to be loaded with `def_hub`.
-
-```python
-from def_hub import DEFPipeline
-
-pipe = DEFPipeline.from_pretrained("{name}"){where}
-pipe("small.png", "sharp.jpg").images[0].save("large.png")
-```
-
-{_parts(parts)}
-
-## What is not known
-
-Whoever published these weights did not state what they were trained on, nor what they are good for.
-
-## Results
-
-{RESULTS if measured else "Nothing was measured."}
-"""
-    return render(text, made_by) if made_by is not None and measured else text
 
 
 def check_card(text: str) -> None:
@@ -286,7 +238,7 @@ def _results(evaluations: Sequence[Evaluation], found: Sequence[Figure]) -> str:
         call = ", ".join(f"{k} {v}" for k, v in sorted(same[0].settings["call"].items()) if k != "preset")
         lines += [
             "",
-            f"Preset `{preset}`, weights `{same[0].settings['weights']}`: {call}.",
+            f"Preset `{preset}`, weights `{same[0].settings['weights']}`: {call}.{_conditions(same[0].settings)}",
             "",
             "| data set | reference | pictures | bicubic PSNR | PSNR | gain | SSIM | consistency | s/picture "
             "| commit |",
@@ -300,6 +252,13 @@ def _results(evaluations: Sequence[Evaluation], found: Sequence[Figure]) -> str:
             )
         lines += ["", *_worth([row for e in same for row in e.rows])]
     return "\n".join(lines).rstrip()
+
+
+def _conditions(settings: dict[str, Any]) -> str:
+    """What decided the bytes beside the settings, where the evaluation recorded it."""
+    if not (found := settings.get("conditions")):
+        return ""
+    return f" Computed under: {', '.join(f'{k} {v}' for k, v in sorted(found.items()))}."
 
 
 def _worth(rows: Sequence[Row]) -> list[str]:
@@ -322,7 +281,8 @@ def _worth(rows: Sequence[Row]) -> list[str]:
     return sentences
 
 
-def _training(made_by: Path) -> str:
+def training_table(made_by: Path) -> str:
+    """Steps and minutes of each run whose log is in a folder. Raises `ValueError` where there is none."""
     lines, total = ["| part | steps | minutes |", "|---|---:|---:|"], 0.0
     logs = sorted(made_by.rglob("*-train.csv"))  # those of weights that these began from stand in folders
     if not logs:

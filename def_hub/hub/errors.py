@@ -1,4 +1,4 @@
-"""What the Hub's client complains about, in one sentence that says what to do."""
+"""Errors of the Hub's client → one sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HTTPError, Re
 
 @contextmanager
 def plainly(name: str) -> Iterator[None]:
-    """Raises `OSError` with such a sentence instead of the client's errors about the repository `name`."""
+    """A context that turns the client's errors about the repository `name` into an OSError that says what to do."""
     try:
         yield
     except (HTTPError, RuntimeError) as error:
-        # what fails in one of the threads that upload arrives as the cause of a RuntimeError
+        # The client uploads in threads; an error there arrives as the cause of a RuntimeError.
         cause = error.__cause__ if isinstance(error, RuntimeError) else error
         if not isinstance(cause, HTTPError):
             raise
@@ -29,7 +29,7 @@ def _explained(error: HTTPError) -> str:
             "no such repository on the Hub, or a private one: log in with `hf auth login`, set HF_TOKEN or pass a token"
         )
     if not isinstance(error, HfHubHTTPError):
-        return f"the connection failed ({type(error).__name__}: {error}); the same command goes on"
+        return f"the connection failed ({type(error).__name__}: {error}); run the same command again to continue"
     status = error.response.status_code
     reasons = {
         401: "not logged in, or the token is not valid; log in with `hf auth login` or set HF_TOKEN",
@@ -37,5 +37,5 @@ def _explained(error: HTTPError) -> str:
         409: "the Hub reports a conflict; run the same command again",
         412: "somebody else committed meanwhile; run the same command again to see what would change now",
     }
-    reason = reasons.get(status, "the Hub does not answer as it should; the same command goes on later")
+    reason = reasons.get(status, "the Hub answered with an error; run the same command again later to continue")
     return f"{reason} (HTTP {status}: {error.server_message or 'no message'})"

@@ -1,4 +1,4 @@
-"""From a name to a folder with a complete model, whose weights are safetensors and nothing else."""
+"""The name of a model → a local folder that holds all of it, with weights in safetensors only."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from def_hub.hub.errors import plainly
 WEIGHTS = "diffusion_pytorch_model"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 CONFIGS = ("model_index.json", "*config.json", f"*{WEIGHTS}*.index*.json")
-"""What is fetched beside the weights; the logs of their training are not."""
+"""Patterns of the files that are fetched in addition to the weights. Training logs are not fetched."""
 OPTIONS = ("subfolder", "revision", "token", "cache_dir", "local_files_only", "force_download")
-"""Keywords of `locate` that say where a model lies, not how it is loaded."""
+"""Keywords of `locate` that say where a model is, not how to load it."""
 
 
 def locate(
@@ -31,20 +31,20 @@ def locate(
     without: Collection[str] = (),
     **options: Any,
 ) -> Path:
-    """The folder that holds the model `name`: itself, if it is a folder, else fetched from the Hub into the cache.
+    """The local folder of the model `name`. A repository of the Hub is fetched into the cache first.
 
     Args:
         name: a folder, or a repository like "user/model".
         subfolder: of the folder or the repository.
-        variant: e.g. "fp16". Components that have no such weights are taken as they are.
-        without: components that are not needed, because the caller brings his own.
-        options: of the Hub, see `OPTIONS`. With `HF_HUB_OFFLINE=1`, or `local_files_only`, only the cache is asked.
+        variant: such as "fp16". Components without weights of this variant use their plain weights.
+        without: components that are not fetched, because the caller replaces them.
+        options: of the Hub, see `OPTIONS`. With `HF_HUB_OFFLINE=1` or `local_files_only`, only the cache is used.
 
     Raises:
         TypeError: for an unknown keyword.
-        ValueError: for what is neither a folder nor a name, a folder that holds no model, weights that exist only as
-            pickles, or a variant that does not exist.
-        OSError: where the repository, the revision, the permission or the connection is missing.
+        ValueError: if `name` is neither a folder nor the name of a repository, the folder holds no model, weights exist
+            only as pickles, or no weights of the variant exist.
+        OSError: if the repository or the revision does not exist, access is denied, or the connection fails.
     """
     if unknown := set(options) - set(OPTIONS):
         raise TypeError(f"expected keywords among {', '.join(OPTIONS)}, got {', '.join(sorted(unknown))}")
@@ -57,8 +57,8 @@ def locate(
 
 
 def origin(folder: str | Path) -> dict[str, str]:
-    """The arguments that make `locate` find a folder of the Hub's cache again, by commit: "name", "revision" and, if
-    need be, "subfolder". Empty for any other folder."""
+    """The arguments with which `locate` finds a folder of the Hub's cache again, by commit: "name", "revision" and, if
+    there is one, "subfolder". Empty for a folder outside the cache."""
     found = re.search(r"/models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})(?:/(.+))?$", Path(folder).as_posix())
     if found is None:
         return {}
@@ -67,9 +67,9 @@ def origin(folder: str | Path) -> dict[str, str]:
 
 
 def locate_part(name: str | Path, part: str, **options: Any) -> Path:
-    """The folder of a single component: of `name`, at its top or in the folder `part`, with the schedulers beside it.
+    """The folder of one component of `name`: the top folder or the subfolder `part`. Schedulers are fetched, too.
 
-    Args and errors as `locate`.
+    Arguments and errors as `locate`.
     """
     if Path(name).is_dir():
         top = Path(name)
@@ -89,7 +89,7 @@ def locate_part(name: str | Path, part: str, **options: Any) -> Path:
 
 
 def locate_file(name: str | Path, file: str) -> Path:
-    """A single file: `name` itself, or `file` in the folder or the repository `name`. Errors as `locate`."""
+    """The path of one file: `name` itself, or `file` in the folder or repository `name`. Errors as `locate`."""
     if Path(name).is_file():
         return Path(name)
     found = (Path(name) if Path(name).is_dir() else _snapshot(str(name), [file], [], {})) / file
@@ -99,7 +99,7 @@ def locate_file(name: str | Path, file: str) -> Path:
 
 
 def check_folder(folder: str | Path, *, variant: str | None = None, without: Collection[str] = ()) -> None:
-    """Whether `folder` holds a whole model in safetensors. Raises ValueError with the reason where it does not."""
+    """Raise ValueError, with the reason, unless `folder` holds a complete model in safetensors."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
@@ -113,7 +113,7 @@ def check_folder(folder: str | Path, *, variant: str | None = None, without: Col
 
 
 def is_variant(name: str) -> bool:
-    """Whether a file of weights is of some variant: its name then stands between two dots."""
+    """Whether a file holds weights of a variant. Its name then has the variant between two dots."""
     return fnmatch(name, f"{WEIGHTS}.*.safetensors")
 
 
@@ -126,7 +126,7 @@ def _download(
     def fetch(wanted: list[str], unwanted: list[str]) -> Path:
         return _snapshot(name, [inside + pattern for pattern in wanted], ignored + unwanted, options)
 
-    # a variant's file has its name between two dots, also where it is one of several shards
+    # The name of a variant's file has the variant between two dots, also if the file is one of several shards.
     plain, variants = f"*{WEIGHTS}*.safetensors", f"*{WEIGHTS}.*.safetensors"
     if variant is None:
         folder = fetch([*CONFIGS, plain], [variants])
@@ -136,7 +136,8 @@ def _download(
             folder = fetch([f"{component}/{plain}" for component in rest], [variants])
     folder = folder / inside
     if not (folder / "model_index.json").is_file():
-        raise ValueError(f"{name}{'/' + subfolder if subfolder else ''}: has no model_index.json, so it is no pipeline")
+        where = f"{name}/{subfolder}" if subfolder else name
+        raise ValueError(f"{where}: expected a pipeline, but there is no model_index.json")
     for component in _weightless(folder, variant, without):
         raise ValueError(_reason(name, component, _listed(name, inside + component, options)))
     check_folder(folder, variant=variant, without=without)
@@ -156,7 +157,7 @@ def _snapshot(name: str, wanted: list[str], unwanted: list[str], options: dict[s
 
 
 def _weightless(folder: Path, variant: str | None, without: Collection[str]) -> list[str]:
-    """Components that are networks (they have a config.json) and lack safetensors, of the variant or plain."""
+    """Networks in model_index.json that have no safetensors in the folder, neither of the variant nor plain."""
     index = folder / "model_index.json"
     if not index.is_file():
         return []
@@ -174,7 +175,7 @@ def _weightless(folder: Path, variant: str | None, without: Collection[str]) -> 
 
 
 def _listed(name: str, folder: str, options: dict[str, Any]) -> list[str]:
-    """What the repository has in a folder; empty where it cannot be asked."""
+    """The files in a folder of the repository; empty if the Hub cannot be reached."""
     try:
         names = HfApi().list_repo_files(name, revision=options.get("revision"), token=options.get("token"))
     except (HTTPError, ConnectionError):
@@ -188,7 +189,7 @@ def _reason(where: str, component: str, names: list[str]) -> str:
     if pickles:
         return (
             f"{where}: {component} exists only as {component}/{sorted(pickles)[0]}, a pickle, which can run any code "
-            "when it is read; def_hub reads safetensors only. Ask its author for them, or, if you trust the file, load "
-            "and save it once with diffusers"
+            "when it is read; def_hub reads safetensors only. Ask the author for safetensors, or, if you trust the "
+            "file, load and save it once with diffusers"
         )
     return f"{where}: {component} has no {WEIGHTS}.safetensors"

@@ -16,9 +16,11 @@ from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundE
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 
-from def_hub.hub.card import bare_card, check_card, links_of, parts_of
+from def_hub.hub.card import check_card, links_of
 from def_hub.hub.errors import plainly
 from def_hub.hub.fetch import PICKLES, check_folder
+from def_hub.hub.new_card import new_card
+from def_hub.settings import DEFAULT_PRESET, PRESETS
 
 Content = Path | bytes
 Kind = Literal["model", "space"]
@@ -116,8 +118,8 @@ def prepare(
     Args:
         load: makes a pipeline of a folder (`DEFPipeline.from_pretrained`).
         card: file with the model card; by default the README.md of the folder, else the one that the repository has,
-            else a new one that says what is known: the parts, `license`, `base_model` and what was measured, if
-            `made-by/evaluation` is in the folder.
+            else the shipped one for the embedded default, else a new one that says what is known: see `new_card`.
+        license, base_model: for that new one.
         where: private, create_pr, revision, token, see `plan`.
 
     Raises:
@@ -132,10 +134,11 @@ def prepare(
     check_runs(pipe, str(folder))
     if "README.md" not in files:
         text = card_of(name, where.get("revision"), where.get("token"))
-        if text is None:
-            text = bare_card(name, parts_of(folder), license, base_model, Path(folder) / "made-by")
-        check_card(text)
-        files["README.md"] = text.encode()
+        if text is not None:
+            files["README.md"] = text.encode()
+        else:
+            files |= new_card(name, folder, license, base_model)
+        check_card(text_of(files["README.md"]))
     return plan(name, files, **where)
 
 
@@ -146,7 +149,9 @@ def check_runs(pipe: Any, where: str) -> None:
     """
     noise = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     pipe.set_progress_bar_config(disable=True)
-    for preset in ("balanced", "detail") if pipe.components.get("refsr_detail") is not None else ("balanced",):
+    for preset in PRESETS:
+        if preset != DEFAULT_PRESET and pipe.parts(preset) == pipe.parts(DEFAULT_PRESET):
+            continue  # the same weights
         try:
             start = torch.Generator().manual_seed(0)
             result = pipe(noise[:1, :, :8, :8], noise[1:], preset, generator=start, output_type="pt").images[0]
@@ -231,9 +236,7 @@ def carry_out(plan: Plan, *, message: str | None = None, token: str | None = Non
             operations.append(CommitOperationAdd(change.path, plan.files[change.path]))
     with plainly(_shown(plan.name, plan.kind)):
         if plan.kind == "model":
-            readme = plan.files["README.md"]
-            text = readme if isinstance(readme, bytes) else readme.read_bytes()
-            ModelCard(text.decode()).validate()
+            ModelCard(text_of(plan.files["README.md"])).validate()
         parent = plan.parent if plan.exists else _new_repository(api, plan)
         if not plan.branch and plan.revision is not None:
             api.create_branch(plan.name, repo_type=plan.kind, branch=plan.revision, revision=parent, exist_ok=True)
@@ -261,6 +264,11 @@ def _new_repository(api: HfApi, plan: Plan) -> str:
         )
     assert first is not None
     return first
+
+
+def text_of(content: Content) -> str:
+    """A text file that is to be published."""
+    return (content if isinstance(content, bytes) else content.read_bytes()).decode()
 
 
 def check_name(name: str) -> None:

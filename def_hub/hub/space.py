@@ -1,4 +1,4 @@
-"""The files of a Space: the browser interface of this repository, started with a model of the Hub."""
+"""The files of a Space: the browser interface of this repository with a model from the Hub."""
 
 from __future__ import annotations
 
@@ -27,20 +27,25 @@ runpy.run_path("app.py", run_name="__main__")
 
 
 def space_files(model: str, root: Path = ROOT, revision: str | None = None) -> dict[str, Content]:
-    """What a Space for `model` ("user/model"), at a revision other than "main" if one is given, consists of: path →
-    content.
+    """The files of a Space that runs the browser interface with one model: path → content.
 
-    The interface, the package without its embedded weights, requirements, examples with their credits, and a README
-    whose front matter is that of `root`'s with `models` and the script that names the model.
+    The files are the interface, the package without its embedded weights, the requirements, the examples with their
+    credits, a script that sets the model, and a README. The README has the front matter of the one in `root`, with
+    `models` and `app_file` changed.
+
+    Args:
+        model: "user/model".
+        root: a clone of this repository.
+        revision: of the model; None for "main".
 
     Raises:
-        FileNotFoundError: where `root` is no clone of the repository, which alone has the interface.
-        ValueError: where these files do not fit together.
+        FileNotFoundError: if `root` is not a clone of the repository. An installed package lacks the interface.
+        ValueError: if README.md and requirements.txt contradict each other.
     """
     paths = [root / name for name in ("app.py", "requirements.txt", "LICENSE", "README.md")]
     for path in (*paths, root / "pyproject.toml"):
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: not there; a Space is made from a clone of the repository")
+            raise FileNotFoundError(f"{path}: no such file; a Space is made from a clone of the repository")
     package = (path for path in sorted((root / "def_hub").rglob("*")) if path.is_file())
     paths += [path for path in package if not {"weights", "__pycache__"} & set(path.relative_to(root).parts)]
     for pattern in EXAMPLES:
@@ -64,14 +69,14 @@ def _readme(text: str, model: str, revision: str | None) -> str:
 
 # {name}
 
-Enlarges a photograph four times with the help of sharp ones of the same thing, with the model
-[{model}](https://huggingface.co/{model}{version}). Its card says what it is good for and what
-it is not. To use another one, set the variable `DEF_MODEL` (and `DEF_REVISION`); for a private one also the secret
-`HF_TOKEN`.
+Enlarges a photograph four times. Sharp photographs of the same thing supply the detail. This Space runs the model
+[{model}](https://huggingface.co/{model}{version}); its card says what the model is good for and what it is not. To use
+another model, set the variable `DEF_MODEL` (and `DEF_REVISION`). A private model also needs the secret `HF_TOKEN`.
 """
 
 
 def _check(files: dict[str, Content], requirements: str, pythons: str) -> None:
+    """Raise ValueError if the README's front matter contradicts the other files."""
     readme = files["README.md"]
     assert isinstance(readme, bytes)
     header = SpaceCard(readme.decode()).data.to_dict()
@@ -80,7 +85,8 @@ def _check(files: dict[str, Content], requirements: str, pythons: str) -> None:
     pinned = re.search(r"^gradio==(\S+)$", requirements, re.MULTILINE)
     if pinned is None or str(header.get("sdk_version")) != pinned[1]:
         raise ValueError(
-            f"README.md says sdk_version {header.get('sdk_version')}, requirements.txt gradio=={pinned and pinned[1]}"
+            f"README.md has sdk_version {header.get('sdk_version')}, but requirements.txt has gradio=="
+            f"{pinned and pinned[1]}"
         )
     version = header.get("python_version")
     if not isinstance(version, str) or version not in SpecifierSet(pythons):  # unquoted, 3.10 would be 3.1

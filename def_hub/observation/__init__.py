@@ -1,1 +1,1 @@
-"""What is known of the picture that was given: how it came about, and the pictures that agree with it."""
+"""What is known about the input: the operator that degraded it, and the images that agree with it."""

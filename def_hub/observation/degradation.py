@@ -86,11 +86,13 @@ class Degradation:
             if part == "phone":
                 result = replace(result, blur=1.5, noise=6.0, quality=60)
             elif part in get_args(Kernel):
-                result = replace(result, kernel=part)
+                result = replace(result, kernel=part)  # type: ignore[arg-type]
             elif match := re.fullmatch(r"jpeg(\d+)", part):
                 result = replace(result, quality=int(match[1]))
-            elif match := re.fullmatch(r"(noise|blur)(\d+(?:\.\d+)?)", part):
-                result = replace(result, **{match[1]: float(match[2])})
+            elif match := re.fullmatch(r"noise(\d+(?:\.\d+)?)", part):
+                result = replace(result, noise=float(match[1]))
+            elif match := re.fullmatch(r"blur(\d+(?:\.\d+)?)", part):
+                result = replace(result, blur=float(match[1]))
             elif part != "clean":
                 raise ValueError(
                     f"degradation: expected clean, jpegQ, noiseS, blurS, phone, one of {', '.join(get_args(Kernel))}, "
@@ -118,7 +120,7 @@ class Degradation:
 
     def __str__(self) -> str:
         """The name that `parse` reads (subsampling is left out)."""
-        parts = [] if self.kernel == "bicubic" else [self.kernel]
+        parts: list[str] = [] if self.kernel == "bicubic" else [self.kernel]
         parts += [f"blur{self.blur:g}"] if self.blur else []
         parts += [f"noise{self.noise:g}"] if self.noise else []
         parts += [f"jpeg{self.quality}"] if self.quality is not None else []

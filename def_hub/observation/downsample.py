@@ -1,14 +1,15 @@
-"""Known degradations as objects: `forward` (A), `pinv` (A†), `project` (onto everything that agrees with the input).
+"""Known degradations as objects: `forward` (A), `pinv` (A†), `project` (onto the images that agree with the input).
 
-Every operator here is separable, `A X = W_h X W_wᵀ`, so the two-dimensional pseudo-inverse is two small matrices:
-`A† Y = W_h† Y W_w†ᵀ` with `W† = Wᵀ(WWᵀ)⁻¹`. W has full row rank (two-dimensional condition number 2.1 for bicubic
-×4), so this is exact and needs no singular values and no threshold.
+Every operator here is separable, `A X = W_h X W_wᵀ`. The two-dimensional pseudo-inverse is therefore a product with
+two small matrices, `A† Y = W_h† Y W_w†ᵀ` with `W† = Wᵀ(WWᵀ)⁻¹`. W has full row rank (two-dimensional condition number
+2.1 for bicubic ×4), so this formula is exact. It needs no singular values and no threshold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -17,16 +18,19 @@ from torch import Tensor
 
 Kernel = Literal["bicubic", "box", "matlab", "lanczos", "bilinear", "nearest"]
 
-BLOCK, REACH = 32, 24
-"""LR pixels along a side that are computed at once, and how far those that matter for them lie at least: the entries of
-bicubic's W† fall by a factor of nine with every two pixels, beyond 24 they are below `NOTHING`. Lanczos reaches
-further, and so do blurred kernels: `_Matrix` knows."""
+SCALE = 4
+"""How many times larger the result is along each side. No other place defines this number."""
+
+BLOCK, SUPPORT = 32, 24
+"""Matrix products are computed in blocks. A block has `BLOCK` LR pixels along a side and reads `SUPPORT` or more on
+either side of them. The entries of bicubic's W† fall by a factor of nine every two pixels: beyond 24 pixels they are
+below `SMALLEST_ENTRY`. Lanczos and blurred kernels reach further, which `_Matrix` knows."""
+SMALLEST_ENTRY = 1e-12
+"""Matrix entries below this are set to zero. Otherwise the tails of the inverse contain denormal numbers, which
+processors compute about twenty times slower."""
 DAMPING = 0.01
-"""Of the largest eigenvalue of WWᵀ, added to all of them where there is a blur: what A shows a tenth as strongly as it
-could is brought back by half."""
-NOTHING = 1e-12
-"""Entries below count as zero. The tails of an inverse fade through numbers so small that processors take twenty times
-as long with them."""
+"""With a blur, this share of the largest eigenvalue of WWᵀ is added to all of them. Detail that A shows at a tenth of
+its strength is then brought back by half."""
 
 
 @dataclass(frozen=True)
@@ -36,86 +40,106 @@ class Downsample:
 
     Attributes:
         kernel: "bicubic" is Pillow's `Image.resize(..., BICUBIC)` on float data (a = -0.5, antialiased, weights
-            renormalised at the border); "matlab" has the same kernel with the symmetric border of `imresize`; "box"
-            averages `scale`×`scale`; "lanczos" and "bilinear" are Pillow's, antialiased; "nearest" takes the pixel
-            that Pillow takes.
-        scale: the whole number by which both sides shrink.
-        blur: standard deviation of a Gaussian blur before that, in pixels of the large picture. It hides fine detail
-            almost wholly, so that A† would multiply rounding errors by hundreds: with a blur `pinv` is damped
+            renormalised at the border). "matlab" is the same kernel with the symmetric border of `imresize`. "box"
+            averages `scale`×`scale` pixels. "lanczos" and "bilinear" are Pillow's, antialiased. "nearest" takes the
+            pixel that Pillow takes.
+        scale: the whole number, at least 2, that both sides are divided by, or two fractions of at least 1, for the
+            rows and for the columns (`Downsample.between`). A† is exact to 1e-7: the condition number is 2 to 10.
+        blur: standard deviation of a Gaussian blur before shrinking, in pixels of the large picture. It hides fine
+            detail almost wholly, so that A† would multiply rounding errors by hundreds: with a blur `pinv` is damped
             (`DAMPING`), and `project` goes most of the way instead of all of it.
     """
 
     kernel: Kernel = "bicubic"
-    scale: int = 4
+    scale: int | tuple[Fraction, Fraction] = SCALE
     blur: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kernel not in get_args(Kernel):
             raise ValueError(f"kernel must be one of {get_args(Kernel)}, got {self.kernel!r}")
-        if self.scale < 2:
+        if isinstance(self.scale, int) and self.scale < 2:
             raise ValueError(f"scale must be a whole number of at least 2, got {self.scale!r}")
+        if min(self.factors) < 1:
+            raise ValueError(f"scale must be at least 1 along both sides, got {self.scale!r}")
         if not 0 <= self.blur <= 16:
             raise ValueError(f"blur must lie between 0 and 16, got {self.blur!r}")
 
+    @classmethod
+    def between(cls, large: tuple[int, int], small: tuple[int, int], kernel: Kernel = "bicubic") -> Downsample:
+        """The operator from pictures of one size to those of another, both (height, width).
+
+        Raises ValueError where a side of `small` is larger than that of `large`.
+        """
+        return cls(kernel, (Fraction(large[0], small[0]), Fraction(large[1], small[1])))
+
+    @property
+    def factors(self) -> tuple[Fraction, Fraction]:
+        """By how much the rows and the columns shrink."""
+        return (Fraction(self.scale),) * 2 if isinstance(self.scale, int) else self.scale
+
     def forward(self, x: Tensor) -> Tensor:
-        """`A x`: `[B, C, H, W]` → `[B, C, H/scale, W/scale]`. Raises ValueError where a side is not a multiple of
+        """`A x`: `[B, C, H, W]` → `[B, C, H/scale, W/scale]`. Raises ValueError if a side is not a multiple of
         `scale`.
         """
-        height, width = x.shape[-2:]
-        if height % self.scale or width % self.scale:
-            raise ValueError(f"both sides must be multiples of {self.scale}, got {height}x{width}")
-        return self._apply("forward", x, height // self.scale, width // self.scale)
+        height, width = (side / factor for side, factor in zip(x.shape[-2:], self.factors, strict=True))
+        if height.denominator != 1 or width.denominator != 1:
+            raise ValueError(f"both sides must be multiples of {self.scale}, got {x.shape[-2]}x{x.shape[-1]}")
+        return self._apply("forward", x, int(height), int(width))
 
     def pinv(self, y: Tensor) -> Tensor:
-        """`A† y`: `[B, C, h, w]` → `[B, C, h·scale, w·scale]`, the smallest image that downsamples to `y`. Leaves
-        [0, 1] at edges.
+        """`A† y`: `[B, C, h, w]` → `[B, C, h·scale, w·scale]`, the image of least norm that downsamples to `y`. Near
+        edges its values exceed [0, 1].
         """
         return self._apply("pinv", y, *y.shape[-2:])
 
     def project(self, x: Tensor, y: Tensor) -> Tensor:
-        """`x - A†(A x - y)`: the nearest image to `x` that downsamples to `y` (eq. 8, 9). Shapes as `forward`'s."""
+        """`x - A†(A x - y)`: the nearest image to `x` that downsamples to `y` (eq. 8, 9). Shapes as in `forward`."""
         return x - self.pinv(self.forward(x) - y)
 
     def upsample(self, y: Tensor) -> Tensor:
-        """Plain bicubic enlargement as Pillow does it, clipped to [0, 1]: `[B, C, h, w]` → `[B, C, h·scale,
-        w·scale]`.
-        """
+        """Pillow's bicubic enlargement, clipped to [0, 1]: `[B, C, h, w]` → `[B, C, h·scale, w·scale]`."""
         return self._apply("upsample", y, *y.shape[-2:]).clamp(0, 1)
 
     def overshoot(self, x: Tensor) -> Tensor:
-        """How far `x` shrunk along its rows alone leaves [0, 1], `[B, C, H, W/scale]`: Pillow shrinks 8-bit pictures
-        so first, and what leaves is cut before the columns follow.
+        """By how much `x` leaves [0, 1] after shrinking along its rows alone, `[B, C, H, W/scale]`.
+
+        Pillow shrinks an 8-bit picture along the rows first, clips, and then shrinks along the columns. What it clips
+        in between is lost.
         """
-        halfway = _across(self._matrix("forward", x.shape[-1] // self.scale, x), x)
+        columns = self.factors[1]
+        halfway = _across(self._matrix("forward", int(x.shape[-1] / columns), columns, x), x)
         return halfway - halfway.clamp(0, 1)
 
     def undo_overshoot(self, overshoot: Tensor) -> Tensor:
-        """The smallest change `[B, C, H, W]` that shrinks along the rows to `overshoot`."""
-        return _across(self._matrix("pinv", overshoot.shape[-1], overshoot), overshoot)
+        """The change of least norm, `[B, C, H, W]`, that shrinks along the rows to `overshoot`."""
+        return _across(self._matrix("pinv", overshoot.shape[-1], self.factors[1], overshoot), overshoot)
 
-    def _matrix(self, role: str, small: int, like: Tensor) -> _Matrix:
-        return _cached_matrix(role, self.kernel, small, self.scale, self.blur, like.dtype, like.device)
+    def _matrix(self, role: str, small: int, factor: Fraction, like: Tensor) -> _Matrix:
+        return _cached_matrix(role, self.kernel, small, int(small * factor), self.blur, like.dtype, like.device)
 
     def _apply(self, role: str, x: Tensor, rows: int, columns: int) -> Tensor:
-        left, right = (self._matrix(role, n, x) for n in (rows, columns))
-        with torch.autocast(x.device.type, enabled=False):  # half precision would break the promise of exactness
+        left, right = (
+            self._matrix(role, n, factor, x) for n, factor in zip((rows, columns), self.factors, strict=True)
+        )
+        with torch.autocast(x.device.type, enabled=False):  # in half precision the result would not be exact
             return _across(right, _down(left, x))
 
 
-def make_operator(name: Kernel = "bicubic", scale: int = 4) -> Downsample:
+def make_operator(name: Kernel = "bicubic", scale: int = SCALE) -> Downsample:
     """The degradation called `name`. Raises ValueError for an unknown name."""
     return Downsample(name, scale)
 
 
 def project_clipped(operator: Downsample, x: Tensor, y: Tensor, *, iterations: int = 60) -> tuple[Tensor, float]:
-    """Bring `x` to agree with `y` and to lie in [0, 1] at once, by alternating the two projections.
+    """Change `x` so that it agrees with `y` and lies in [0, 1], by alternating the two projections.
 
-    One projection alone leaves [0, 1] at hard edges, and clipping it breaks the agreement by up to 35/255. What would
-    be cut halfway when Pillow shrinks 8-bit pixels is taken back as well. The alternation stops as soon as the 8-bit
-    picture agrees within half a level of 8 bits, or after `iterations`.
+    One projection alone leaves [0, 1] at hard edges, and clipping its result breaks the agreement by up to 35/255. The
+    loop also removes what Pillow would clip between rows and columns (see `Downsample.overshoot`). It stops when the
+    8-bit picture agrees within half a level of 8 bits, or after `iterations`.
 
     Args:
-        x: `[B, C, H, W]`; y: `[B, C, h, w]` in [0, 1].
+        x: `[B, C, H, W]`.
+        y: `[B, C, h, w]` in [0, 1].
 
     Returns:
         The image in [0, 1], and its `consistency_error`.
@@ -127,16 +151,26 @@ def project_clipped(operator: Downsample, x: Tensor, y: Tensor, *, iterations: i
         residual = operator.forward(x) - y
         if residual.abs().max() <= 0.2 / 255 and overshoot.abs().max() <= 0.5 / 255:
             break
-        # Over-relaxation: the clip takes part of every correction back, so a longer step arrives in a third of the
-        # rounds.
+        # Over-relaxation: the clip undoes part of every correction, so a longer step needs a third of the rounds.
         x = (x - 1.8 * operator.pinv(residual)).clamp(0, 1)
     x = x.clamp(0, 1)
     return x, consistency_error(operator, x, y)
 
 
+def agreeing(operator: Downsample, x: Tensor, y: Tensor, consistency: bool = True) -> tuple[Tensor, float]:
+    """The last step of a call: `x` clipped to [0, 1] and its `consistency_error`. With `consistency`, `x` is also
+    projected to agree with `y`."""
+    if consistency:
+        return project_clipped(operator, x, y)
+    x = x.clamp(0, 1)
+    return x, consistency_error(operator, x, y)
+
+
 def consistency_error(operator: Downsample, x: Tensor, y: Tensor) -> float:
-    """Largest |A round₈(x) - y| over all pixels and channels, in [0, 1] units: what a user of the saved file would
-    measure, in floating point or with Pillow's two passes over 8-bit pixels, whichever is worse.
+    """Largest |A round₈(x) - y| over all pixels and channels, in units of [0, 1].
+
+    This is the error that a user measures on the saved 8-bit file. The file may be shrunk in floating point or by
+    Pillow's two passes over 8-bit pixels; the larger of the two errors counts.
     """
     rounded = (x.clamp(0, 1) * 255).round() / 255
     exact = operator.forward(rounded)
@@ -180,24 +214,24 @@ def _joined(parts: list[Tensor], dim: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _cached_matrix(
-    role: str, kernel: Kernel, small: int, scale: int, blur: float, dtype: torch.dtype, device: torch.device
+    role: str, kernel: Kernel, small: int, large: int, blur: float, dtype: torch.dtype, device: torch.device
 ) -> _Matrix:
     """One-dimensional matrix of an operator. Built in float64 and rounded once, so that float32 is exact to 1e-6."""
     if role == "upsample":
-        matrix = _resize_matrix("bicubic", small, small * scale)
+        matrix = resize_matrix("bicubic", small, large)
     else:
-        matrix = _resize_matrix(kernel, small * scale, small)
+        matrix = resize_matrix(kernel, large, small)
         if blur:
-            matrix = matrix @ _blur_matrix(blur, small * scale)
+            matrix = matrix @ _blur_matrix(blur, large)
         if role == "pinv":
             square = matrix @ matrix.mT
             if blur:
                 square += DAMPING * torch.linalg.matrix_norm(square, 2) * torch.eye(small, dtype=square.dtype)
             matrix = torch.linalg.solve(square, matrix).mT
-        matrix = torch.where(matrix.abs() < NOTHING, 0.0, matrix)
+        matrix = torch.where(matrix.abs() < SMALLEST_ENTRY, 0.0, matrix)
     row, column = matrix.nonzero().T
     across = (row * small // matrix.shape[0] - column * small // matrix.shape[1]).abs()
-    return _Matrix(matrix.to(device=device, dtype=dtype), max(REACH, int(across.max()) + 1))
+    return _Matrix(matrix.to(device=device, dtype=dtype), max(SUPPORT, int(across.max()) + 1))
 
 
 def _blur_matrix(sigma: float, n: int) -> Tensor:
@@ -209,8 +243,8 @@ def _blur_matrix(sigma: float, n: int) -> Tensor:
     return torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, position, (weight / weight.sum()).expand(n, -1))
 
 
-def _resize_matrix(kernel: Kernel, n_in: int, n_out: int) -> Tensor:
-    """`[n_out, n_in]` float64 resampling weights, each row summing to one."""
+def resize_matrix(kernel: Kernel, n_in: int, n_out: int) -> Tensor:
+    """`[n_out, n_in]` float64 resampling weights; each row sums to one."""
     ratio = n_in / n_out
     stretch = max(ratio, 1.0)  # antialiasing: the kernel grows with the step when shrinking
     centre = (torch.arange(n_out, dtype=torch.float64) + 0.5) * ratio - 0.5
@@ -222,7 +256,7 @@ def _resize_matrix(kernel: Kernel, n_in: int, n_out: int) -> Tensor:
     else:
         weight = _WEIGHTS[kernel](distance)
     inside = (position >= 0) & (position < n_in)
-    if kernel == "matlab":  # mirror with the border pixel repeated, as often as a very short side needs
+    if kernel == "matlab":  # mirror, repeating the border pixel; a very short side is mirrored several times
         position = position % (2 * n_in)
         position = torch.where(position < n_in, position, 2 * n_in - 1 - position)
     else:

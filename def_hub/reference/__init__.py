@@ -1,1 +1,1 @@
-"""The half of the method that borrows detail from reference photographs."""
+"""The half of the method that takes detail from reference photographs."""

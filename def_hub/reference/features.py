@@ -17,13 +17,13 @@ from def_hub.precision import compute_in
 Pyramid = Sequence[Tensor]
 ExtractorName = Literal["vgg19", "vgg19_imagenet", "mini"]
 BAND, BAND_MARGIN = 256, 32
-"""Rows of a picture whose features are computed at a time, and how many on either side influence them, at most:
-multiples of 4."""
+"""Features are computed in bands of `BAND` rows of the image. No feature depends on rows further than `BAND_MARGIN`
+from its band. Both are multiples of 4."""
 
 
 class FeatureExtractor(nn.Module):
-    """Maps images `[B, 3, H, W]` in [0, 1], sides multiples of 4, to `[B, C1, H, W]`, `[B, C2, H/2, W/2]`, `[B, C3,
-    H/4, W/4]`.
+    """Maps images `[B, 3, H, W]` in [0, 1] with sides that are multiples of 4 to three feature maps: `[B, C1, H, W]`,
+    `[B, C2, H/2, W/2]` and `[B, C3, H/4, W/4]`. `channels` holds C1, C2, C3.
     """
 
     channels: tuple[int, int, int]
@@ -33,11 +33,11 @@ class FeatureExtractor(nn.Module):
 
 
 class VGG19Features(FeatureExtractor):
-    """VGG19 cut at relu1_1, relu2_1 and relu3_1 (the paper's).
+    """VGG19 up to relu3_1, with its outputs at relu1_1, relu2_1 and relu3_1 (the paper's extractor).
 
-    `conv0` is the 1×1 convolution that brings images in [0, 1] RGB into the range of the weights. Two kinds of weights
-    exist: the channel-normalised ones of style transfer pad by reflection, those of ImageNet (`def_hub.convert.vgg`)
-    with zeros. Pooling keeps odd sizes.
+    `conv0` is a 1×1 convolution that maps RGB images in [0, 1] to the range that the weights expect. There are two
+    kinds of weights. The channel-normalised ones of style transfer pad by reflection; those of ImageNet
+    (`def_hub.convert.vgg`) pad with zeros. Pooling rounds odd sizes up.
     """
 
     channels = (64, 128, 256)
@@ -59,18 +59,18 @@ class VGG19Features(FeatureExtractor):
 
     @classmethod
     def from_safetensors(cls, path: str | Path) -> VGG19Features:
-        """Load a file with exactly this module's tensors. Raises RuntimeError where a name or a shape differs."""
+        """Load a file with exactly this module's tensors. Raises RuntimeError if a name or a shape differs."""
         extractor = cls()
         extractor.load_state_dict(load_file(path))
         return extractor
 
 
 class MiniFeatures(FeatureExtractor):
-    """A fortieth of VGG19's arithmetic, trained for correspondence (`def_hub.training.tasks.ExtractorTask`).
+    """A small extractor with a fortieth of VGG19's arithmetic, trained by `def_hub.training.tasks.ExtractorTask`.
 
-    The first level carries the pixels themselves beside its filters, so that what is transferred at full resolution
-    can be the reference's own texture; the third has no rectifier, because cosine similarity separates better with
-    both signs.
+    The first level contains the pixels themselves in addition to its filters: the transfer at full resolution can then
+    copy the reference's own texture. The third level ends without ReLU, because cosine similarity separates features of
+    both signs better.
     """
 
     def __init__(self, channels: tuple[int, int, int] = (16, 32, 64)) -> None:
@@ -92,8 +92,10 @@ class MiniFeatures(FeatureExtractor):
 
 
 def in_bands(extractor: nn.Module, image: Tensor, levels: int) -> Pyramid:
-    """The last `levels` of the pyramid of `image` `[B, 3, H, W]`, sides multiples of 4, computed in bands of rows: the
-    first level of a large picture, which is several times the picture, is never held as a whole.
+    """The last `levels` levels of the pyramid of `image` `[B, 3, H, W]`, with sides that are multiples of 4.
+
+    They are computed in bands of rows. The first level of a large image takes several times the image's memory, and is
+    therefore never held as a whole unless all levels are asked for.
     """
     height = image.shape[2]
     bands = []
@@ -107,8 +109,8 @@ def in_bands(extractor: nn.Module, image: Tensor, levels: int) -> Pyramid:
 
 
 def in_own_precision(extractor: nn.Module) -> Callable[[Tensor], Pyramid]:
-    """The extractor for images of any precision, outside of `torch.autocast`: what is made of the features is not to be
-    rounded as they are."""
+    """The extractor as a function that computes in the precision of its own weights. It is called outside of
+    `torch.autocast`, so that autocast does not round what the caller computes from the features."""
     weight = next(extractor.parameters())
 
     def extract(image: Tensor) -> Pyramid:
@@ -119,7 +121,7 @@ def in_own_precision(extractor: nn.Module) -> Callable[[Tensor], Pyramid]:
 
 
 def make_extractor(name: ExtractorName) -> FeatureExtractor:
-    """An extractor by the name that a checkpoint's configuration records. Raises ValueError for an unknown name."""
+    """The extractor called `name` in a checkpoint's configuration. Raises ValueError for an unknown name."""
     if name == "vgg19":
         return VGG19Features()
     if name == "vgg19_imagenet":

@@ -12,9 +12,10 @@ import torch.nn as nn
 from torch import Tensor
 
 from def_hub.images import ImageLike, to_tensor
+from def_hub.precision import float32_by_default
 from def_hub.reference.features import in_own_precision
-from def_hub.reference.fitting import SERVED, resized
 from def_hub.reference.matching import CELL, Views, find
+from def_hub.reference.matching.fitting import SERVED, resized
 from def_hub.reference.network import ReferenceNetwork
 
 CELLS = 64
@@ -42,6 +43,7 @@ class RankedReference:
 
 
 @torch.no_grad()
+@float32_by_default()
 def rank_references(
     image: ImageLike, candidates: Sequence[ImageLike], extractor: nn.Module | None = None
 ) -> list[RankedReference]:

@@ -1,8 +1,7 @@
-"""The browser interface: `build_demo(pipeline)` gives it, `main()` serves it.
+"""The page: `build_demo(pipeline)` builds it, `main()` serves it.
 
-uploads: what visitors may give, checked from the header. run: one call of the pipeline, live and cancellable. clock:
-how far it is. outcome: what is kept of it. viewer: pictures, sharp at 100 %, and drawing over them; style: how that
-looks. form: the left half of the page, panels: the right; page: both, runs and examples.
-endpoints: the named API. shipped: the examples.
-temporary: where files lie meanwhile.
+One file for each part that a visitor sees: pictures (photo and references), options (preset and settings), action
+(Enlarge and Cancel), masks, results, downloads. page lays them out and says what happens between them. messages: what
+the page says. components: pictures as Gradio components, with the HTML, CSS and JavaScript in `assets`. theme: colours.
+endpoints: the named API. tools: the same for MCP. serve: the server.
 """

@@ -12,23 +12,70 @@ from gradio.data_classes import FileData, GradioRootModel
 from gradio.processing_utils import save_base64_to_cache, ssrf_protected_download
 from gradio.utils import get_upload_folder
 
-from def_hub.space.outcome import Outcome
-from def_hub.space.run import MAX_STEPS, Settings
-from def_hub.space.studio import Studio, complaint
-from def_hub.space.uploads import MAX_REFERENCES, check_photo, check_references
-from def_hub.space.viewer import photograph
-from def_hub.space.visit import Visit
+from def_hub.service.call import ALLOWED, MAX_SEED, MAX_STEPS, RunOptions
+from def_hub.service.result import Result
+from def_hub.service.runner import Runner, complaint
+from def_hub.service.session import Session
+from def_hub.service.uploads import MAX_REFERENCES, check_photo, check_references
+from def_hub.settings import DEFAULT_PRESET, PRESETS
+from def_hub.space.tools import return_pictures
 
 TOLD = ("result", "enhanced", "confidence", "overlay", "steps", "matches", "transferred")
 
 
-def add_endpoints(studio: Studio) -> None:
+def add_endpoints(runner: Runner) -> None:
     """Register `upscale`, `inspect` and `rank_references` in the Blocks at hand."""
+    return_pictures()
+    with gr.Column(visible=False):  # these components describe the parameters; nothing is shown
+        endpoints = Endpoints(runner)
+        button = gr.Button()
+    inputs, outputs = endpoints.inputs, endpoints.outputs
+    few = [inputs[name] for name in ("photo", "references", "preset", "seed")]
+    options: dict[str, Any] = {"api_visibility": "public", "concurrency_limit": 1}
+    button.click(
+        endpoints.upscale,
+        list(inputs.values()),
+        [outputs["result"], outputs["report"]],
+        api_name="upscale",
+        concurrency_id="pipeline",
+        **options,
+    )
+    button.click(
+        endpoints.inspect,
+        few,
+        [outputs["pictures"], outputs["report"]],
+        api_name="inspect",
+        concurrency_id="pipeline",
+        **options,
+    )
+    button.click(
+        endpoints.rank_references,
+        few[:2],
+        outputs["ranking"],
+        api_name="rank_references",
+        concurrency_id="ranking",
+        **options,
+    )
+
+
+class Endpoints:
+    """inputs, outputs: components that describe the parameters, in order, and the results."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.inputs = _inputs()
+        self.outputs = {
+            "result": gr.Image(type="filepath", format="png", label="result"),
+            "pictures": gr.Gallery(type="filepath", format="png", label="pictures"),
+            "report": gr.JSON(label="report"),
+            "ranking": gr.JSON(label="ranking"),
+        }
 
     async def upscale(
+        self,
         photo: str,
         references: list[str] | None = None,
-        preset: str = "balanced",
+        preset: str = DEFAULT_PRESET,
         steps: int | None = None,
         eta: float | None = None,
         seed: int = 0,
@@ -38,9 +85,11 @@ def add_endpoints(studio: Studio) -> None:
     ) -> tuple[str, dict[str, Any]]:
         """Enlarge a small photograph four times, with true detail from sharp references where they match.
 
+        Example: `client.predict(handle_file("small.png"), handle_file("sharp.jpg"), api_name="/upscale")`.
+
         Args:
             photo: the small photograph, at most one million pixels, in any common format.
-            references: sharp photographs of the same place or thing, of any size; none are needed.
+            references: sharp photographs of the same place or thing, of any size; one, several or none.
             preset: fast, balanced (faithful) or detail (sharper to the eye, invents more).
             steps: diffusion steps, 1 to 50; the preset's where it is left out.
             eta: fresh noise per step, 0 to 1; the preset's where it is left out.
@@ -48,57 +97,48 @@ def add_endpoints(studio: Studio) -> None:
             strength: how much the references may add, 0 to 1.
             matching_image: what is compared with the references: joint, enhanced or bicubic; the preset's
                 where it is left out.
-            consistency: make the result agree with the photograph when it is made smaller again.
+            consistency: make the result agree with the photograph when it is shrunk again.
 
         Returns:
             The result as a PNG, and a report: sizes, scores, parameters, weights, versions, seconds.
         """
-        outcome = await enlarged(photo, references, preset, steps, eta, seed, strength, matching_image, consistency)
-        return served(result, outcome, "result"), outcome.report
+        result = await self._enlarged(
+            photo,
+            references,
+            preset,
+            seed,
+            num_inference_steps=steps,
+            eta=eta,
+            reference_strength=strength,
+            matching_image=matching_image or None,
+            consistency=consistency,
+        )
+        return _served(self.outputs["result"], result, "result"), result.report
 
     async def inspect(
-        photo: str, references: list[str] | None = None, preset: str = "balanced", seed: int = 0
+        self, photo: str, references: list[str] | None = None, preset: str = DEFAULT_PRESET, seed: int = 0
     ) -> tuple[list[tuple[str, str]], dict[str, Any]]:
         """Enlarge a photograph and show how: matches, confidence, where detail came from, the diffusion's steps.
 
+        Example: `client.predict(handle_file("small.png"), handle_file("sharp.jpg"), api_name="/inspect")`.
+
         Args:
             photo: the small photograph, at most one million pixels.
-            references: sharp photographs of the same place or thing.
+            references: sharp photographs of the same place or thing; one, several or none.
             preset: fast, balanced or detail.
             seed: of all randomness.
 
         Returns:
             PNG pictures with their names, and the report of `upscale`.
         """
-        outcome = await enlarged(photo, references, preset, None, None, seed, 1.0, None, True)
-        return [(served(pictures, outcome, name), name) for name in TOLD if outcome.picture(name)], outcome.report
+        result = await self._enlarged(photo, references, preset, seed)
+        pictures = self.outputs["pictures"]
+        return [(_served(pictures, result, name), name) for name in TOLD if result.picture(name)], result.report
 
-    def served(component: Any, outcome: Outcome, name: str) -> str:
-        """The picture where Gradio keeps what clients may fetch: the outcome's own folder goes when this call ends."""
-        return component.move_resource_to_block_cache(outcome.picture(name))
-
-    async def enlarged(photo: str | None, references: list[str] | None, preset: str, *values: Any) -> Outcome:
-        """A run without a page; when the client goes away or cancels, it stops."""
-
-        def begin() -> Iterator[Any]:
-            visit = Visit()
-            visit.set_photo(check_photo(photo))
-            visit.set_uploads(check_references(fetched(references), MAX_REFERENCES))
-            return studio.run(visit, _settings(preset, *values))
-
-        pool = ThreadPoolExecutor(1)  # one thread: closing waits for the step that is being waited for
-        events = await _told(begin, pool)
-        try:
-            while True:
-                progress = await _told(lambda: next(events), pool)
-                if progress.drawn:
-                    return progress.outcome
-        finally:
-            await asyncio.shield(asyncio.get_running_loop().run_in_executor(pool, events.close))
-            pool.shutdown(wait=False)
-
-    def rank_references(photo: str, references: list[str]) -> list[dict[str, Any]]:
+    def rank_references(self, photo: str, references: list[str]) -> list[dict[str, Any]]:
         """Order candidate references by the share of the photograph that each can serve, best first.
+
+        Example: `client.predict(handle_file("small.png"), [handle_file("sharp.jpg")], api_name="/rank_references")`.
 
         Args:
             photo: the small photograph.
@@ -111,56 +151,89 @@ def add_endpoints(studio: Studio) -> None:
         try:
             checked = check_photo(photo)
             candidates = [upload.path for upload in check_references(fetched(references))]
-            ranked = studio.rank(checked.path, candidates)
+            ranked = self.runner.rank(checked.path, candidates)
         except Exception as error:
             raise gr.Error(complaint(error), print_exception=False) from error
         return [{"index": r.index, "score": round(r.score, 4), "verdict": r.verdict} for r in ranked]
 
-    with gr.Column(visible=False):  # what the parameters are; nothing is shown
-        photo = photograph(label="photo: the small photograph, at most one million pixels")
-        references = several(label=f"references: sharp photographs, at most {MAX_REFERENCES} in a run")
-        words = "preset: detail is sharper to the eye and invents more"
-        preset = gr.Radio(["fast", "balanced", "detail"], value="balanced", label=words)
-        steps = gr.Number(
+    async def _enlarged(
+        self, photo: str | None, references: list[str] | None, preset: str, seed: int, **overrides: Any
+    ) -> Result:
+        """A run without a page. When the client goes away or cancels, it stops."""
+
+        def begin() -> Iterator[Any]:
+            options = RunOptions.of(preset, seed, **overrides)
+            session = Session()
+            session.set_photo(check_photo(photo))
+            session.set_uploads(check_references(fetched(references), MAX_REFERENCES))
+            return self.runner.run(session, options)
+
+        pool = ThreadPoolExecutor(1)  # one thread: closing waits for the step that is being waited for
+        events = await _told(begin, pool)
+        try:
+            while True:
+                progress = await _told(lambda: next(events), pool)
+                if progress.drawn:
+                    return progress.result
+        finally:
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(pool, events.close))
+            pool.shutdown(wait=False)
+
+
+def _inputs() -> dict[str, Any]:
+    """The parameters of `upscale`. Values are checked by `RunOptions.of`, which says what was expected."""
+    eta, strength, matching = (ALLOWED[name] for name in ("eta", "reference_strength", "matching_image"))
+    presets = "; ".join(f"{name}: {settings.summary}" for name, settings in PRESETS.items())
+    parameters = {
+        "photo": _photo(label="photo: the small photograph, at most one million pixels"),
+        "references": several(label=f"references: sharp photographs, at most {MAX_REFERENCES} in a run"),
+        "preset": gr.Radio(list(PRESETS), value=DEFAULT_PRESET, label=f"preset: {presets}"),
+        "steps": gr.Number(
             None, precision=0, minimum=1, maximum=MAX_STEPS, label="steps: of the diffusion, or none for the preset's"
-        )
-        eta = gr.Number(None, minimum=0, maximum=1, label="eta: fresh noise per step, or none for the preset's")
-        seed = gr.Number(0, precision=0, minimum=0, maximum=2**31 - 1, label="seed: of all randomness")
-        strength = gr.Slider(0, 1, 1, step=0.01, label="strength: how much the references may add")
-        matching = gr.Radio(["joint", "enhanced", "bicubic"], label="matching_image, or none for the preset's")
-        consistency = gr.Checkbox(True, label="consistency: the result agrees with the photograph")
-        result = gr.Image(type="filepath", format="png", label="result")
-        pictures = gr.Gallery(type="filepath", format="png", label="pictures")
-        report = gr.JSON(label="report")
-        ranking = gr.JSON(label="ranking")
-        call = gr.Button()
-    options: dict[str, Any] = {"api_visibility": "public", "concurrency_limit": 1}
-    call.click(
-        upscale,
-        [photo, references, preset, steps, eta, seed, strength, matching, consistency],
-        [result, report],
-        api_name="upscale",
-        concurrency_id="pipeline",
-        **options,
-    )
-    call.click(
-        inspect,
-        [photo, references, preset, seed],
-        [pictures, report],
-        api_name="inspect",
-        concurrency_id="pipeline",
-        **options,
-    )
-    call.click(
-        rank_references, [photo, references], ranking, api_name="rank_references", concurrency_id="ranking", **options
-    )
+        ),
+        "eta": gr.Number(
+            None,
+            minimum=eta.low,  # type: ignore[union-attr]
+            maximum=eta.high,  # type: ignore[union-attr]
+            label="eta: fresh noise per step, or none for the preset's",
+        ),
+        "seed": gr.Number(0, precision=0, minimum=0, maximum=MAX_SEED, label="seed: of all randomness"),
+        "strength": gr.Slider(
+            strength.low,  # type: ignore[union-attr]
+            strength.high,  # type: ignore[union-attr]
+            PRESETS[DEFAULT_PRESET].reference_strength,
+            step=0.01,
+            label="strength: how much the references may add",
+        ),
+        "matching_image": gr.Radio(
+            list(matching.values),  # type: ignore[union-attr]
+            label="matching_image, or none for the preset's",
+        ),
+        "consistency": gr.Checkbox(True, label="consistency: the result agrees with the photograph"),
+    }
+    for name in ("preset", "steps", "eta", "seed", "strength", "matching_image"):
+        parameters[name].preprocess = lambda payload: payload
+    return parameters
+
+
+def _photo(**options: Any) -> gr.Image:
+    """An image whose handler gets the path of the uploaded file itself. Gradio's own reading would convert it, and
+    names a path of the server where it fails."""
+    component = gr.Image(type="filepath", format="png", image_mode=None, sources=["upload"], **options)
+    component.preprocess = lambda payload: payload and payload.path
+    return component
+
+
+def _served(component: Any, result: Result, name: str) -> str:
+    """The picture where Gradio keeps what clients may fetch. The result's own folder goes when the call ends."""
+    return component.move_resource_to_block_cache(result.picture(name))
 
 
 LINKS = ("data:", "http://", "https://")
 
 
 def fetched(references: list[str] | None) -> list[str]:
-    """Paths, with links fetched as Gradio itself fetches a single one: never from a network that is not public."""
+    """Paths of the references. Links are fetched as Gradio fetches a single one: never from a private network."""
 
     def local(given: str) -> str:
         if not given.startswith(LINKS):
@@ -172,14 +245,16 @@ def fetched(references: list[str] | None) -> list[str]:
 
 
 class _Links(GradioRootModel):
-    root: list[FileData | str]
+    """One file or several, each uploaded or a link."""
+
+    root: list[FileData | str] | FileData | str
 
 
 def several(**options: Any) -> gr.File:
-    """Several files that MCP clients can give, too.
+    """One file or several, also from MCP clients.
 
-    Gradio's MCP server leaves the links and data URLs that they send in a list as they are, and describes the files by
-    definitions that are elsewhere in a tool's schema. (A subclass would make Gradio write a stub beside this file.)
+    Gradio's MCP server passes links and data URLs in a list on as they are, and describes files by definitions that are
+    elsewhere in a tool's schema. (A subclass would make Gradio write a stub beside this file.)
     """
     component = gr.File(file_count="multiple", **options)
     schema = dict(component.api_info())
@@ -194,10 +269,11 @@ def several(**options: Any) -> gr.File:
     def taken(payload: _Links | None) -> list[str] | None:
         if payload is None:
             return None
-        for given in payload.root:
+        files = payload.root if isinstance(payload.root, list) else [payload.root]
+        for given in files:
             if isinstance(given, str) and not given.startswith(LINKS):
                 raise gr.Error("references: expected uploaded files, or their http, https or data URLs")
-        return [given if isinstance(given, str) else given.path for given in payload.root]
+        return [given if isinstance(given, str) else given.path for given in files]
 
     described = written_out(schema)
     component.data_model, component.preprocess, component.api_info = _Links, taken, lambda: described
@@ -205,29 +281,8 @@ def several(**options: Any) -> gr.File:
 
 
 async def _told(function: Callable[[], Any], pool: ThreadPoolExecutor) -> Any:
-    """Run in a thread; whatever is raised becomes one line for the caller."""
+    """Run in a thread. Whatever is raised becomes one line for the caller."""
     try:
         return await asyncio.get_running_loop().run_in_executor(pool, function)
     except Exception as error:
         raise gr.Error(complaint(error), print_exception=False) from error
-
-
-def _settings(
-    preset: str,
-    steps: int | None,
-    eta: float | None,
-    seed: int,
-    strength: float,
-    matching_image: str | None,
-    consistency: bool,
-) -> Settings:
-    standard = Settings.of(preset)
-    return Settings(
-        preset,
-        standard.num_inference_steps if steps is None else int(steps),
-        standard.eta if eta is None else float(eta),
-        int(seed),
-        float(strength),
-        matching_image or standard.matching_image,
-        bool(consistency),
-    )

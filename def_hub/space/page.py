@@ -1,54 +1,49 @@
-"""The page: its two halves, runs, and the examples. What happens is in `studio` and `visit`."""
+"""The page: its parts laid out, and what happens between them. Each part has a file of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import wraps
 from typing import Any
 
 import gradio as gr
 
 from def_hub.pipeline import DEFPipeline
-from def_hub.space import form as forms
-from def_hub.space import panels
+from def_hub.service.call import RunOptions
+from def_hub.service.examples import Example, PreparedExamples, examples
+from def_hub.service.runner import Progress, Runner, complaint
+from def_hub.service.session import Session
+from def_hub.service.uploads import MAX_BYTES, check_photo
+from def_hub.service.workers import start as start_thread
+from def_hub.space import action, masks, messages, options, pictures, queue, results
+from def_hub.space.components import asset, card, cards, status
+from def_hub.space.downloads import Downloads
 from def_hub.space.endpoints import add_endpoints
-from def_hub.space.form import LIGHT, PRIVATE, kept, make_settings, standard_values
-from def_hub.space.run import Settings
-from def_hub.space.run import start as start_thread
-from def_hub.space.shipped import Prepared, examples
-from def_hub.space.studio import Progress, Studio, complaint
-from def_hub.space.style import CSS, theme
-from def_hub.space.uploads import MAX_BYTES
-from def_hub.space.viewer import GIVEN, card, cards, view
-from def_hub.space.visit import Visit
+from def_hub.space.theme import theme
 
 HOUR = 3600
-TITLE = "# Sharper with a reference"
 INTRODUCTION = """
-Give it a small photograph and, if you have any, sharp photographs of the same place or thing: the result is four times
-larger. Detail is taken from the references where they truly match and from a diffusion model where they do not, and you
-can see which is which. Made smaller again, the result is the picture you gave.
+# Sharper with a reference
+
+A small photo becomes four times larger, with true detail from sharp photos of the same thing. You see what came from
+where.
 """
-# In the browser, before the server answers: while a run or an example waits for its turn, no other is taken.
+# How handlers are registered. None is part of the API; those that answer at once do not queue.
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+LIGHT = PRIVATE | {"queue": False, "show_progress": "hidden"}
+RANKING = PRIVATE | {"show_progress": "hidden", "concurrency_id": "ranking", "concurrency_limit": 1}
+# A second run may be sent while a first one, cancelled, still waits in the queue: `multiple`.
+QUEUED = PRIVATE | {
+    "show_progress": "hidden",
+    "concurrency_id": queue.PIPELINE,
+    "concurrency_limit": 1,
+    "trigger_mode": "multiple",
+    "js": "(...values) => defPage.stamped(...values)",
+}
 RUNNING, OPENING = "not while something is computed", "opening, or waiting for its turn …"
-WAITING = "<div class='def-note def-waits' role='status'>Waiting for your turn …</div>"
-CANCELLED = panels.note("Cancelled. Nothing is computing any more.")
-TAKEN = f"""() => [{{__type__: 'update', props: {{off: '%s'}}}}, {{__type__: 'update', interactive: false}},
-  {{__type__: 'update', interactive: true}}, `{WAITING}`]"""
-# What comes is brought into sight: the comparison, and on a phone, where all of it is far below, the words above it.
-SHOW = """() => {
-  document.querySelector('#tabs [role=tab]').click();
-  document.querySelector('#tabs').parentElement.scrollTop = 0;
-  const scroll = () => document.querySelector('#status').scrollIntoView({behavior: 'smooth'});
-  if (innerWidth < 768) setTimeout(scroll, 100);  // the words are being laid out
-}"""
-REST = """{__type__: 'update', props: {off: ''}}, {__type__: 'update', interactive: true},
-  {__type__: 'update', interactive: false}"""
-# After a run. It changes nothing where another waits: that can be, after one that was called off before its turn.
-RESTS = f"words => words?.includes('def-waits') ? [] : [{REST}]"
-# What waits is left at once; a run that is at work stops and says so itself.
-LEAVES = f"words => words?.includes('def-waits') ? [{REST}, `{CANCELLED}`] : []"
-STAMPED = "(_, ...values) => [performance.now(), ...values]"  # a first value: when this was pressed
+
+Changes = dict[Any, Any]  # component → its new value
 
 
 def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
@@ -57,161 +52,18 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
     With `prepare`, the first example is computed now and the others in the background, so that a visitor sees a result
     at once.
     """
-    studio = Studio(pipeline)
-    prepared = Prepared(studio.rank, lambda visit: studio.run(visit, Settings()))
+    runner = Runner(pipeline)
+    prepared = PreparedExamples(runner.rank, lambda session: runner.run(session, RunOptions()))
     shipped = examples()
     if prepare and shipped:
         prepared.prepare(shipped[:1])
         start_thread(lambda: prepared.prepare(shipped), "def-examples")
-
     with gr.Blocks(title="def_hub", delete_cache=(600, HOUR), analytics_enabled=False) as demo:
-        state = gr.State(Visit(), time_to_live=HOUR)
-        stamp = gr.Number(visible=False)
-        gr.Markdown(TITLE + INTRODUCTION)
-        strip = cards(
-            "Try an example: one click",
-            ask="Put the example in place of your own pictures and their result?",
-            value=[card(e.references[0], [e.title]) for e in shipped],
-            elem_id="examples",
-        )
-        with gr.Row():
-            form = forms.form(studio, state)
-            shown = panels.results()
-        start, cancel, status, panel = form.start, form.cancel, form.status, shown.refresh
-
-        def refused() -> str:
-            """Where Gradio did not even begin: handlers say themselves what goes wrong in them."""
-            queue = demo._queue
-            if queue.max_size is not None and len(queue) >= queue.max_size:
-                return panels.warning(
-                    "The queue is full: too many people are waiting. Nothing was started; try again in a minute."
-                )
-            return panels.warning("The server did not take this; the message in the corner of the page says why.")
-
-        forms.wire(form, refused)
-
-        # ------------------------------------------------------------------------------ run and look
-
-        hold = [strip, start, cancel]
-
-        def ends(begun: Any) -> None:
-            """Not with a run's last words: they come once more at its very end, and would undo what is pressed then."""
-            begun.then(None, status, hold, js=RESTS, **LIGHT)
-            begun.failure(lambda: rest | {status: refused()}, None, [*hold, status], **LIGHT)
-
-        rest = {
-            start: gr.update(interactive=True),
-            cancel: gr.update(interactive=False),
-            strip: gr.update(off=""),
-        }
-        busy = {
-            start: gr.update(interactive=False),
-            cancel: gr.update(interactive=True),
-            strip: gr.update(off=RUNNING),
-        }
-
-        @kept
-        def enlarge(pressed: float, visit: Visit, *values: Any) -> Iterator[dict[Any, Any]]:
-            if visit.called_off(pressed):  # while it waited: the browser has said so, and another may wait
-                return
-            try:
-                wanted = make_settings(*values)
-                yield busy | {status: panels.progress(None, "Starting …")}
-                stopped = False
-                with closing(studio.run(visit, wanted)) as progress:  # type: ignore[type-var]
-                    for at in progress:
-                        stopped = visit.called_off(pressed) and at.outcome is None  # what explains it is soon drawn
-                        if stopped:
-                            break
-                        yield advance(visit, at)
-                yield {form.info: form.told(visit, *values)}
-                if stopped:
-                    yield {status: CANCELLED + panels.earlier(visit)} | panel(visit)
-            except Exception as error:
-                words = complaint(error)
-                gr.Warning(words)
-                yield {status: panels.warning(words) + panels.earlier(visit)} | panel(visit)
-
-        def advance(visit: Visit, at: Progress) -> dict[Any, Any]:
-            if at.outcome is not None:
-                words = panels.standing(visit) if at.drawn else panels.note("Drawing what happened …")
-                return {state: visit, status: words, cancel: gr.update(interactive=False)} | panel(visit)
-            reading, update = at.reading, {}
-            assert reading is not None
-            words = f"about {panels.duration(reading.left)} left"
-            if at.step is not None:
-                path = visit.root / "estimate.png"
-                panels.save_estimate(at.step.picture, path)
-                update = {shown.compare: view(path, f"estimate after step {at.step.number} of {at.step.total}")}
-            return update | {status: panels.progress(reading, words)}
-
-        def queued(trigger: Any, work: Any, outputs: list[Any], off: str) -> None:
-            """What waits for its turn. A second may be sent while a first, called off, still waits: `multiple`."""
-            trigger(None, None, [*hold, status], js=TAKEN % off, **LIGHT)
-            trigger(None, js=SHOW, **LIGHT)
-            options = PRIVATE | {"trigger_mode": "multiple", "show_progress": "hidden", "js": STAMPED}
-            inputs = [stamp, state, *form.settings]
-            ends(trigger(work, inputs, outputs, **options, concurrency_id="pipeline", concurrency_limit=1))
-
-        outputs = [state, form.info, *hold, status, *shown.outputs]
-        queued(start.click, enlarge, outputs, RUNNING)
-        if shipped:
-
-            @kept
-            def show_example(
-                pressed: float, visit: Visit, event: gr.EventData, *values: Any
-            ) -> Iterator[dict[Any, Any]]:
-                if visit.called_off(pressed):
-                    return
-                example = shipped[int(event._data["index"])]
-                visit = prepared.visit(example)
-                yield opened(visit)
-                for at in prepared.follow(example):
-                    if visit.called_off(pressed):
-                        yield {status: panels.note("Cancelled. The example is still being prepared, for all visitors.")}
-                        return
-                    yield busy | {status: panels.progress(at.reading, "This example is just being prepared …")}
-                if visit.outcome is None:
-                    visit = prepared.visit(example)
-                    yield opened(visit)
-                if visit.outcome is None:
-                    yield from form.rank(visit, *values)
-                    yield from enlarge(pressed, visit, *values)
-
-            def given(visit: Visit) -> dict[Any, Any]:
-                """The files of a visit, as if they were uploaded."""
-                files = [str(upload.path) for upload in visit.uploads]
-                truth = visit.truth and str(visit.truth)
-                return {form.photo: visit.photo and str(visit.photo.path), form.files: files, shown.truth: truth}
-
-            def opened(visit: Visit) -> dict[Any, Any]:
-                """An example, with its outcome where there is one."""
-                words = {status: panels.standing(visit), form.info: form.told(visit, *standard_values())}
-                return form.chosen(visit) | panel(visit) | given(visit) | words
-
-            everything = [form.photo, form.files, shown.truth, *form.outputs, *outputs[2:]]
-            queued(strip.select, show_example, everything, OPENING)
-            gr.on([form.photo.upload, form.files.upload], None, js=GIVEN, **LIGHT)
-
-            def first(visit: Visit) -> dict[Any, Any]:
-                """The first example, unless the visitor was quicker."""
-                ready = prepared.visit(shipped[0])
-                if visit.photo is None and not visit.uploads and ready.outcome:
-                    return opened(ready)
-                return {state: visit} | given(visit)
-
-            if prepare:
-                demo.load(first, state, everything, **LIGHT)
-
-        def stop(pressed: float, visit: Visit, words: str | None) -> Any:
-            """The run looks, stops, and says so last: after Gradio's own `cancels`, late progress overwrote it."""
-            visit.cancelled = pressed
-            return CANCELLED + panels.earlier(visit) if words == CANCELLED else gr.skip()
-
-        cancel.click(None, status, [*hold, status], js=LEAVES, **LIGHT)
-        cancel.click(stop, [stamp, state, status], status, js=STAMPED, **LIGHT)
-        panels.wire(shown, state, form.photo, LIGHT)
-        add_endpoints(studio)
+        page = Page(demo, runner, prepared, shipped)
+        page.wire()
+        if prepare and shipped:
+            demo.load(page.show_first, page.session, page.everything, **LIGHT)
+        add_endpoints(runner)
     return demo
 
 
@@ -219,10 +71,311 @@ def launch_options() -> dict[str, Any]:
     """What `launch` is called with, here and in the tests."""
     return {
         "theme": theme(),
-        "css": CSS,
+        "css": asset("page.css"),
+        "js": asset("page.js"),
         "max_file_size": MAX_BYTES,
         "enable_monitoring": False,
         "ssr_mode": False,
-        "i18n": gr.I18n(en={"common.upload": "Upload more"}),  # Gradio has no words for this label
         "footer_links": ["api"],
     }
+
+
+def repeating(changes: Callable[..., Iterator[Changes]]) -> Callable[..., Iterator[Changes]]:
+    """Let each change of the page repeat those before it.
+
+    Gradio sends differences of what a generator yields, and takes "unchanged" after a value for a new value.
+    """
+
+    @wraps(changes)
+    def repeated(*arguments: Any, **more: Any) -> Iterator[Changes]:
+        page: Changes = {}
+        with closing(changes(*arguments, **more)) as iterator:  # type: ignore[type-var]
+            for change in iterator:
+                page |= change
+                yield dict(page)
+
+    return repeated
+
+
+class Page:
+    """The parts of the page and the handlers that concern several of them.
+
+    `session` holds the visitor's `Session`; `stamp` the moment at which a button was pressed, in milliseconds of the
+    visitor's browser.
+    """
+
+    def __init__(self, demo: gr.Blocks, runner: Runner, prepared: PreparedExamples, shipped: list[Example]) -> None:
+        self.demo, self.runner, self.prepared, self.shipped = demo, runner, prepared, shipped
+        self.session = gr.State(Session(), time_to_live=HOUR)
+        self.stamp = gr.Number(visible=False)
+        self.timer = gr.Timer(1.0, active=False)  # while the visitor waits
+        gr.Markdown(INTRODUCTION, elem_id="introduction")
+        with gr.Row(elem_id="halves"):
+            with gr.Column(scale=2, min_width=320, elem_id="form"):
+                self.pictures = pictures.lay_out(LIGHT)
+                self.options = options.lay_out()
+                self.action = action.lay_out()
+                self.pictures.info.render()
+                self.examples = cards(
+                    "Or try an example",
+                    ask="Put the example in place of your own pictures and their result?",
+                    value=[card(e.references[0], [e.title]) for e in shipped],
+                    elem_id="examples",
+                )
+                self.masks = masks.lay_out()
+                options.lay_out_settings(self.options, LIGHT)
+            with gr.Column(scale=3, min_width=320, elem_id="results"):
+                self.action.status.render()
+                self.place = status(elem_id="place")
+                self.results = results.lay_out()
+                self.downloads = Downloads()
+
+    # ---------------------------------------------------------------------------------------------- wiring
+
+    @property
+    def given(self) -> list[Any]:
+        """All that shows what was given and chosen."""
+        p, m = self.pictures, self.masks
+        return [self.session, p.photo, p.cards, p.refused, p.info, m.target, m.canvas, self.action.status]
+
+    @property
+    def result(self) -> list[Any]:
+        """All that shows the result."""
+        return [*self.results.outputs, *self.downloads.outputs]
+
+    @property
+    def everything(self) -> list[Any]:
+        return [*self.given, *self.result, self.results.original]
+
+    @property
+    def held(self) -> list[Any]:
+        """What cannot be pressed while something is computed, and the place in the queue."""
+        return [self.examples, self.action.start, self.action.cancel, self.timer, self.place]
+
+    def wire(self) -> None:
+        self._wire_pictures()
+        self._wire_choice()
+        self._wire_runs()
+        self.results.wire(self.session, LIGHT)
+
+    def _wire_pictures(self) -> None:
+        p, inputs = self.pictures, [self.session, *self.options.widgets]
+        outputs = [*self.given, *self.result, self.results.original]
+        for taken in (
+            p.photo.upload(self.take_photo, inputs, outputs, **RANKING),
+            p.photo.clear(self.drop_photo, inputs, outputs, **RANKING),
+            p.references.upload(self.take_references, inputs, outputs, **RANKING),
+        ):
+            taken.failure(self.not_begun, None, p.info, **LIGHT)
+
+    def _wire_choice(self) -> None:
+        p, m = self.pictures, self.masks
+        inputs = [self.session, m.target, *self.options.widgets]
+        outputs = [*self.given, *self.downloads.outputs]
+        p.cards.select(self.toggle, inputs, outputs, **LIGHT)
+        p.cards.delete(self.remove, inputs, outputs, **LIGHT)
+        m.target.input(masks.to_draw_on, [self.session, m.target], m.canvas, **LIGHT)
+        m.canvas.input(self.draw, inputs, outputs, **LIGHT)
+        m.wipe.click(self.wipe, inputs, outputs, **LIGHT)
+        for widget in self.options.widgets:
+            widget.change(self.forecast, [self.session, *self.options.widgets], p.info, **LIGHT)
+
+    def _wire_runs(self) -> None:
+        a, inputs = self.action, [self.stamp, self.session, *self.options.widgets]
+        self._queue(a.start.click, self.enlarge, inputs, RUNNING)
+        if self.shipped:
+            self._queue(self.examples.select, self.open_example, inputs, OPENING)
+        self.timer.tick(self.show_place, None, self.place, **LIGHT)
+        left = "status => defPage.left(status)"
+        a.cancel.click(None, a.status, [*self.held, a.status], js=left, **LIGHT)
+        stamped = {"js": QUEUED["js"]}
+        a.cancel.click(self.cancel, [self.stamp, self.session, a.status], a.status, **LIGHT, **stamped)
+
+    def _queue(self, trigger: Any, work: Callable[..., Any], inputs: list[Any], off: str) -> None:
+        """Let `work` wait for its turn. The browser says so before the server answers."""
+        status = self.action.status
+        trigger(None, None, [*self.held, status], js=f"() => defPage.asked('{off}')", **LIGHT)
+        trigger(None, js="() => defPage.show()", **LIGHT)
+        begun = trigger(work, inputs, [*self.everything, *self.held], **QUEUED)
+        # Not with the last words of a run: Gradio sends them once more at its very end, and would undo what a visitor
+        # has pressed by then.
+        begun.then(None, status, self.held, js="status => defPage.ended(status)", **LIGHT)
+        begun.failure(self.run_not_begun, None, [*self.held, status], **LIGHT)
+
+    # ---------------------------------------------------------------------------------------------- showing
+
+    def show_given(self, session: Session, *values: Any, target: int = masks.PHOTO[1]) -> Changes:
+        """What was given and chosen, with what a run would take. values: of the options' widgets."""
+        changes = self.pictures.show(session) | self.masks.show(session, target) | self.downloads.show(session)
+        said = {self.pictures.info: self.forecast(session, *values), self.action.status: messages.standing(session)}
+        return {self.session: session} | changes | said
+
+    def show_result(self, session: Session) -> Changes:
+        return {self.session: session} | self.results.show(session) | self.downloads.show(session)
+
+    def show_all(self, session: Session, *values: Any) -> Changes:
+        original = {self.results.original: session.original and str(session.original)}
+        return self.show_given(session, *values) | self.show_result(session) | original
+
+    def show_first(self, session: Session) -> Changes:
+        """The first example, unless the visitor was quicker."""
+        ready = self.prepared.session(self.shipped[0])
+        own = session.photo is not None or session.uploads
+        return self.show_all(session if own or ready.result is None else ready)
+
+    def forecast(self, session: Session, *values: Any) -> dict[str, Any]:
+        """What a run would take and give. Without values: with the preset and settings that the page starts with."""
+        try:
+            chosen = options.chosen(*values) if values else RunOptions()
+        except (ValueError, TypeError) as error:
+            return messages.failed(complaint(error))
+        return messages.forecast(self.runner, session, chosen)
+
+    # ---------------------------------------------------------------------------------------------- pictures
+
+    @repeating
+    def take_photo(self, session: Session, event: gr.EventData, *values: Any) -> Iterator[Changes]:
+        """A photo was given. One that cannot be read leaves everything as it was."""
+        try:
+            photo = check_photo(next(iter(pictures.given_paths(event)), None))
+            session.thumbnail(photo)  # a file that cannot be decoded is found here
+        except Exception as error:
+            yield {self.pictures.refused: messages.not_taken([complaint(error)])}
+            return
+        session.set_photo(photo)
+        yield self.show_all(session, *values)
+        yield from self.rank(session, *values)
+
+    def drop_photo(self, session: Session, *values: Any) -> Changes:
+        session.set_photo(None)
+        return self.show_all(session, *values)
+
+    @repeating
+    def take_references(self, session: Session, event: gr.EventData, *values: Any) -> Iterator[Changes]:
+        try:
+            wrong = pictures.add_references(pictures.given_paths(event), session)
+        except Exception as error:
+            wrong = [complaint(error)]
+        if wrong:
+            yield {self.pictures.refused: messages.not_taken(wrong)}
+        yield from self.rank(session, *values)
+
+    def rank(self, session: Session, *values: Any) -> Iterator[Changes]:
+        """Rank the candidates and choose among them."""
+        if session.photo is not None and session.uploads:
+            matching = messages.note(f"Matching {messages.count(len(session.uploads))} …")
+            yield {self.pictures.info: messages.status("running", matching)}
+        try:
+            session.rank(self.runner.rank)
+        except Exception as error:
+            session.set_uploads([])
+            yield {self.pictures.refused: messages.not_taken([complaint(error)])}
+        yield self.show_given(session, *values)
+
+    def not_begun(self) -> dict[str, Any]:
+        """Where Gradio did not even begin a handler; what goes wrong in a handler it says itself."""
+        return messages.failed(messages.refused(queue.is_full(self.demo._queue)))
+
+    def show_place(self, request: gr.Request) -> dict[str, Any] | None:
+        ahead = queue.runs_ahead(self.demo._queue, request.session_hash)
+        return queue.place(ahead, self.runner.usual_seconds)
+
+    # ---------------------------------------------------------------------------------------------- choice
+
+    def toggle(self, session: Session, target: int, event: gr.EventData, *values: Any) -> Changes:
+        wrong = {}
+        try:
+            session.toggle(int(event._data["index"]))
+        except ValueError as error:
+            wrong = {self.pictures.refused: messages.not_taken([complaint(error)])}
+        return self.show_given(session, *values, target=target) | wrong
+
+    def remove(self, session: Session, target: int, event: gr.EventData, *values: Any) -> Changes:
+        session.remove_upload(int(event._data["index"]))
+        return self.show_given(session, *values)
+
+    def draw(self, session: Session, target: int, event: gr.EventData, *values: Any) -> Changes:
+        wrong = {}
+        try:
+            session.draw(None if target < 0 else target, event._data.get("drawing"))
+        except ValueError as error:
+            wrong = {self.pictures.refused: messages.not_taken([complaint(error)])}
+        changes = self.show_given(session, *values, target=target) | wrong
+        if not wrong:
+            del changes[self.masks.canvas]  # it shows the stroke already
+        return changes
+
+    def wipe(self, session: Session, target: int, *values: Any) -> Changes:
+        session.drawings.clear()
+        return self.show_given(session, *values, target=target)
+
+    # ---------------------------------------------------------------------------------------------- runs
+
+    @repeating
+    def enlarge(self, pressed: float, session: Session, *values: Any) -> Iterator[Changes]:
+        if session.is_cancelled(pressed):  # while it waited. The browser has said so, and another run may wait.
+            return
+        status, stopped = self.action.status, False
+        try:
+            chosen = options.chosen(*values)
+            yield self.busy | {status: messages.progress(None, "Starting …")}
+            with closing(self.runner.run(session, chosen)) as progress:  # type: ignore[type-var]
+                for at in progress:
+                    stopped = session.is_cancelled(pressed) and at.result is None  # the other pictures are soon drawn
+                    if stopped:
+                        break
+                    yield self.advance(session, at)
+            yield {self.pictures.info: self.forecast(session, *values)}
+            if stopped:
+                yield self.show_result(session) | {status: messages.cancelled(session)}
+        except Exception as error:
+            words = complaint(error)
+            gr.Warning(words)
+            yield self.show_result(session) | {status: messages.failed(words, session)}
+
+    def advance(self, session: Session, at: Progress) -> Changes:
+        """What is new in a run."""
+        status = self.action.status
+        if at.result is not None:
+            said = messages.standing(session) if at.drawn else messages.DRAWING
+            return self.show_result(session) | {status: said, self.action.cancel: gr.update(interactive=False)}
+        assert at.reading is not None
+        changes = {status: messages.progress(at.reading)}
+        if at.step is not None:
+            caption = f"estimate after step {at.step.number} of {at.step.total}"
+            changes |= self.results.show_estimate(session, at.step.picture, caption)
+        return changes
+
+    @repeating
+    def open_example(self, pressed: float, session: Session, event: gr.EventData, *values: Any) -> Iterator[Changes]:
+        """An example with its result; where none is prepared, it is computed."""
+        if session.is_cancelled(pressed):
+            return
+        example, status = self.shipped[int(event._data["index"])], self.action.status
+        opened = self.prepared.session(example)
+        yield self.show_all(opened, *values)
+        for at in self.prepared.follow(example):
+            if session.is_cancelled(pressed) or opened.is_cancelled(pressed):
+                yield {status: messages.status("cancelled", messages.note(messages.STILL_PREPARED))}
+                return
+            yield self.busy | {status: messages.progress(at.reading, "This example is just being prepared …")}
+        if opened.result is None:
+            opened = self.prepared.session(example)
+            yield self.show_all(opened, *values)
+        if opened.result is None:
+            yield from self.rank(opened, *values)
+            yield from self.enlarge(pressed, opened, *values)
+
+    def cancel(self, pressed: float, session: Session, status: dict[str, Any] | None) -> Any:
+        """The run looks, stops, and says so last. (After Gradio's own `cancels`, late progress overwrote it.)"""
+        session.cancelled = pressed
+        return messages.cancelled(session) if status and status["state"] == "cancelled" else gr.skip()
+
+    @property
+    def busy(self) -> Changes:
+        waits = {self.timer: gr.Timer(active=False), self.place: None}
+        return self.action.busy | waits | {self.examples: gr.update(off=RUNNING)}
+
+    def run_not_begun(self) -> Changes:
+        waits = {self.timer: gr.Timer(active=False), self.place: None}
+        return self.action.free | waits | {self.examples: gr.update(off=""), self.action.status: self.not_begun()}

@@ -1,4 +1,4 @@
-"""Training of the three parts; `run` is what the command line calls."""
+"""Training of the three parts: prior, extractor and reference network. The command line calls `run`."""
 
 from def_hub.training.run import run
 

@@ -1,8 +1,7 @@
-"""What is computed once of a training set, and kept on disk: enhanced images, and matches.
+"""A cache on disk of results that training needs again and again: enhanced images, and matches.
 
-The name of a file is a digest of everything that decides its content: the weights, settings and precision of what
-computed it, the code that matches, and every picture. Whatever changes, another file is made; a stale one cannot be
-taken.
+The name of a file is a digest of everything that decides its content: all images, the weights, settings and precision
+of the networks, and the source code of the matching. After any change another file is used, so no file is ever stale.
 """
 
 from __future__ import annotations
@@ -27,9 +26,13 @@ BATCH = 8
 
 
 def prepare(source: Source, task: ReferenceTask, size: int) -> Prepared:
-    """Enhanced images of all pairs of a source, and their matches where the run file says so, memory-mapped."""
+    """Enhanced images of all pairs of a source, and with `match_once` their matches, as memory-mapped arrays.
+
+    Args:
+        size: side of the images of a pair, in pixels.
+    """
     config, enhancer = task.config, task.enhancer
-    assert enhancer is not None  # a task with a prior has one
+    assert enhancer is not None  # a task with a prior has an enhancer
     pictures = _pictures(source, config)
 
     def enhanced(first: int, last: int) -> np.ndarray:
@@ -42,52 +45,57 @@ def prepare(source: Source, task: ReferenceTask, size: int) -> Prepared:
     if not config.match_once:
         return Prepared(stored)
 
-    def matched(own: list[int], lenders: list[int]) -> np.ndarray:
+    def matched(images: list[int], references: list[int]) -> np.ndarray:
         batch = {
-            "image": torch.stack([source[i].image for i in own]),
-            "reference": torch.stack([source[i].reference for i in lenders]),
-            "enhanced": torch.from_numpy(stored[own, 0]),
-            "enhanced_reference": torch.from_numpy(stored[lenders, 1]),
+            "image": torch.stack([source[i].image for i in images]),
+            "reference": torch.stack([source[i].reference for i in references]),
+            "enhanced": torch.from_numpy(stored[images, 0]),
+            "enhanced_reference": torch.from_numpy(stored[references, 1]),
         }
         return task.match({name: x.float() / 255 for name, x in batch.items()}).numpy()
 
-    def true(first: int, last: int) -> np.ndarray:
-        return matched(own := list(range(first, last)), own)
+    def with_own(first: int, last: int) -> np.ndarray:
+        images = list(range(first, last))
+        return matched(images, images)
 
-    def false(first: int, last: int) -> np.ndarray:
-        own = [SPARE * i for i in range(first, last)]
-        return matched(own, [unrelated(i, len(source)) for i in own])
+    def with_unrelated(first: int, last: int) -> np.ndarray:
+        images = [SPARE * i for i in range(first, last)]
+        return matched(images, [unrelated(i, len(source)) for i in images])
 
     name, cells = _matching(pictures, task), (7, size // CELL, size // CELL)
+    folder, spare = Path(config.cache), -(-len(source) // SPARE)
+    true, false = folder / f"{name}-true.npy", folder / f"{name}-false.npy"
     return Prepared(
         stored,
-        *(
-            _stored(Path(config.cache) / f"{name}-{kind}.npy", "float32", (count, *cells), compute, what)
-            for kind, count, compute, what in (
-                ("true", len(source), true, f"matching {source.name}"),
-                ("false", -(-len(source) // SPARE), false, f"mismatching {source.name}"),
-            )
-        ),
+        _stored(true, "float32", (len(source), *cells), with_own, f"matching {source.name}"),
+        _stored(false, "float32", (spare, *cells), with_unrelated, f"matching {source.name} with unrelated references"),
     )
 
 
 def _stored(
-    path: Path, kind: str, shape: tuple[int, ...], compute: Callable[[int, int], np.ndarray], what: str
+    path: Path, kind: str, shape: tuple[int, ...], compute: Callable[[int, int], np.ndarray], label: str
 ) -> np.ndarray:
-    """The file, computed part by part where it is not there yet."""
+    """The array in a file. If there is no such file, it is computed in parts and written first.
+
+    Args:
+        kind: NumPy's name of the type.
+        compute: returns the entries from the first index to before the second.
+        label: for the progress bar.
+    """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".part")
         stored = np.lib.format.open_memmap(temporary, mode="w+", dtype=kind, shape=shape)
-        for first in tqdm(range(0, shape[0], BATCH), desc=what, mininterval=10):
+        for first in tqdm(range(0, shape[0], BATCH), desc=label, mininterval=10):
             last = min(first + BATCH, shape[0])
             stored[first:last] = compute(first, last)
         stored.flush()
         os.replace(temporary, path)
-    return np.load(path, mmap_mode="c")  # torch wants to be able to write, the file stays as it is
+    return np.load(path, mmap_mode="c")  # copy on write: torch needs a writable array, and the file never changes
 
 
 def _pictures(source: Source, config: ReferenceConfig) -> str:
+    """The digest of the enhanced images."""
     prior = Path(str(config.prior))
     return _digest(
         f"{config.enhancer_steps} {_precision()}".encode(),
@@ -97,6 +105,7 @@ def _pictures(source: Source, config: ReferenceConfig) -> str:
 
 
 def _matching(pictures: str, task: ReferenceTask) -> str:
+    """The digest of the matches. `pictures` is the digest of the enhanced images."""
     code = sorted(Path(str(reference.__file__)).parent.rglob("*.py"))
     return _digest(
         f"{pictures} {task.config.matching_image} {task.config.refined}".encode(),
@@ -106,7 +115,7 @@ def _matching(pictures: str, task: ReferenceTask) -> str:
 
 
 def _precision() -> torch.dtype:
-    """What networks compute in here."""
+    """The precision that networks compute in under the present autocast state."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
 
 

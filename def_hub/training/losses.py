@@ -1,4 +1,6 @@
-"""What a restored picture is punished for: perceptual and adversarial terms (eq. 14), and patterns of the LR grid."""
+"""Training losses of the restored image: perceptual and adversarial terms (eq. 14), and a term against LR grid
+patterns.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,15 @@ from torch.func import functional_call
 
 
 class PerceptualLoss(nn.Module):
-    """Mean squared difference of deep features, L_per; relu5_1 of VGG19 in the paper.
+    """L_per: the mean squared difference of deep features (relu5_1 of VGG19 in the paper). The network is frozen.
 
-    Reads VGG19 of any width up to its last given layer from safetensors: tensors `conv11.weight`, `conv12.weight` …
-    or `conv1_1.weight` …, and `conv0`, which takes RGB in [0, 1] to what the first layer expects. Frozen.
-    Raises ValueError where the file holds no such layers.
+    Args:
+        path: safetensors of a VGG19 with any number of channels, up to the layer whose features are compared. Its
+            tensors are `conv11.weight`, `conv12.weight` … (or `conv1_1.weight` …) with biases, and `conv0`, which maps
+            RGB in [0, 1] to the input of the first layer.
+
+    Raises:
+        ValueError: if the file holds no such layers.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -32,12 +38,12 @@ class PerceptualLoss(nn.Module):
         layers: list[nn.Module] = [_conv(tensors, "conv0")]
         for name, following in zip(names, [*names[1:], ""], strict=True):
             layers += [nn.ReflectionPad2d(1), _conv(tensors, name), nn.ReLU()]
-            if following and following[4] != name[4]:  # the next block begins
+            if following and following[4] != name[4]:  # the next convolution belongs to the next block
                 layers.append(nn.MaxPool2d(2, ceil_mode=True))
         self.features = nn.Sequential(*layers).requires_grad_(False)
 
     def forward(self, image: Tensor, truth: Tensor) -> Tensor:
-        """Two pictures `[B, 3, H, W]` in [0, 1] → a number."""
+        """Two images `[B, 3, H, W]` in [0, 1] → a scalar."""
         return F.mse_loss(self.features(image), self.features(truth))
 
 
@@ -49,19 +55,21 @@ def _conv(tensors: dict[str, Tensor], name: str) -> nn.Conv2d:
 
 
 def grid_loss(image: Tensor, truth: Tensor) -> Tensor:
-    """Of an error, what repeats from cell to cell of the LR grid: two pictures `[B, 3, 4h, 4w]` → a number.
+    """The part of the error that is the same in neighbouring cells of the LR grid: two images `[B, 3, 4h, 4w]` → a
+    scalar.
 
-    A network that computes on that grid, has no noise to draw from and is to add texture adds the same to every cell:
-    faint lines four pixels apart, which the other terms hardly see (`evaluation.metrics.grid_pattern`). What each of a
-    cell's 16 pixels adds in the mean of 6×6 cells is near zero for detail that is where it should be.
+    An adversarial loss asks for texture. A network that works on the LR grid, without noise as input, then tends to add
+    the same pattern to every cell: faint lines four pixels apart (`evaluation.metrics.grid_pattern`). The other losses
+    hardly measure them. This loss averages the error over 6×6 cells, separately for each of a cell's 16 pixels. For
+    correctly placed detail this mean is near zero.
     """
     phases = F.pixel_unshuffle(image - truth, 4)  # [B, 48, h, w]
     return F.avg_pool2d(phases, 6, stride=2).square().mean()
 
 
 class Critic(nn.Module):
-    """How real a picture of any size from 8×8 up looks: `[B, 3, H, W]` → `[B]`. No normalisation, as the gradient
-    penalty is per picture."""
+    """The critic of WGAN: how real an image of at least 8×8 pixels looks, `[B, 3, H, W]` → `[B]`. It has no
+    normalisation layers, because the gradient penalty is defined per image."""
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
@@ -73,12 +81,12 @@ class Critic(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Higher looks more real."""
+        """Scores `[B]`; a higher score means more real."""
         return self.layers(image - 0.5).mean((1, 2, 3))
 
 
 def adversarial_loss(critic: Critic, image: Tensor) -> Tensor:
-    """L_adv of the network that made `image` (WGAN). The critic gets no gradient from it."""
+    """L_adv (WGAN), the loss of the network that made `image`. The critic gets no gradient from it."""
     frozen = {name: p.detach() for name, p in critic.named_parameters()}
     return -functional_call(critic, frozen, (image,)).mean()
 
@@ -86,7 +94,8 @@ def adversarial_loss(critic: Critic, image: Tensor) -> Tensor:
 def critic_loss(
     critic: Critic, image: Tensor, truth: Tensor, generator: torch.Generator, penalty: float = 10.0
 ) -> Tensor:
-    """What the critic itself is trained on (WGAN-GP, Gulrajani et al. 2017). `image` gets no gradient from it."""
+    """The loss of the critic (WGAN-GP, Gulrajani et al. 2017). The network that made `image` gets no gradient from
+    it."""
     image = image.detach()
     share = torch.rand(len(image), 1, 1, 1, generator=generator).to(image)
     between = torch.lerp(truth, image, share).requires_grad_()

@@ -12,7 +12,7 @@ from def_hub.config import OptimConfig
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.Adam:
-    """The optimiser of a run file for `parameters`."""
+    """The optimiser for `parameters` that a run file's settings describe."""
     if config.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=config.lr, betas=config.betas)
     precision = torch.bfloat16 if config.precision == "bf16" else torch.float32
@@ -20,12 +20,14 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> t
 
 
 class Muon(torch.optim.Adam):
-    """Adam, but weights of layers move by their orthogonalised momentum (Jordan et al. 2024, "Muon").
+    """Muon (Jordan et al. 2024) for the weights of layers, Adam for biases and other vectors.
 
-    Every direction that a layer's weights can move in gets an equal step, so the many weak ones are learned as soon as
-    the few strong ones. The step has the size that Adam's would have (Moonshot AI 2025: 0.2·√(longest side)). Biases
-    and other vectors are Adam's. `torch.optim.Muon` takes matrices only, and always computes in bfloat16, which a CPU
-    without it pays for tenfold: here `precision` says in what the directions are computed.
+    Muon moves the weights by their orthogonalised momentum: every singular direction of the momentum gets an equal
+    step, so the weak directions are learned as soon as the strong ones. The step is scaled to the size of Adam's
+    (Moonshot AI 2025: 0.2·√(longest side)).
+
+    `torch.optim.Muon` accepts only matrices and always computes in bfloat16. On a CPU without it that is about ten
+    times slower than float32, so here `precision` is a parameter.
     """
 
     momentum = 0.95
@@ -46,12 +48,12 @@ class Muon(torch.optim.Adam):
                 state = self.state[parameter]
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
-                    state["step"] = torch.zeros(())  # Adam counts, and looks for the count when a state is loaded
+                    state["step"] = torch.zeros(())  # Adam expects this count when it loads a state
                 state["step"] += 1
                 state["momentum"].lerp_(parameter.grad, 1 - self.momentum)
-                ahead = parameter.grad.lerp(state["momentum"], self.momentum).flatten(1)  # Nesterov's
+                ahead = parameter.grad.lerp(state["momentum"], self.momentum).flatten(1)  # Nesterov momentum
                 alike.setdefault((ahead.shape[0], ahead.shape[1]), []).append((parameter, ahead))
-                parameter.grad = None  # spent: nothing is left for Adam
+                parameter.grad = None  # Adam skips parameters without a gradient
             for shape, entries in alike.items():
                 directions = orthogonalized(torch.stack([ahead for _, ahead in entries]).to(self.precision)).float()
                 for (parameter, _), direction in zip(entries, directions, strict=True):
@@ -61,8 +63,8 @@ class Muon(torch.optim.Adam):
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
-    """`[N, a, b]` → matrices with the same singular vectors and singular values near one, by five Newton-Schulz steps
-    (coefficients: Jordan et al. 2024)."""
+    """`[N, a, b]` → matrices with the same singular vectors and with singular values near one, computed by five
+    Newton-Schulz steps (coefficients: Jordan et al. 2024)."""
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-12)

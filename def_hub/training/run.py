@@ -1,4 +1,4 @@
-"""From a run file to trained weights."""
+"""A run file → trained weights."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def run(
     output: str | None = None,
     processes: int | None = None,
 ) -> Path:
-    """Train the part that the run file names; returns the folder with its weights.
+    """Train the part that the run file names. Returns the folder with the exported weights.
 
     Args:
-        config: a run file, or what one holds.
-        resume: continue from the run's checkpoint where there is one.
-        max_minutes: stop, with a checkpoint, after this time.
-        output: instead of the run file's.
-        processes: how many should be running; an error if it is another number.
+        config: the path of a run file, or its content.
+        resume: continue from the run's checkpoint, if there is one.
+        max_minutes: write a checkpoint and stop after this time.
+        output: output folder, instead of the run file's.
+        processes: the expected number of running processes.
 
     Raises:
-        ValueError: for a run file or training data that cannot be used, or another number of processes.
-        FloatingPointError: when the loss is no longer a number; names the samples.
+        ValueError: for an invalid run file, unusable training data, or another number of processes.
+        FloatingPointError: if the loss is not finite; the message names the samples.
     """
     if not isinstance(config, RunConfig):
         config = load_config(config)
@@ -47,7 +47,7 @@ def run(
     sources = [open_source(s, config.data.size, config.data.holdout) for s in config.data.sources]
     for source in sources:
         print(source.report(), flush=True)
-    torch.manual_seed(config.seed)  # the initial weights; everything later is drawn from (seed, step)
+    torch.manual_seed(config.seed)  # for the initial weights; later random numbers follow from the seed and the step
     if config.reference.prior not in (None, BICUBIC):
         config = replace(config, reference=replace(config.reference, prior=str(_folder(str(config.reference.prior)))))
     task = _task(config)
@@ -56,9 +56,9 @@ def run(
     paired = config.part == "reference" and config.reference.prior is not None and config.data.missing < 1
     prepared: list[Prepared] = []
     if isinstance(task, ReferenceTask) and paired and config.reference.prior != BICUBIC:
-        state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # as Accelerator will ask
+        state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # as `Accelerator` does later
         precision = compute_in("bfloat16" if config.optim.precision == "bf16" else "float32", state.device)
-        with state.local_main_process_first(), precision:  # the others read what the first has written
+        with state.local_main_process_first(), precision:  # the first process writes the cache, the others read it
             prepared = [prepare(source, task, config.data.size) for source in sources]
     taught: list[Taught] = []
     if config.reference.teacher is not None and config.reference.kept and config.part == "reference" and not paired:
@@ -78,12 +78,12 @@ def _task(config: RunConfig) -> PriorTask | ExtractorTask | ReferenceTask:
 
 
 def _folder(name: str) -> Path:
-    """A folder; "def-mini" is the embedded default, and what is no folder is fetched from the Hub."""
+    """The local folder of a model: "def-mini" (the embedded default), a folder, or a repository of the Hub."""
     if name == "def-mini":
         return EMBEDDED
     if Path(name).is_dir():
         return Path(name)
     try:
         return Path(DEFPipeline.download(name))
-    except (OSError, ValueError) as error:  # the Hub's errors are of these kinds
+    except (OSError, ValueError) as error:
         raise ValueError(f"{name!r} is neither a folder nor a repository that can be fetched: {error}") from error

@@ -14,10 +14,11 @@ from torch import Tensor
 from def_hub.config import ExtractorConfig, PriorConfig, ReferenceConfig
 from def_hub.data import Pair
 from def_hub.diffusion.denoiser import Denoiser
-from def_hub.diffusion.enhancer import DetailEnhancer
+from def_hub.diffusion.enhancer import DetailEnhancer, make_enhancer
 from def_hub.reference.features import MiniFeatures, VGG19Features
+from def_hub.reference.matcher import FeatureMemory, Matcher
 from def_hub.reference.matching import Correspondence, Views
-from def_hub.reference.network import ReferenceNetwork, ReferenceOutput
+from def_hub.reference.network import Estimate, ReferenceNetwork
 from def_hub.training.given import OPERATOR, WATCHED, Given, degrade, degraded, given
 from def_hub.training.losses import Critic, PerceptualLoss, adversarial_loss, critic_loss, grid_loss
 from def_hub.training.teacher import Teacher
@@ -129,7 +130,7 @@ class PriorTask(nn.Module):
         if not self.validation:
             return {}
         images = _stack(self.validation)["image"]
-        enhancer = DetailEnhancer(self.denoiser, OPERATOR, window=self.config.window)
+        enhancer = make_enhancer(self.unet, self.scheduler, OPERATOR)
         scores = {f"psnr_{steps}": mean_psnr(enhance(enhancer, images, steps), images) for steps in (1, 4)}
         for name in WATCHED if self.config.known else ():
             of = given(degraded(images, name), self.config.known)
@@ -144,7 +145,7 @@ class PriorTask(nn.Module):
         if not self.validation:
             return None
         images = _stack(self.validation[:SHOWN])["image"]
-        enhancer = DetailEnhancer(self.denoiser, OPERATOR, window=self.config.window)
+        enhancer = make_enhancer(self.unet, self.scheduler, OPERATOR)
         columns = [OPERATOR.upsample(degrade(images)), *(enhance(enhancer, images, n) for n in (1, 4)), images]
         return grid(columns)
 
@@ -281,7 +282,7 @@ class ReferenceTask(nn.Module):
         return self.network.aggregator
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor:
-        restored, truth = self._restore(batch), batch["image"]
+        restored, truth = self.restored(batch), batch["image"]
         loss = F.l1_loss(restored, truth)
         if self.teacher is not None or "taught" in batch:
             taught = batch["taught"] if self.teacher is None else self.teacher(truth)
@@ -301,37 +302,40 @@ class ReferenceTask(nn.Module):
     def match(self, batch: dict[str, Tensor]) -> Tensor:
         """Where the images of a batch are found in its references, `[B, 7, h, w]`: see `def_hub.data.Prepared`."""
         y = degrade(batch["image"])
-        image, references = self._views(y, batch)
-        found = self.network.match(
-            y, image, references, matching_image=self.config.matching_image, refined=self.config.refined
-        )
+        estimate = self.network.estimate(y, self._treated(batch, "image"))
+        found = self._matches(y, estimate, batch, self.network.memory(y.device))
         return torch.cat((found.position, found.frames.flatten(1, 2), found.confidence), dim=1)
 
-    def _restore(self, batch: dict[str, Tensor]) -> Tensor:
+    def restored(self, batch: dict[str, Tensor]) -> Tensor:
         """What the pipeline would return, before clipping: the last projection is part of what is trained for."""
         of = given(batch, self.config.known)
-        return of.project(self._output(of, batch).sr, of.y)
+        return of.project(self._output(of, batch), of.y)
 
-    def _output(self, of: Given, batch: dict[str, Tensor]) -> ReferenceOutput:
+    def _output(self, of: Given, batch: dict[str, Tensor]) -> Tensor:
         if self.config.prior is None or "present" not in batch:
-            return self.network(of.seen, Views(OPERATOR.upsample(of.y), self._enhanced(of)))
-        image, references = self._views(of.y, batch)
-        return self.network(
-            of.seen,
-            image,
-            references,
-            matching_image=self.config.matching_image,
-            refined=self.config.refined,
-            strength=batch["present"].view(-1, 1, 1, 1),
-            found=_correspondence(batch["match"]) if "match" in batch else None,
-        )
+            return self.network.estimate(of.seen, self._enhanced(of)).once
+        with torch.no_grad():  # the estimate is only what is compared; what is restored learns
+            estimate = self.network.estimate(of.seen, self._treated(batch, "image"))
+        features = self.network.memory(of.y.device)
+        known = _correspondence(batch["match"]) if "match" in batch else self._matches(of.y, estimate, batch, features)
+        matches = known.trusted(batch["present"].view(-1, 1, 1, 1))
+        return self.network.restored(of.seen, estimate, [batch["reference"]], matches, features).sr
 
-    def _views(self, y: Tensor, batch: dict[str, Tensor]) -> tuple[Views, list[Views]]:
-        """Of the images, and of the references."""
-        reference = batch["reference"]
-        bicubic = [OPERATOR.upsample(y), OPERATOR.upsample(degrade(reference))]
-        enhanced = bicubic if self.config.prior == BICUBIC else [batch["enhanced"], batch["enhanced_reference"]]
-        return Views(bicubic[0], enhanced[0]), [Views(bicubic[1], enhanced[1], sharp=reference)]
+    @torch.no_grad()
+    def _matches(
+        self, y: Tensor, estimate: Estimate, batch: dict[str, Tensor], features: FeatureMemory
+    ) -> Correspondence:
+        sharp = batch["reference"]
+        theirs = self.network.estimate(OPERATOR.forward(sharp).clamp(0, 1), self._treated(batch, "reference"))
+        matcher = Matcher(features, self.config.matching_image, self.config.refined)
+        key = Views(OPERATOR.upsample(degrade(sharp)), theirs.matched, sharp)
+        return matcher(Views(OPERATOR.upsample(y), estimate.matched), [key])
+
+    def _treated(self, batch: dict[str, Tensor], name: str) -> Tensor:
+        """Images or references of a batch, degraded and enhanced."""
+        if self.config.prior == BICUBIC:
+            return OPERATOR.upsample(degrade(batch[name]))
+        return batch["enhanced" if name == "image" else "enhanced_reference"]
 
     def _enhanced(self, of: Given) -> Tensor:
         """Of single images, which have no cache: they are drawn anew every time."""
@@ -366,14 +370,14 @@ class ReferenceTask(nn.Module):
         for name, batch in {"true": every, "none": none, "unrelated": unrelated}.items():
             if (name != "none" and self.config.prior is None) or (name == "unrelated" and count == 1):
                 continue
-            parts = [self._restore({k: v[i : i + 8] for k, v in batch.items()}) for i in range(0, count, 8)]
+            parts = [self.restored({k: v[i : i + 8] for k, v in batch.items()}) for i in range(0, count, 8)]
             if not scores and self.perceptual is not None:
                 pairs = zip(parts, every["image"].split(8), strict=True)
                 distance = sum(len(part) * float(self.perceptual(part, truth)) for part, truth in pairs)
                 scores[f"nearness_{name}"] = -distance / count
             scores[f"psnr_{name}"] = mean_psnr(torch.cat(parts), every["image"])
         for name in WATCHED if self.config.known else ():
-            parts = [self._restore(degraded(images, name)) for images in every["image"].split(8)]
+            parts = [self.restored(degraded(images, name)) for images in every["image"].split(8)]
             scores[f"psnr_{name}"] = mean_psnr(torch.cat(parts), every["image"])
         return scores | {"psnr_bicubic": mean_psnr(OPERATOR.upsample(degrade(every["image"])), every["image"])}
 
@@ -384,7 +388,7 @@ class ReferenceTask(nn.Module):
             return None
         some = {k: v[:SHOWN] for k, v in self.validation.items()}
         some["present"] = torch.ones(len(some["image"]))
-        restored = self._restore(some).clamp(0, 1)
+        restored = self.restored(some).clamp(0, 1)
         return grid([OPERATOR.upsample(degrade(some["image"])), restored, some["image"], some["reference"]])
 
 
@@ -406,8 +410,7 @@ def load_enhancer(folder: str) -> DetailEnhancer:
     unet = UNet2DModel.from_pretrained(folder, subfolder="unet", use_safetensors=True)
     unet.to(memory_format=torch.channels_last)
     scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
-    denoiser = Denoiser(unet, scheduler.alphas_cumprod, scheduler.config.prediction_type)
-    return DetailEnhancer(denoiser, OPERATOR, window=unet.config.sample_size * denoiser.patch)
+    return make_enhancer(unet, scheduler, OPERATOR)
 
 
 def enhance(enhancer: DetailEnhancer, images: Tensor, steps: int) -> Tensor:

@@ -1,5 +1,5 @@
-"""One loop for every part: Accelerate, averaging of weights, schedule, log, checkpoints that survive a kill at any
-moment.
+"""The training loop of all parts: Accelerate, averaged weights, learning rate schedule, log, and checkpoints that stay
+intact if the process is killed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from def_hub.training.optimizer import make_optimizer
 
 
 class Task(Protocol):
-    """What is trained: a module whose forward pass is its loss."""
+    """The interface of a trained module. Its forward pass returns the loss."""
 
     @property
     def learner(self) -> nn.Module:
@@ -39,20 +39,21 @@ class Task(Protocol):
     def __call__(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor: ...
 
     def export(self, folder: Path) -> None:
-        """Write the part in the form that a pipeline folder holds it."""
+        """Write the trained part as a pipeline folder holds it."""
 
     def validate(self) -> dict[str, float]:
-        """Figures on the validation pictures, the one that decides which weights are best first; empty without any."""
+        """Scores on the validation images. The highest first score decides which weights are the best. Empty without
+        validation images."""
 
     def pictures(self) -> Tensor | None:
-        """A grid `[3, H, W]` in [0, 1] to look at; None without validation pictures."""
+        """A grid of images `[3, H, W]` in [0, 1] for TensorBoard; None without validation images."""
 
 
 class Trainer:
     """Trains the parameters of `task` that require gradients.
 
-    Everything random is drawn from (seed, step), so a checkpoint is weights, averages, optimiser state and a step
-    number.
+    All random numbers follow from the seed and the step. A checkpoint therefore consists of weights, averaged weights,
+    optimiser state and step number, without the state of a generator.
     """
 
     def __init__(self, task: nn.Module, stream: SampleStream, config: RunConfig, processes: int | None = None) -> None:
@@ -60,9 +61,9 @@ class Trainer:
         self.stream = stream
         self.config = config
         self.folder = Path(config.output)
-        # a batch without references leaves the reference's layers without a gradient
+        # After a batch without references, the layers for references have no gradient.
         idle = DistributedDataParallelKwargs(find_unused_parameters=True)
-        AcceleratorState._reset_state()  # else the precision of a process's first run binds the next
+        AcceleratorState._reset_state()  # otherwise a second run in this process keeps the precision of the first
         self.accelerator = Accelerator(mixed_precision=config.optim.precision, kwargs_handlers=[idle])
         self._check_processes(processes)
         _freeze(task, config.freeze)
@@ -74,8 +75,14 @@ class Trainer:
         self.best = -math.inf
 
     def fit(self, *, resume: bool = True, max_minutes: float | None = None) -> Path:
-        """Train up to the configured number of steps, or until the time is up; returns the folder with the exported
+        """Train up to the configured number of steps, or for `max_minutes`. Returns the folder with the exported
         weights.
+
+        Args:
+            resume: continue from the checkpoint in the run's folder, if there is one.
+
+        Raises:
+            FloatingPointError: if the loss is not finite; the message names the samples.
         """
         config, device = self.config, self.accelerator.device
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +131,7 @@ class Trainer:
         return self.folder / "export"
 
     def _accumulate(self, task: Any, batches: Iterator[dict[str, Tensor]]) -> float:
-        """Gradients of one step; returns its loss."""
+        """Compute the gradients of one step, in `accumulate` parts. Returns the loss."""
         parts = self.config.optim.accumulate
         total = 0.0
         for part in range(parts):
@@ -136,14 +143,14 @@ class Trainer:
                     names = ", ".join(self.stream.describe(i) for i in self._indices(self.step)[part])
                     raise FloatingPointError(
                         f"the loss became {loss.item()} at step {self.step}, on {names}; "
-                        "the last checkpoint is unharmed"
+                        "the last checkpoint is from before that step"
                     )
                 self.accelerator.backward(loss)
             total += loss.item()
         return total
 
     def save(self) -> None:
-        """Write a checkpoint and the averaged weights. Each file appears whole or not at all."""
+        """Write a checkpoint and the averaged weights. The checkpoint replaces the old one in a single step."""
         if not self._main:
             return
         tensors = {f"task.{k}": v for k, v in self.accelerator.unwrap_model(self.task).state_dict().items()}
@@ -188,7 +195,8 @@ class Trainer:
         return self.accelerator.is_main_process
 
     def _check_processes(self, asked: int | None) -> None:
-        """Some launchers start one process where several were asked for, and say nothing."""
+        """Raise ValueError unless the right number of processes is running and can share a batch. Some launchers
+        silently start one process instead of several."""
         running = self.accelerator.num_processes
         for source, count in (("--processes", asked), ("the launcher", int(os.environ.get("WORLD_SIZE", running)))):
             if count is not None and count != running:
@@ -204,7 +212,7 @@ class Trainer:
             )
 
     def _indices(self, step: int) -> list[list[int]]:
-        """The samples that this process sees in a step, part by part."""
+        """The numbers of the samples of this process in a step, one list for each part."""
         batch, parts = self.config.optim.batch, self.config.optim.accumulate
         share = batch // self.accelerator.num_processes
         first = step * batch + self.accelerator.process_index * share
@@ -222,7 +230,7 @@ class Trainer:
         return torch.Generator().manual_seed(seed)
 
     def _schedule(self, minutes: float, max_minutes: float | None) -> float:
-        """Factor on the learning rate: linear warm-up, then 1, or a cosine down to `final_lr`."""
+        """Factor of the learning rate: a linear warm-up, then 1 or a cosine down to `final_lr`."""
         optim = self.config.optim
         if self.step < optim.warmup:
             return (self.step + 1) / optim.warmup
@@ -236,11 +244,11 @@ class Trainer:
     def _validate(self, board: Any = None) -> None:
         if not self._main:
             return
-        figures = self._averaged.validate()
-        if not figures:
+        scores = self._averaged.validate()
+        if not scores:
             return
-        self._log("validation.csv", figures, board)
-        score = next(iter(figures.values()))
+        self._log("validation.csv", scores, board)
+        score = next(iter(scores.values()))
         if score > self.best:
             self.best = score
             self._averaged.export(self.folder / "best")
@@ -248,7 +256,7 @@ class Trainer:
             board.add_image("validation", self._averaged.pictures(), self.step)
 
     def _board(self) -> Any:
-        """TensorBoard's writer, where it is installed (the extra "train")."""
+        """TensorBoard's writer; None if TensorBoard is not installed (it comes with the extra "train")."""
         if not self._main or importlib.util.find_spec("tensorboard") is None:
             return None
         from torch.utils.tensorboard import SummaryWriter
@@ -271,12 +279,15 @@ class Trainer:
 
 
 def _freeze(task: nn.Module, names: tuple[str, ...]) -> None:
-    """Keep every parameter whose name begins with one of `names` as it is."""
+    """Exclude the parameters from training whose names begin with one of `names`. Raises ValueError if a name fits
+    none."""
     parameters = dict(task.named_parameters())
     for name in names:
         found = [p for n, p in parameters.items() if n.startswith(name)]
         if not found:
             known = sorted({n.rsplit(".", 2)[0] for n in parameters})
-            raise ValueError(f"freeze: no parameter begins with {name!r}; some that do exist: {', '.join(known[:12])}")
+            raise ValueError(
+                f"freeze: no parameter begins with {name!r}; there are, for example: {', '.join(known[:12])}"
+            )
         for parameter in found:
             parameter.requires_grad_(False)

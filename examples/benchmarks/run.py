@@ -65,7 +65,7 @@ def own_search(size: int, every: int) -> Run:
 
 def main_network(size: int) -> Run:
     """TTSR's: 64 features, 16 + 16 + 8 + 4 blocks on three scales."""
-    from def_hub.reference.aggregation import STRIDES, Aggregator, Texture
+    from def_hub.reference.restoring.aggregation import STRIDES, Aggregator, Texture
 
     network = Aggregator((256, 128, 64), (64, 64, 64), (16, 16, 8, 4)).eval()
     sides = [4 * size // stride for stride in STRIDES]
@@ -95,7 +95,7 @@ def whole_pipeline(preset: str) -> Callable[[int], Run]:
 def transfer(size: int) -> Run:
     """Deformable, 64 channels, on the grid at half the result's resolution, gradients off."""
     from def_hub.reference.matching import Correspondence
-    from def_hub.reference.transfer import DeformableTransfer
+    from def_hub.reference.restoring.transfer import DeformableTransfer
 
     module, stride = DeformableTransfer(64, 64, 64), 2
     theirs, guide = (channels_last(4 * size // stride, seed) for seed in range(2))
@@ -104,7 +104,7 @@ def transfer(size: int) -> Run:
 
 def deformable(size: int) -> Run:
     """The same where places and weights of the nine taps are given: what torchvision's operator does."""
-    from def_hub.reference.deformable import TAPS, Reader
+    from def_hub.reference.restoring.deformable import TAPS, Reader
 
     side = 2 * size
     theirs, weight = channels_last(side), torch.rand(64, 64, 3, 3)

@@ -15,7 +15,6 @@ from torch import Tensor
 from def_hub.diffusion.enhancer import DetailEnhancer
 from def_hub.evaluation.metrics import psnr
 from def_hub.images import to_tensor
-from def_hub.reference.matching import Views
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.training.given import OPERATOR, WATCHED, degraded, given
 from def_hub.training.tasks import load_enhancer
@@ -29,7 +28,7 @@ def restored(network: ReferenceNetwork, prior: DetailEnhancer, batch: dict[str, 
     loop = DetailEnhancer(prior.denoiser, of, window=prior.window, smallest=prior.denoiser.multiple)
     enhanced = loop(of.seen, num_inference_steps=1, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
     of = given(batch, network.config.known)
-    return of.project(network(of.seen, Views(OPERATOR.upsample(of.y), enhanced)).sr, of.y)
+    return of.project(network.estimate(of.seen, enhanced).once, of.y)
 
 
 @torch.no_grad()

@@ -14,8 +14,8 @@ from PIL import Image
 
 import app
 from def_hub import DEFPipeline
+from def_hub.service.temporary import delete_old, own_folder
 from def_hub.space.page import HOUR
-from def_hub.space.temporary import delete_old, own_folder
 from tests.browser.conftest import PATIENCE, TABS, corner, enlarge, give, is_sharp, opened, result_size, serving
 from tests.conftest import EXAMPLES
 
@@ -219,7 +219,7 @@ def test_an_hour_later_nothing_of_a_visitor_is_left(
 
         monkeypatch.setattr("gradio.state_holder.datetime", SimpleNamespace(datetime=Later, timedelta=timedelta))
         demo.app.state_holder.delete_all_expired_state()
-        monkeypatch.setattr("def_hub.space.temporary.time", SimpleNamespace(time=lambda: Later.now().timestamp()))
+        monkeypatch.setattr("def_hub.service.temporary.time", SimpleNamespace(time=lambda: Later.now().timestamp()))
         delete_old(root / "gradio", HOUR, before)
         gc.collect()
 

@@ -2,7 +2,7 @@
 
 from def_hub.reference.matching.alignment import align, supported
 from def_hub.reference.matching.correspondence import CELL, Correspondence, Views
-from def_hub.reference.matching.pyramid import EVERY, PAIRS, find
+from def_hub.reference.matching.pyramid import EVERY, PAIRS, find, levels
 from def_hub.reference.matching.refinement import refine
 from def_hub.reference.matching.search import PAIRINGS, match
 
@@ -15,6 +15,7 @@ __all__ = [
     "Views",
     "align",
     "find",
+    "levels",
     "match",
     "refine",
     "supported",

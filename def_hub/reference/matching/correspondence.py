@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from def_hub.observation.downsample import SCALE
 from def_hub.tiling import Window
 
-CELL = 4
-"""HR pixels along one side of a cell: the scale of the enlargement."""
+CELL = SCALE
+"""HR pixels along one side of a cell: what one LR pixel becomes."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,10 @@ class Correspondence:
             return self.frame
         batch, h, w = self.reference.shape
         return torch.eye(2, device=self.position.device)[None, :, :, None, None].expand(batch, 2, 2, h, w)
+
+    def trusted(self, share: Tensor | float) -> Correspondence:
+        """The same, with the confidence times `share`, one number or `[B,1,h,w]`."""
+        return replace(self, confidence=self.confidence * share)
 
     def cut(self, cells: Window) -> Correspondence:
         """The part under a window of the LR grid; it looks where it did."""

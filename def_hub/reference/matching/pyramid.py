@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,28 @@ PAIRS = 2**25
 (examples/matching_table.py)."""
 SMALLEST = 8
 """Cells along the shortest side of the smallest level; less has no surroundings to compare."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One size that pictures are compared at. query, keys: cells (h, w) of the image and of each reference. searched:
+    whether matches are searched for, or only taken over from the next smaller level and aligned."""
+
+    query: tuple[int, int]
+    keys: tuple[tuple[int, int], ...]
+    searched: bool
+
+
+def levels(query: tuple[int, int], keys: Sequence[tuple[int, int]], pairs: int = PAIRS) -> list[Level]:
+    """The levels that `find` goes through for pictures of so many cells (h, w), fine to coarse: what it will cost."""
+    h, w = query
+    smallest = min(min(grid) for grid in (query, *keys)) < 2 * SMALLEST
+    compared = h * w // EVERY**2 * sum(hr * wr for hr, wr in keys)
+    here = Level(query, tuple(keys), searched=smallest or compared <= pairs)
+    if smallest:
+        return [here]
+    halves = [(-(-rows // 2), -(-columns // 2)) for rows, columns in (query, *keys)]
+    return [here, *levels(halves[0], halves[1:], pairs)]
 
 
 @torch.no_grad()
@@ -43,13 +65,13 @@ def find(
     Other arguments, result and errors as `match`.
     """
     grids = [_grid(v) for v in (query, *keys)]
+    here, *coarser = levels(grids[0], grids[1:], pairs)
     treated = [k.enhanced for k in keys]
     starts = []
-    if min(min(grid) for grid in grids) >= 2 * SMALLEST:
+    if coarser:
         coarse = find(_halved(query), [_halved(k) for k in keys], extractor, matching_image, pairs=pairs, step=step)
         starts.append(_doubled(coarse, grids))
-    (h, w), *sizes = grids
-    if not starts or h * w // EVERY**2 * sum(hr * wr for hr, wr in sizes) <= pairs:
+    if here.searched:
         found = match(query, keys, extractor, matching_image, every=EVERY)  # eq. 10-12
         starts.append(refine(found, query.enhanced, treated))
     found = align(starts, query.enhanced, treated, step=step)

@@ -1,0 +1,18 @@
+"""`def-hub app`: the browser interface."""
+
+import argparse
+import os
+from importlib.util import find_spec
+
+
+def app(options: argparse.Namespace) -> int:
+    """Start the page and serve it until it is stopped."""
+    if find_spec("gradio") is None:
+        raise ModuleNotFoundError("the browser interface needs gradio: pip install 'def-hub[app]'")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in app.py, before torch is imported
+    from def_hub.space.serve import main as serve
+
+    if options.model:
+        os.environ["DEF_MODEL"] = options.model
+    serve()
+    return 0

@@ -1,0 +1,95 @@
+"""Files of pictures: which there are, what is opened and what is refused before it is decoded."""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+
+from def_hub import png
+
+MIN_SIDE = 8  # pixels; below this a feature pyramid with three levels has nothing to look at
+MAX_PIXELS = 68_000_000  # bound on one picture, checked before it is decoded; phones make photographs of 64 million
+
+_NEVER = ("EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5")  # start other programs, or cannot be decoded by Pillow
+_SIGNED = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF", "JPEG2000")  # known by their first bytes
+_HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")  # brands at byte 8
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+class UnreadableImage(ValueError):
+    """A picture that cannot be decoded. `file`: the name of its file, empty where it did not come as one."""
+
+    def __init__(self, label: str, error: BaseException | str, file: str = "") -> None:
+        reason = error if isinstance(error, str) else _reason(error)
+        super().__init__(f"{label}: not a readable picture ({reason})")
+        self.file = file
+
+
+def check_size(width: int, height: int, name: str) -> None:
+    """Raise `ValueError`, beginning with `name`, for a side under `MIN_SIDE` or more than `MAX_PIXELS` pixels."""
+    if min(width, height) < MIN_SIDE:
+        raise ValueError(f"{name}: expected at least {MIN_SIDE}×{MIN_SIDE} pixels, got {width}×{height}")
+    if width * height > MAX_PIXELS:
+        limit = MAX_PIXELS // 1_000_000
+        raise ValueError(f"{name}: expected at most {limit} million pixels, got {width}×{height}")
+
+
+@lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    """Names of the formats that are opened, HEIC among them where it can be."""
+    if find_spec("pillow_heif") is not None:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    Image.init()
+    return tuple(name for name in Image.OPEN if name not in _NEVER)
+
+
+@lru_cache(maxsize=1)
+def _suffixes() -> frozenset[str]:
+    known = _formats()
+    return frozenset(suffix for suffix, format in Image.registered_extensions().items() if format in known)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file has the suffix of a format that can be opened, or begins like one of the common formats."""
+    if path.suffix.lower() in _suffixes() or path.suffix.lower() in (".heic", ".heif"):
+        return True
+    try:
+        with Image.open(path, formats=[name for name in _formats() if name in _SIGNED]):
+            return True
+    except UNREADABLE:
+        return False
+
+
+def open_header(path: Path, label: str) -> Image.Image:
+    """Open a file, of which only the header is read. Raises `ValueError`, beginning with `label`, if that fails."""
+    try:
+        source: Path | BinaryIO = png.without_large_chunks(path) or path
+        return Image.open(source, formats=_formats())
+    except Image.DecompressionBombError as error:
+        limit = MAX_PIXELS // 1_000_000
+        raise ValueError(f"{label}: expected at most {limit} million pixels, got far more") from error
+    except UNREADABLE as error:
+        if isinstance(error, Image.UnidentifiedImageError) and "HEIF" not in _formats() and _is_heic(path):
+            hint = "HEIC needs one more package: pip install pillow-heif"
+            raise UnreadableImage(label, hint, path.name) from error
+        raise UnreadableImage(label, error, path.name) from error
+
+
+def _is_heic(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(12)
+    return start[4:8] == b"ftyp" and start[8:12] in _HEIC
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error, without the memory address that Pillow puts into some of them."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "unknown format"
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,53 @@
+"""ReferencePicture: a reference, from the caller's file through matching to the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from def_hub.reference.matching.correspondence import Views
+
+
+@dataclass(frozen=True)
+class ReferencePicture:
+    """A reference at the size at which it is matched, and its place in the original, which the caller gave.
+
+    pixels: `[1, 3, Hr, Wr]` in [0, 1], with sides that are multiples of 4.
+    usable: `[1, 1, Hr/4, Wr/4]`, 1 where the reference may be used, else 0. None if all of it may be used.
+    scale: (x, y), pixels of `pixels` per pixel of the original.
+    corner: (x, y), the top left corner of `pixels` in the original, in pixels of the original.
+    views: the images that the matcher compares. None until `seen_as`, and again after `without_views`.
+    """
+
+    pixels: Tensor
+    usable: Tensor | None = None
+    scale: tuple[float, float] = (1.0, 1.0)
+    corner: tuple[int, int] = (0, 0)
+    views: Views | None = None
+
+    def to(self, device: torch.device) -> ReferencePicture:
+        """A copy with its pixels and mask on a device."""
+        usable = None if self.usable is None else self.usable.to(device)
+        return replace(self, pixels=self.pixels.to(device), usable=usable)
+
+    def seen_as(self, bicubic: Tensor, enhanced: Tensor) -> ReferencePicture:
+        """A copy with its views. `bicubic` and `enhanced` are made from the degraded reference: enlarged by bicubic
+        interpolation, and enhanced by the prior. Both `[1, 3, Hr, Wr]`."""
+        return replace(self, views=Views(bicubic, enhanced, self.pixels, self.usable))
+
+    @property
+    def seen(self) -> Views:
+        """The views, after `seen_as` has set them."""
+        assert self.views is not None, "seen_as comes before matching"
+        return self.views
+
+    def without_views(self) -> ReferencePicture:
+        """A copy without views. After matching nobody needs them, and those of a large photograph take a gigabyte."""
+        return replace(self, views=None)
+
+    def original(self, place: Tensor) -> Tensor:
+        """Places `[2, ...]` (x, y) in `pixels` → the same places in the original; pixel centres are at integers."""
+        scale, corner = (place.new_tensor(v).view(2, *[1] * (place.ndim - 1)) for v in (self.scale, self.corner))
+        return corner + (place + 0.5) / scale - 0.5

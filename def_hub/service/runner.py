@@ -1,0 +1,144 @@
+"""One pipeline that serves many visitors: it ranks, runs to the end, and says in words what went wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import statistics
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from def_hub.evaluation.benchmark import fingerprint
+from def_hub.images import UnreadableImage
+from def_hub.pipeline import DEFPipeline
+from def_hub.reference.selection import RankedReference, rank_references
+from def_hub.service.call import Call, RunOptions, Setup
+from def_hub.service.clock import Clock, Reading
+from def_hub.service.result import Result, begin, explain
+from def_hub.service.run import Begun, Event, Finished, Step, run
+from def_hub.service.session import Session
+from def_hub.service.uploads import unreadable
+from def_hub.service.workers import heartbeats
+from def_hub.settings import PRESETS
+
+log = logging.getLogger(__name__)
+
+MAX_RATIO = 20.0
+"""A run counts as at most so many times slower, or faster, than estimated."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """reading: how far the run is; None once the result is there.
+
+    step: the latest estimate of the diffusion, where there is a new one. result: set at the end; `drawn` once all its
+    pictures are there.
+    """
+
+    reading: Reading | None = None
+    step: Step | None = None
+    result: Result | None = None
+    drawn: bool = False
+
+
+class Runner:
+    """A pipeline and what is known of its speed."""
+
+    def __init__(self, pipeline: DEFPipeline) -> None:
+        # Read once, and here: on a ZeroGPU Space this process has no weights to read once it serves.
+        self.setup = Setup.of(pipeline)
+        self.weights = {preset: fingerprint(pipeline.parts(preset)) for preset in PRESETS}
+        self.ratios = deque([1.0], maxlen=5)  # of the last runs: seconds taken / seconds estimated
+        self.taken: deque[float] = deque(maxlen=5)  # of the last runs: seconds
+
+        def compute(call: Call, seconds: float) -> Iterator[Event | None]:
+            yield from run(pipeline, call)
+
+        def ranked(image: Path, candidates: Sequence[Path]) -> list[RankedReference]:
+            return rank_references(image, candidates, pipeline.refsr.feature_extractor)
+
+        self._compute = on_device(compute, lambda call, seconds: min(300, 15 + int(2 * seconds)))
+        self.rank = on_device(ranked, lambda image, candidates: 10 + len(candidates))
+
+    @property
+    def pace(self) -> float:
+        """How many times slower than estimated this machine is at present. The median ignores one odd run."""
+        return statistics.median_low(self.ratios)
+
+    @property
+    def usual_seconds(self) -> float | None:
+        """How long a run has taken of late; None before the first."""
+        return statistics.median(self.taken) if self.taken else None
+
+    def seconds(self, session: Session, options: RunOptions) -> float:
+        """How long a run is expected to take."""
+        return session.cost(options).seconds * self.pace
+
+    def run(self, session: Session, options: RunOptions) -> Iterator[Progress]:
+        """Run. The session has the new result as soon as it is there. Closing the iterator stops the computation.
+
+        Raises:
+            ValueError: where the inputs do not allow a run. Also whatever the pipeline raises.
+        """
+        folder, call = session.call(options)
+        result = Result(folder, call, self.setup, self.weights[options.preset], session.inputs, session.names)
+        pace, cost = self.pace, session.cost(options)
+        clock = Clock({stage: pace * seconds for stage, seconds in cost.stages.items()})
+        steps: list[tuple[str, Tensor]] = []
+        with contextlib.closing(self._compute(call, clock.total)) as events:
+            for event in events:
+                if isinstance(event, Finished):
+                    finished = event
+                    continue
+                if isinstance(event, Begun):
+                    clock.begin(event.stage)
+                if isinstance(event, Step):
+                    clock.reached(event.number / event.total)
+                    steps.append((f"step {event.number} of {event.total}", event.picture))
+                yield Progress(clock.read(), event if isinstance(event, Step) else None)
+        self.ratios.append(min(max(finished.seconds / cost.seconds, 1 / MAX_RATIO), MAX_RATIO))
+        self.taken.append(finished.seconds)
+        result.seconds = finished.seconds
+        for _ in heartbeats(lambda: begin(result, finished.output), "def-begin"):
+            yield Progress(clock.read())
+        session.result = result
+        yield Progress(result=result)
+        try:
+            for _ in heartbeats(lambda: explain(result, finished.output, steps), "def-draw"):
+                yield Progress(result=result)
+        except Exception:  # the result is there and stays
+            log.exception("explaining a result failed")
+        yield Progress(result=result, drawn=True)
+
+
+def on_device(function: Callable[..., Any], seconds: Callable[..., int]) -> Callable[..., Any]:
+    """On a ZeroGPU Space: `function` with a GPU for `seconds(*arguments)`. Elsewhere: `function` itself.
+
+    There, arguments and results travel between processes, so the pipeline must not be one of them.
+    """
+    try:
+        import spaces
+    except ImportError:
+        return function
+    return spaces.GPU(duration=seconds)(function)
+
+
+def complaint(error: Exception) -> str:
+    """What a visitor reads: for a wrong input what was expected, for anything else that the log knows more.
+
+    Folders of this server are left out.
+    """
+    if isinstance(error, UnreadableImage) and error.file:  # found by decoding; `uploads` reads the header only
+        return unreadable(error.file)
+    if isinstance(error, (ValueError, TypeError)):
+        words = str(error).split()
+        return " ".join(Path(word).name if word.startswith("/") and len(word) > 1 else word for word in words)
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
+        return "There is not enough memory for pictures of this size: use fewer or smaller references, or a cut-out."
+    log.error("a request failed", exc_info=error)
+    return "Something went wrong on the server; its log says what. Earlier results are still there."

@@ -1,0 +1,36 @@
+// What the browser does before the server answers. Gradio calls these by name; see page.py.
+() => {
+  const update = changes => ({__type__: 'update', ...changes});
+  const waits = status => status?.state === 'waiting';
+  const message = (state, html) => ({state, messages: [{kind: 'note', html}]});
+  const free = () => [update({props: {off: ''}}), update({interactive: true}), update({interactive: false}),
+    update({active: false}), null];
+
+  window.defPage = {
+    // [examples, start, cancel, timer, place, status] when a run or an example is asked for
+    asked: off => [update({props: {off}}), update({interactive: false}), update({interactive: true}),
+      update({active: true}), null, message('waiting', 'Waiting for your turn …')],
+    // [examples, start, cancel, timer, place] after a run; nothing changes where another one waits by now
+    ended: status => waits(status) ? [] : free(),
+    // [examples, start, cancel, timer, place, status] when Cancel is pressed; a run at work stops and says so itself
+    left: status => waits(status) ? [...free(), message('cancelled', 'Cancelled. Nothing is computing any more.')] : [],
+    // The first value is the moment at which the button was pressed.
+    stamped: (_, ...values) => [performance.now(), ...values],
+    // Bring the comparison into sight; on a phone, where it is below the form, the status above it.
+    show: () => {
+      document.querySelector('#tabs [role=tab]').click();
+      const scroll = () => document.querySelector('#status').scrollIntoView({behavior: 'smooth'});
+      if (innerWidth < 768) setTimeout(scroll, 100);  // the status is being laid out
+    },
+  };
+
+  // A picture, or a link to one, that is pasted anywhere on the page is the photo.
+  document.addEventListener('paste', event => {
+    if (event.target.matches?.('input:not([type=file]), textarea')) return;
+    const files = [...event.clipboardData.files], text = event.clipboardData.getData('text/plain').trim();
+    const detail = files.length ? {files: files.slice(0, 1)} : /^https?:\S+$/.test(text) ? {link: text} : null;
+    if (!detail) return;
+    event.preventDefault();
+    document.querySelector('#photo .def-drop').dispatchEvent(new CustomEvent('give', {detail, bubbles: true}));
+  });
+}

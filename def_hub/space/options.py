@@ -1,0 +1,100 @@
+"""The preset and the settings of a run. What each may be is read from `def_hub.settings`."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from def_hub.service.call import ALLOWED, MAX_SEED, MAX_STEPS, RunOptions
+from def_hub.settings import DEFAULT_PRESET, PRESETS
+from def_hub.space import components
+
+# The settings that have a widget, in the order of the widgets, and what each is called.
+LABELS = {
+    "num_inference_steps": "Diffusion steps",
+    "eta": "Randomness (η)",
+    "reference_strength": "Reference strength",
+    "matching_image": "Compared with the references",
+    "consistency": "Agree with the photo: shrink the result and you get your photo back",
+}
+MATCHING = {"joint": "both images", "enhanced": "the enhanced image", "bicubic": "the plain enlargement"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """preset, seed, and one widget for each setting of `LABELS`."""
+
+    preset: gr.Radio
+    seed: gr.Number
+    settings: tuple[Any, ...]
+
+    @property
+    def widgets(self) -> list[Any]:
+        """Their values are the arguments of `chosen`."""
+        return [self.preset, self.seed, *self.settings]
+
+
+def lay_out() -> Options:
+    """The preset. The other widgets are laid out by `lay_out_settings`."""
+    standard = PRESETS[DEFAULT_PRESET]
+    preset = gr.Radio(
+        [(name.capitalize(), name) for name in PRESETS],
+        value=DEFAULT_PRESET,
+        label="Preset",
+        show_label=False,
+        container=False,
+        elem_id="preset",
+    )
+    seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, scale=3, render=False)
+    return Options(preset, _unchecked(seed), tuple(_widget(name, getattr(standard, name)) for name in LABELS))
+
+
+def lay_out_settings(options: Options, light: dict[str, Any]) -> None:
+    """The settings, and what changes several of them. light: how handlers that answer at once are registered."""
+    with components.fold("Settings"):
+        for widget in options.settings:
+            widget.render()
+        with gr.Row(equal_height=True):
+            options.seed.render()
+            dice = gr.Button("🎲 Random seed", size="sm", scale=1, min_width=130, elem_id="dice")
+        reset = gr.Button("Reset to the preset", size="sm")
+    everything = [*options.settings, options.seed]
+    options.preset.input(values_of, options.preset, list(options.settings), **light)
+    reset.click(lambda preset: [*values_of(preset), 0], options.preset, everything, **light)
+    dice.click(lambda: random.randrange(MAX_SEED + 1), None, options.seed, **light)
+
+
+def chosen(preset: str, seed: Any, *values: Any) -> RunOptions:
+    """What the widgets hold. Raises `ValueError` or `TypeError` for what they should not hold.
+
+    An empty field leaves the preset's value; an empty seed is refused.
+    """
+    return RunOptions.of(preset, seed, **dict(zip(LABELS, values, strict=True)))
+
+
+def values_of(preset: str) -> list[Any]:
+    """What the widgets of the settings hold for a preset."""
+    return [getattr(PRESETS[preset], name) for name in LABELS]
+
+
+def _widget(name: str, value: Any) -> Any:
+    """The widget that fits what a setting may be."""
+    label, allowed = LABELS[name], ALLOWED[name]
+    if isinstance(value, bool):
+        return gr.Checkbox(value, label=label, render=False)
+    if isinstance(value, str):
+        return gr.Radio([(MATCHING[v], v) for v in allowed.values], value=value, label=label, render=False)  # type: ignore[union-attr]
+    low, high = allowed.low, allowed.high  # type: ignore[union-attr]
+    if name == "num_inference_steps":
+        return _unchecked(gr.Slider(low, min(high, MAX_STEPS), value, step=1, label=label, render=False))
+    return _unchecked(gr.Slider(low, high, value, step=0.05, label=label, render=False))
+
+
+def _unchecked(component: Any) -> Any:
+    """A component whose number `chosen` checks. Gradio's own complaint does not name the field, and where nothing
+    queues it is an error of the server."""
+    component.preprocess = lambda payload: payload
+    return component

@@ -1,0 +1,46 @@
+"""The network as the pipeline uses it, in one call."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from def_hub import ReferenceNetwork
+from def_hub.observation.downsample import Downsample
+from def_hub.reference.matcher import Matcher
+from def_hub.reference.matching import Correspondence, Views
+
+
+@dataclass(frozen=True)
+class Result:
+    """sr, alone: with and without references."""
+
+    sr: torch.Tensor
+    alone: torch.Tensor
+    matches: Correspondence | None = None
+
+
+def restore(
+    network: ReferenceNetwork,
+    y: torch.Tensor,
+    image: Views,
+    references: Sequence[Views] = (),
+    *,
+    matching_image: str = "joint",
+    refine: bool = True,
+    strength: float = 1.0,
+    turns: int = 1,
+) -> Result:
+    """Estimate, match and restore; references are seen by their own views."""
+    estimate = network.estimate(y, image.enhanced, turns)
+    if not references:
+        return Result(estimate.mean, estimate.mean)
+    operator, features = Downsample(network.config.operator), network.memory(y.device)
+    seen = []
+    for reference in references:
+        small = operator.forward(reference.sharp).clamp(0, 1)
+        seen.append(replace(reference, enhanced=network.estimate(small, reference.enhanced).matched))
+    matcher = Matcher(features, matching_image, refine)  # type: ignore[arg-type]
+    matches = matcher(Views(image.bicubic, estimate.matched), seen).trusted(strength)
+    restored = network.restored(y, estimate, [s.sharp for s in seen], matches, features)
+    return Result(restored.sr, estimate.mean, matches)

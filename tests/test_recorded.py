@@ -1,0 +1,43 @@
+"""What was recorded before the house was rebuilt: the shipped examples, and a checkpoint that was published."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from def_hub import DEFPipeline
+
+from .helpers.pictures import generator, picture, small
+from .helpers.recorded import RECORDED, cases, digest, enlarged, middle, place, processor
+
+PUBLISHED = RECORDED.parent / "published"
+
+
+def difference(a: Image.Image, b: Image.Image) -> np.ndarray:
+    return np.abs(np.asarray(a.convert("RGB"), dtype=int) - np.asarray(b.convert("RGB"), dtype=int))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("example", "preset"), cases())
+def test_the_shipped_examples_are_what_they_were(pipe: DEFPipeline, example: str, preset: str) -> None:
+    """Byte for byte on a processor of the kind that recorded them; elsewhere as near as rounding leaves them."""
+    record = json.loads((RECORDED / "examples.json").read_text())
+    found = enlarged(pipe, example, preset)
+    if record["processor"] == processor():
+        assert digest(found) == record["hashes"][f"{example}/{preset}"]
+    left, top = place(example, preset)
+    part = middle(found)
+    with Image.open(RECORDED / "examples.png") as sheet:
+        wanted = sheet.crop((left, top, left + part.width, top + part.height))
+    off = difference(part, wanted)
+    assert off.mean() < 0.25 and (off > 1).mean() < 0.02  # a match that flips moves a few pixels
+
+
+def test_a_checkpoint_published_before_loads_and_gives_the_same_result() -> None:
+    pipe = DEFPipeline.from_pretrained(PUBLISHED)
+    pipe.set_progress_bar_config(disable=True)
+    references = [picture(60, 80), picture(40, 48)]
+    result = pipe(small(14, 18), references, preset="detail", precision="float32", generator=generator()).images[0]
+    with Image.open(PUBLISHED / "result.png") as wanted:
+        assert difference(result, wanted).max() <= 1
