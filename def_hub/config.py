@@ -119,10 +119,10 @@ class ReferenceConfig:
     grid: weight of `training.losses.grid_loss`, which joins with them.
     known: how many planes of what is known of the degradation the network is given: the first of
     `observation.degradation.PLANES`, which are 9.
-    teacher: safetensors of HiT-SRF (`evaluation.baselines.hitsrf`), whose outputs are computed once into `cache`; for
-    single images only. taught: share of the samples that are fixed crops with its output, which is `teaching` of their
-    target; the truth is the rest. kept: where teaching is cheap, as on a GPU, nothing is kept in `cache` and every
-    sample is taught.
+    teacher: safetensors of a network of `evaluation.baselines` whose output for the clean LR image is `teaching` of the
+    target (the truth is the rest), less where a reference shows more; teacher_network: which network it is. The outputs
+    are computed once into `cache`. On single images only `taught` of the samples are fixed crops with an output. kept:
+    where teaching is cheap, as on a GPU, nothing is kept in `cache` and every sample is taught.
     """
 
     prior: str | None = None
@@ -145,6 +145,7 @@ class ReferenceConfig:
     reconstruction_steps: int = 0
     known: int = 0
     teacher: str | None = None
+    teacher_network: Literal["hitsrf", "rrdb"] = "hitsrf"
     taught: float = 0.5
     teaching: float = 0.75
     kept: bool = True

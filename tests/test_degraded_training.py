@@ -1,22 +1,24 @@
 """Training on degraded pictures: networks that are told start as those that are not; teachers are asked once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from def_hub.config import load_config
-from def_hub.data import SampleStream, observed, open_source
+from def_hub.config import ReferenceConfig, load_config
+from def_hub.data import SampleStream, degraded_pair, observed, open_source
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.evaluation.baselines.hitsrf import HiTSRF
 from def_hub.observation.degradation import PLANES, Degradation
 from def_hub.observation.downsample import Downsample
+from def_hub.reference.matching import Correspondence
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.restoring.aggregation import FoldedAggregator
 from def_hub.training import run
 from def_hub.training.given import given
-from def_hub.training.tasks import load_grown
+from def_hub.training.tasks import ReferenceTask, load_grown
 from def_hub.training.teacher import Taught, Teacher
 
 from .conftest import make_unet
@@ -141,3 +143,45 @@ def test_a_trunk_learns_from_degraded_pictures_and_a_teacher(workplace: Path, te
     assert "psnr_phone" in Path("trunk/validation.csv").read_text()
     outputs = sorted(Path("cache").glob("taught-*.npy"))
     assert len(outputs) == 4  # of two sources, with their checksums
+
+
+@pytest.mark.slow
+def test_references_are_degraded_as_the_image_is(workplace: Path, teacher: Path) -> None:
+    """Enhanced and matched once, as whole pairs; a teacher fills in what no reference shows."""
+    run(write("extractor", "extractor", COMMON, 1))
+    run(write("prior", "prior", PRIOR + f"known = {TOLD}\n", 1))
+    body = REFERENCE.replace("size = 32", "size = 32\nunrelated = 0.3\nmissing = 0.2\ndegraded = true")
+    body += f'known = {TOLD}\nmatch_once = true\nteacher = "{teacher}"\n'
+    config = load_config(write("pairs", "reference", body, 3))
+    run(config)
+    caches = sorted(Path("cache").glob("*.npy"))
+    assert len(caches) == 2 * 3 + 2 * 2  # of two sources: enhanced, matched, mismatched; taught and checksums
+    run(write("again", "reference", body, 2))
+    assert sorted(Path("cache").glob("*.npy")) == caches
+    sources = [open_source(s, 32, config.data.holdout) for s in config.data.sources]
+    stream = SampleStream(sources, config.data, 1)
+    for index in range(len(sources[0])):
+        first, second = (degraded_pair(sources[0], index) for _ in range(2))
+        assert torch.equal(first["y"], second["y"]) and torch.equal(first["y_reference"], second["y_reference"])
+    noisy = [sample for sample in (stream[i] for i in range(30)) if sample["known"][0].mean() > 0.3]
+    assert noisy  # what is done to the image is done to its reference
+    for sample in noisy:
+        shrunk = OPERATOR.forward(sample["reference"][None])[0]
+        assert (sample["y_reference"] - shrunk).std() > 0.015
+
+
+def test_the_target_is_the_teacher_s_where_no_reference_shows_more(workplace: Path) -> None:
+    task = ReferenceTask(ReferenceConfig(extractor="mini", features=(8, 4, 3), blocks=(1, 1, 1, 1), teaching=0.5), [])
+    batch = {"image": torch.zeros(1, 3, 32, 32), "taught": torch.ones(1, 3, 32, 32)}
+    assert torch.allclose(task._target(batch, None), torch.tensor(0.5))
+    matches = found_nowhere(8, 8)
+    sure = replace(matches, confidence=torch.ones(1, 1, 8, 8))
+    assert torch.allclose(task._target(batch, matches), torch.tensor(0.5))
+    assert torch.allclose(task._target(batch, sure), torch.tensor(0.0), atol=1e-6)
+
+
+def found_nowhere(height: int, width: int) -> Correspondence:
+    """Matches that are not trusted at all."""
+    frame = torch.eye(2).view(1, 2, 2, 1, 1).expand(1, 2, 2, height, width)
+    nothing = torch.zeros(1, 1, height, width)
+    return Correspondence(nothing[:, 0].long(), nothing.expand(1, 2, height, width), nothing, frame)

@@ -50,6 +50,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 def test_two_steps_of_the_gpu_s_training(data: Path) -> None:
     assert "MB in runs/gpu/pack" in script("pack.py", str(data), "teacher.safetensors", "runs/gpu/pack", shell=False)
     script("train.sh", "--try")
@@ -68,6 +69,7 @@ def test_a_pack_is_as_small_as_it_is_told(data: Path) -> None:
     assert inputs == references
 
 
+@pytest.mark.slow
 def test_cpu_and_gpu_are_compared() -> None:
     rows = script("check.sh", "--try").splitlines()
     assert [row.split()[0] for row in rows[2:]] == ["fast", "balanced", "detail"]

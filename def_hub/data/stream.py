@@ -40,7 +40,9 @@ SPARE = 4
 
 
 AMOUNTS = PLANES.index("blur") + 1
-"""The first planes are amounts, which are measured to about a tenth; the others are kernels."""
+"""The first planes are amounts; the others are kernels."""
+DRAWN = 97
+"""Keeps the degradation of a pair apart from everything else that is drawn from its number."""
 
 
 def unrelated(index: int, count: int) -> int:
@@ -66,6 +68,8 @@ class SampleStream(Dataset[dict[str, Tensor]]):
     y, known, clean: only if the run file degrades samples. `y` `[3, size/4, size/4]` is the LR image; `known`
         `[K, size/4, size/4]` is what is known of its degradation, about as well as `observation.assessment` finds it;
         `clean` says that it was shrunk by the bicubic kernel and nothing else happened.
+    y_reference: like `y`, only if pairs are degraded: what the same degradation leaves of the reference. A pair is
+        always degraded in the same way, so what is prepared of it fits.
     taught: like `image`, only if `taught` is given (one for each source, see `training.teacher.Taught`): what a teacher
         makes of the clean LR image, or the image itself where the teacher was not asked.
     """
@@ -108,12 +112,13 @@ class SampleStream(Dataset[dict[str, Tensor]]):
             sample, present = self._single(source, index, rng), None
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
         match = sample.pop("match", None)
-        sample = {name: _turn(x, turns, flip).float() / 255 for name, x in sample.items()}
+        given = {name: sample.pop(name) for name in ("known", "clean") if name in sample}
+        sample = {name: _turn(x, turns, flip).float() / 255 for name, x in sample.items()} | given
         if match is not None:
             sample["match"] = turned_match(match, self.config.size, turns, flip)
         if present is not None:
             sample["present"] = torch.tensor(float(present))
-        if self.config.degraded:
+        if self.config.degraded and not self.paired:
             sample |= _observed_at_random(sample["image"], rng)
         return sample
 
@@ -134,6 +139,11 @@ class SampleStream(Dataset[dict[str, Tensor]]):
         index = index - index % SPARE if wrong else index
         other = unrelated(index, len(pairs)) if wrong else index
         sample = {"image": pairs[index].image, "reference": pairs[other].reference}
+        if self.config.degraded:
+            sample |= degraded_pair(pairs, index)
+            sample["y_reference"] = degraded_pair(pairs, other)["y_reference"]
+        if self.taught:
+            sample["taught"] = self.taught[source][index]
         if self.prepared:
             prepared = self.prepared[source]
             sample["enhanced"] = torch.from_numpy(prepared.enhanced[index, 0])
@@ -155,13 +165,29 @@ def observed(image: Tensor, degradation: Degradation, rng: np.random.Generator |
     return {"y": y, "known": known, "clean": torch.tensor(degradation == Degradation())}
 
 
+def degraded_pair(source: Source, index: int) -> dict[str, Tensor]:
+    """What is left of pair `index` after a degradation that is drawn from its number, and what is known of it: `y`,
+    `known`, `clean` and `y_reference` as in `SampleStream`, but `y` and `y_reference` uint8."""
+    rng, pair = np.random.default_rng((index, DRAWN)), source[index]
+    degradation = Degradation.random(rng)
+    sample = observed(pair.image, degradation, rng)
+    sample["known"] = _about(sample["known"], rng)
+    sample["y_reference"] = degrade(pair.reference, degradation, rng=rng).picture[0]
+    return sample | {name: (sample[name] * 255).round().byte() for name in ("y", "y_reference")}
+
+
 def _observed_at_random(image: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
-    """The same after a random degradation, of which as much is known as can be found out."""
+    """A random LR version of a picture, and as much as can be found out of it."""
     sample = observed(image, Degradation.random(rng), rng)
-    sample["known"][:AMOUNTS] *= float(np.exp(rng.normal(0, 0.1)))
-    if rng.random() < 0.3:  # a kernel is hard to see
-        sample["known"][AMOUNTS:] = 0
-    return sample
+    return sample | {"known": _about(sample["known"], rng)}
+
+
+def _about(known: Tensor, rng: np.random.Generator) -> Tensor:
+    """Planes as a measurement gives them: amounts to about a tenth, and not always the kernel, which is hard to see."""
+    known[:AMOUNTS] *= float(np.exp(rng.normal(0, 0.1)))
+    if rng.random() < 0.3:
+        known[AMOUNTS:] = 0
+    return known
 
 
 def _turn(x: Tensor, turns: int, flip: bool) -> Tensor:
