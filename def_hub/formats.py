@@ -63,7 +63,7 @@ def is_picture(path: Path) -> bool:
     try:
         with Image.open(path, formats=[name for name in _formats() if name in _SIGNED]):
             return True
-    except UNREADABLE:
+    except Exception:  # decoders raise whatever they like on bad files
         return False
 
 
@@ -75,9 +75,11 @@ def open_header(path: Path, label: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         limit = MAX_PIXELS // 1_000_000
         raise ValueError(f"{label}: expected at most {limit} million pixels, got far more") from error
-    except UNREADABLE as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise whatever they like on bad files
         if isinstance(error, Image.UnidentifiedImageError) and "HEIF" not in _formats() and _is_heic(path):
-            hint = "HEIC needs one more package: pip install pillow-heif"
+            hint = "HEIC needs one more package: pip install 'def-hub[heic]'"
             raise UnreadableImage(label, hint, path.name) from error
         raise UnreadableImage(label, error, path.name) from error
 

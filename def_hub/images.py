@@ -311,13 +311,10 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 def _photo(image: Image.Image, name: str) -> Photo:
     check_size(*image.size, name)
+    upright, pixels, metadata = _decoded(image, name)
     try:
-        _tell_frames(image, name)
-        pixels = _from_wide_file(image)
-        image.load()
-        metadata, upright = metadata_of(image), image
         if pixels is None:
-            upright = through_tables(ImageOps.exif_transpose(image))
+            upright = through_tables(upright)
             pixels = _pixels(upright, name)
         if colours := colours_of(upright):
             opaque = min(pixels.shape[2], 3)
@@ -329,11 +326,24 @@ def _photo(image: Image.Image, name: str) -> Photo:
     return _finish(pixels, name, metadata)
 
 
+def _decoded(image: Image.Image, name: str) -> tuple[Image.Image, np.ndarray | None, Metadata]:
+    """The image upright, its pixels where they have 16-bit colour, and its metadata."""
+    try:
+        _tell_frames(image, name)
+        pixels = _from_wide_file(image)
+        image.load()
+        return image if pixels is not None else ImageOps.exif_transpose(image), pixels, metadata_of(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise whatever they like on bad files
+        raise UnreadableImage(name, error, Path(getattr(image, "filename", "")).name) from error
+
+
 def _tell_frames(image: Image.Image, name: str) -> None:
     """Say which picture is taken where there are several."""
     try:
         frames = getattr(image, "n_frames", 1)
-    except UNREADABLE:  # of a file that is cut off after the first
+    except Exception:  # of a file that is cut off after the first
         return
     if frames > 1 and image.format not in _STILLS and image.tell() == 0:
         kind = "an animation of {} frames" if image.format in _ANIMATED else "a file of {} pages"

@@ -6,13 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL.Image import Image
 from torch import Tensor
 
 from def_hub.images import ImageLike, to_list, to_tensor
+from def_hub.observation.jpeg import JpegFile, jpeg_of
 from def_hub.reference.matching import CELL
 from def_hub.reference.picture import ReferencePicture
 
@@ -29,11 +33,13 @@ class Request:
     image: `[1, 3, h, w]` in [0, 1].
     references: its references, possibly none.
     allowed: `[1, 1, h, w]`, 1 where references may be used, else 0.
+    file: what the image's JPEG file says; None for other files, and for pictures that no longer know their file.
     """
 
     image: Tensor
     references: tuple[ReferencePicture, ...]
     allowed: Tensor
+    file: JpegFile | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -52,13 +58,21 @@ def requests_of(
     Raises:
         ValueError, TypeError: as `images.to_tensor`, and for numbers or sizes of masks that do not fit.
     """
-    images = to_list(image)
+    images, files = to_list(image), _files(image)
     references = _per_image(reference, reference_mask, len(images))
     masks = _listed(mask, len(images), "mask", "one for each of {} images")
     return [
-        Request(picture, own, _allowed(m, picture, "mask" if len(images) == 1 else f"mask {number}"))
-        for number, (picture, own, m) in enumerate(zip(images, references, masks, strict=True), start=1)
+        Request(picture, own, _allowed(m, picture, "mask" if len(images) == 1 else f"mask {number}"), file)
+        for number, (picture, own, m, file) in enumerate(zip(images, references, masks, files, strict=True), start=1)
     ]
+
+
+def _files(image: ImageLike | Sequence[ImageLike]) -> list[JpegFile | None]:
+    """What the JPEG file of each image says. Tensors and arrays know no file."""
+    if isinstance(image, Tensor | np.ndarray):
+        return [None] * (len(image) if image.ndim == 4 else 1)
+    given = list(image) if isinstance(image, list | tuple) else [image]
+    return [jpeg_of(one) if isinstance(one, str | Path | Image) else None for one in given]
 
 
 def _per_image(reference: ReferenceLike, masks: MaskLike, count: int) -> list[tuple[ReferencePicture, ...]]:

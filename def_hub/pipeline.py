@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +23,11 @@ from def_hub.hub.tidy import components_of, tidy
 from def_hub.images import ImageLike, to_pil
 from def_hub.inputs import MaskLike, ReferenceLike, requests_of
 from def_hub.loading import COMPONENTS, check_options, check_whole
-from def_hub.observation.downsample import Downsample, agreeing
+from def_hub.observation.agreement import Agreement
+from def_hub.observation.assessment import Assessment
+from def_hub.observation.degradation import Degradation
+from def_hub.observation.downsample import Downsample
+from def_hub.observation.observed import Observed, check_degradation, observed
 from def_hub.precision import compute_in, float32_by_default
 from def_hub.provenance import provenance_shares
 from def_hub.reference.matcher import Matcher
@@ -58,7 +62,10 @@ class DEFOutput(BaseOutput):
     correspondence: `[3, h, w]`: number of the reference from 0 (-1: none), x and y in pixels of that reference.
     transferred: the references' pixels, moved to where they match the image, 4h×4w; None without references.
     provenance: `[2 + K, 4h, 4w]` shares that sum to one: of the input, the priors, and references 1 … K.
-    consistency_error: the largest deviation from the input after shrinking the 8-bit result again, in 1/255.
+    consistency_error: the largest deviation of the 8-bit result, shrunk again, from the input, or from the nearest
+        picture that agrees with a degraded input, in 1/255.
+    observation: what was assumed of the input, and how sure that is.
+    agreement: how well the result agrees with the file, with words for people.
     """
 
     images: list[Any]
@@ -68,6 +75,8 @@ class DEFOutput(BaseOutput):
     transferred: list[Any]
     provenance: list[Tensor]
     consistency_error: list[float]
+    observation: list[Assessment] = field(default_factory=list)
+    agreement: list[Agreement] = field(default_factory=list)
 
 
 class DEFPipeline(DiffusionPipeline):
@@ -252,7 +261,10 @@ class DEFPipeline(DiffusionPipeline):
             TypeError: for an unknown override or an argument of the wrong type, before anything is computed.
             ValueError: for an argument outside its range, before anything is computed.
         """
+        if isinstance(overrides.get("degradation"), Degradation):
+            overrides["degradation"] = str(overrides["degradation"])
         settings = resolve(preset, **overrides)
+        check_degradation(settings.degradation)
         _check_call(output_type, callback_on_step_end, callback_on_stage)
         requests = requests_of(image, reference, mask, reference_mask)
         targets = [target_size(request.size, settings.scale, size) for request in requests]
@@ -273,21 +285,28 @@ class DEFPipeline(DiffusionPipeline):
                 if size_between(request.size, target):
                     again = {"generator": own_generator, "callback_on_stage": callback_on_stage, **settings.as_dict()}
                     again["callback_on_step_end"] = callback_on_step_end
-                    results.append(in_two_passes(self, request, target, kernel=operator.kernel, **again))
+                    results.append(in_two_passes(self, request, target, operator, **again))
                     continue
                 y = request.image.to(device)  # [1,3,h,w]
+                known = observed(y, settings.degradation, operator, request.file)
+                told = known.seen_by(y, network.config.known)  # [1,3+known,h,w]
                 references = request.references if settings.reference_strength > 0 else ()
                 with precision:
                     # 1. Enhance (4.2): the diffusion prior, kept consistent with the input
                     watch.begins("enhance")
-                    enhanced = enhance(y, generator=own_generator, callback=watch.step).clamp(0, 1)  # [1,3,H,W]
+                    enhanced = enhance(
+                        known.seen_by(y, enhancer.denoiser.known),
+                        generator=own_generator,
+                        project=known.project,
+                        callback=watch.step,
+                    ).clamp(0, 1)  # [1,3,H,W]
 
                     # 2. Estimate: the network's result without references
-                    estimate = network.estimate(y, enhanced, settings.turns)
+                    estimate = network.estimate(told, enhanced, settings.turns)
 
                     # 3. See: bring each reference to the image's scale, then degrade and enhance it like the image
                     watch.begins("match" if references else "transfer")
-                    seen = [self._see(r.to(device), y, enhance, network, settings.refine) for r in references]
+                    seen = [self._see(r.to(device), y, known, enhance, network, settings.refine) for r in references]
 
                     # 4. Match (4.3, eq. 10-12)
                     matches, features = None, network.memory(device)
@@ -300,13 +319,13 @@ class DEFPipeline(DiffusionPipeline):
 
                     # 5. Restore (4.4, eq. 7, 13): transfer the references' texture along the matches and blend it in;
                     #    where no reference is trusted, add detail of the prior
-                    restored = network.restored(y, estimate, [p.pixels for p in seen], matches, features)
+                    restored = network.restored(told, estimate, [p.pixels for p in seen], matches, features)
                 result, without_reference = _with_prior_detail(restored.sr, estimate, matches, settings.prior_strength)
 
-                # 6. Agree: the nearest image of the requested size that downsamples to the input (eq. 9)
+                # 6. Agree: the nearest image of the requested size that agrees with the file (eq. 9)
                 watch.begins("restore")
                 shrinks = operator_between(operator, target, request.size)
-                result, error = agreeing(shrinks, reduced(result, target), y, settings.consistency)
+                result, agreement = known.finish(reduced(result, target), shrinks, settings.consistency)
 
                 # 7. Explain: which detail comes from the input, the priors and each reference
                 without_reference = reduced(without_reference, target)
@@ -319,7 +338,9 @@ class DEFPipeline(DiffusionPipeline):
                         "correspondence": _correspondence(matches, y, seen),
                         "transferred": reduced(restored.transferred, target),
                         "provenance": shares,
-                        "consistency_error": 255 * error,
+                        "consistency_error": 255 * agreement.error,
+                        "observation": known.assessment,
+                        "agreement": agreement,
                     }
                 )
         self.maybe_free_model_hooks()
@@ -335,6 +356,7 @@ class DEFPipeline(DiffusionPipeline):
         self,
         reference: ReferencePicture,
         y: Tensor,
+        known: Observed,
         enhance: Callable[..., Tensor],
         network: ReferenceNetwork,
         refine: bool,
@@ -343,10 +365,11 @@ class DEFPipeline(DiffusionPipeline):
         they are compared."""
         picture = fitted(y, reference, network.feature_extractor) if refine else reference
         operator = Downsample(self.config.operator)
-        small = operator.forward(picture.pixels).clamp(0, 1)
+        small = known.degraded(picture.pixels, operator)
+        told = known.seen_by(small, network.config.known)
         # its own generator: the noise for a reference must not change the noise for the image
         enhanced = enhance(small, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
-        return picture.seen_as(operator.upsample(small), network.estimate(small, enhanced).matched)
+        return picture.seen_as(operator.upsample(small), network.estimate(told, enhanced).matched)
 
 
 @dataclass

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub.inputs import Request
-from def_hub.observation.downsample import SCALE, Downsample, Kernel, agreeing
+from def_hub.observation.downsample import SCALE, Downsample
+from def_hub.observation.observed import observed
 from def_hub.reference.picture import ReferencePicture
 
 Size = tuple[int, int]
@@ -71,7 +72,7 @@ def reduced(x: Tensor | None, target: Size) -> Tensor | None:
 
 
 def in_two_passes(
-    call: Callable[..., Any], request: Request, target: Size, *, kernel: Kernel, consistency: bool, **options: Any
+    call: Callable[..., Any], request: Request, target: Size, operator: Downsample, *, consistency: bool, **options: Any
 ) -> dict[str, Any]:
     """One image enlarged twice by `call`, a pipeline; the entries of its output for this image, as tensors.
 
@@ -81,13 +82,15 @@ def in_two_passes(
     y, between = request.image, size_between(request.size, target)
     assert between is not None
     references = [r.pixels for r in request.references]
+    known = observed(y, options["degradation"], operator, request.file)
     options |= {"reference_mask": [_full_mask(r) for r in request.references] or None, "output_type": "pt"}
     first = call(y, references, mask=request.allowed[0], size=between[::-1], consistency=consistency, **options)
+    options["degradation"] = "clean"
     allowed, again = F.interpolate(request.allowed, between)[0], first.images[0][None]
     second = call(again, references, mask=allowed, size=target[::-1], consistency=False, **options)
 
-    operator = Downsample.between(target, request.size, kernel)
-    result, error = agreeing(operator, second.images[0][None], y, consistency)
+    shrinks = Downsample.between(target, request.size, operator.kernel)
+    result, agreement = known.finish(second.images[0][None], shrinks, consistency)
     came = F.interpolate(first.provenance[0][None], target, mode="bilinear")[0]
     shares = second.provenance[0].clone()
     shares[1:] += shares[0] * came[1:]  # what the second pass took from its input, the first took from somewhere
@@ -100,7 +103,9 @@ def in_two_passes(
         "correspondence": first.correspondence[0],
         "transferred": None if transferred is None else transferred[None],
         "provenance": shares,
-        "consistency_error": 255 * error,
+        "consistency_error": 255 * agreement.error,
+        "observation": known.assessment,
+        "agreement": agreement,
     }
 
 

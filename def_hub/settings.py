@@ -93,6 +93,10 @@ class Settings:
     """
 
     scale: int = _setting(4, "how many times larger the result is along each side", Choice((2, 3, 4, 6, 8)))
+    degradation: str = _setting(
+        "clean",
+        "what degraded the input: 'clean', 'auto' (measured), or a description such as jpeg70, noise5, blur3+jpeg60",
+    )
     num_inference_steps: int = _setting(1, "evaluations of the diffusion prior", Range(1, 1000))
     eta: float = _setting(0.0, "fresh noise per diffusion step; 0 is deterministic DDIM, 1 is DDPM", Range(0, 1))
     start: float = _setting(

@@ -1,11 +1,16 @@
-"""The paper's ablation (Table 2) with equal data, steps, seeds and losses, and what matches are worth on the way.
+"""The paper's ablation (Table 2) with equal data, steps, seeds and losses, and a comparison of ways to match.
 
     python examples/ablation.py [--run-file examples/ablation.toml] [--steps N] [--output examples/ablation.md]
 
-Trains five networks: the base (bicubic images are matched and enlarged, matched features are taken as they are), with
-detail enhancement (DEF), with deformable transfer (DCN), with both, and with both where matches are also refined and
-aligned, which the paper does not do. A finished training is not repeated. Then measures each on the held-out pairs, and
-the error of the warped reference for every way to match.
+The script trains five networks. A finished training is not repeated.
+
+- base: bicubic images are matched and restored; features are transferred without change.
+- + DEF: with detail enhancement.
+- + DCN: with deformable transfer.
+- + DEF + DCN: with both, the paper's method.
+- + DEF + DCN + refinement: matches are also refined and aligned, which the paper does not do.
+
+Then it measures each network on the held-out pairs, and the error of the warped reference for every way to match.
 """
 
 from __future__ import annotations
@@ -28,7 +33,9 @@ from def_hub.reference.matching import PAIRINGS, Views, find, match
 from def_hub.training import run
 from def_hub.training.tasks import BICUBIC, ReferenceTask, degrade, enhance, load_enhancer
 
-HEAD = "# Ablation\n\n`python examples/ablation.py --output examples/ablation.md`; what it says is in the README.\n\n"
+HEAD = (
+    "# Ablation\n\n`python examples/ablation.py --output examples/ablation.md`; the README discusses the results.\n\n"
+)
 VARIANTS = {
     "base": {"prior": "bicubic", "matching_image": "bicubic", "refined": False, "deformable": False},
     "+ DEF": {"matching_image": "enhanced", "refined": False, "deformable": False},
@@ -41,14 +48,14 @@ VARIANTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run-file", type=Path, default=Path(__file__).with_name("ablation.toml"))
-    parser.add_argument("--steps", type=int, help="instead of the run file's")
-    parser.add_argument("--output", type=Path, help="write the tables here, too")
+    parser.add_argument("--steps", type=int, help="training steps, instead of the run file's")
+    parser.add_argument("--output", type=Path, help="also write the tables to this file")
     options = parser.parse_args()
     config = load_config(options.run_file)
     if options.steps:
         config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, steps=options.steps))
 
-    git = ["git", "rev-parse", "--short", "HEAD"]  # of the code as it is loaded: a run takes hours
+    git = ["git", "rev-parse", "--short", "HEAD"]  # asked before training: HEAD may move during the hours of a run
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     trained = {name: train(config, name, changes) for name, changes in VARIANTS.items()}
     held_out = [tuple(x[None].float() / 255 for x in (p.image, p.reference)) for p in open_validation(config.data, 64)]
@@ -62,7 +69,7 @@ def main() -> None:
 
 
 def train(config: RunConfig, name: str, changes: dict[str, object]) -> Path:
-    """The folder with the weights of one variant."""
+    """Train one variant. Returns the folder with its weights."""
     output = Path(config.output) / name.replace("+ ", "").replace(" ", "-").lower()
     variant = dataclasses.replace(config.reference, **changes)  # type: ignore[arg-type]
     return run(dataclasses.replace(config, reference=variant, output=str(output)))
@@ -70,7 +77,7 @@ def train(config: RunConfig, name: str, changes: dict[str, object]) -> Path:
 
 @torch.no_grad()
 def results(config: RunConfig, trained: dict[str, Path], pairs: list[tuple[Tensor, ...]]) -> str:
-    """PSNR and SSIM of every variant with the true reference, without one, and with another pair's."""
+    """A table of PSNR and SSIM: each variant with its own reference, without one, and with another pair's reference."""
     lines = ["| network | reference | none | unrelated | SSIM |", "|---|---:|---:|---:|---:|"]
     enhancer = load_enhancer(str(EMBEDDED))
     for name, folder in trained.items():
@@ -98,7 +105,7 @@ def results(config: RunConfig, trained: dict[str, Path], pairs: list[tuple[Tenso
 
 @torch.no_grad()
 def warped(config: RunConfig, base: Path, pairs: list[tuple[Tensor, ...]]) -> str:
-    """What the matched reference has in common with the truth, for every way to match."""
+    """A table that compares the warped reference with the truth, for every way to match."""
     extractor = ReferenceNetwork.from_pretrained(base / "refsr").feature_extractor
     enhancer = load_enhancer(str(EMBEDDED))
     rows: dict[tuple[str, str], Row] = {}
@@ -109,8 +116,8 @@ def warped(config: RunConfig, base: Path, pairs: list[tuple[Tensor, ...]]) -> st
         )
         for name in PAIRINGS:
             for refined, search in (("no", match), ("yes", find)):
-                found = search(Views(image.bicubic, image.enhanced), [key], extractor, name)
-                rows.setdefault((name, refined), Row()).add(truth, image.enhanced, reference, found)
+                matches = search(Views(image.bicubic, image.enhanced), [key], extractor, name)
+                rows.setdefault((name, refined), Row()).add(truth, image.enhanced, reference, matches)
     lines = ["| matching image | refined | warped PSNR | correlation of detail |", "|---|---|---:|---:|"]
     lines += [
         f"| {name} | {refined} | {row.mean_psnr():.2f} | {row.correlations()[0]:.3f} |"

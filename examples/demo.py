@@ -1,4 +1,4 @@
-"""What `make demo` runs: one shipped example with its references, every intermediate, and what to do next."""
+"""The script of `make demo`: enlarge a shipped example with its references and save every intermediate result."""
 
 from pathlib import Path
 

@@ -1,9 +1,10 @@
-"""Adapt the embedded default to a few pairs of one's own, and measure on pairs left out whether it helped.
+"""Fine-tune the embedded default on a few pairs of your own, and measure on held-out pairs whether it helped.
 
     python examples/fine_tune.py PAIRS [--minutes 8] [--output outputs/fine-tuned]
 
-PAIRS holds `input/` and `ref/`; equal file names are a pair, 160×160 pixels or more. Every fourth pair is left out and
-measured before and after. The result is a folder for `DEFPipeline.from_pretrained`.
+PAIRS holds the folders `input/` and `ref/`. Two pictures with the same file name are a pair; they need at least 160×160
+pixels. Every fourth pair is left out of training, and measured before and after it. The result is a folder for
+`DEFPipeline.from_pretrained`.
 """
 
 import argparse
@@ -23,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs", type=Path, help="folder with input/ and ref/")
     parser.add_argument("--minutes", type=float, default=8, help="stop training after this time")
-    parser.add_argument("--steps", type=int, help="instead of the run file's")
+    parser.add_argument("--steps", type=int, help="training steps, instead of the run file's")
     parser.add_argument("--output", type=Path, default=Path("outputs/fine-tuned"))
     options = parser.parse_args()
 
@@ -55,7 +56,7 @@ def main() -> None:
 
 
 def measure(pipe: DEFPipeline, pairs: Path, names: tuple[str, ...]) -> dict[str, float]:
-    """PSNR of the result with its reference, for each pair."""
+    """PSNR in dB of each pair's result, enlarged with its reference."""
     files = {(folder, p.stem): p for folder in ("input", "ref") for p in list_pictures(pairs / folder)}
     scores = {}
     for name in names:

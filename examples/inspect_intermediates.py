@@ -1,4 +1,4 @@
-"""Look at what happens inside: the diffusion's steps, the matches, the confidence, who gave which pixel."""
+"""Save the intermediate results of a call: diffusion steps, matches, confidence, and the provenance of each pixel."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ steps = []
 
 
 def remember(pipe, step, timestep, tensors):
-    """Called after every step with the current estimate of the clean image, `[B,3,H,W]` in `[0,1]`."""
+    """The pipeline calls this after every step with the current estimate of the clean image, `[1,3,H,W]` in `[0,1]`."""
     steps.append((f"step {step + 1}, t = {timestep}", tensors["x0"][:1].clamp(0, 1)))
 
 

@@ -1,15 +1,18 @@
-"""What makes a match good: measured on pairs of photographs of one place.
-
-For every way to match and to refine: the PSNR of the reference's 4×4 blocks copied to where they matched; the
-correlation of their detail (the part that the LR image does not hold) with the true detail, over all pixels and over
-the half of each image whose matches are surer; and that correlation when each pixel is the mean of nine overlapping
-predictions, as the network takes it; and the share of the enhanced image's squared error that this detail can take
-away when the confidence decides how far it is trusted.
-
-A last table shows what the confidence means: how far to go from the enhanced image's own detail towards the detail
-that matches of one confidence bring, for the least squared error.
+"""Compare ways to match and to refine, on pairs of photographs of the same place.
 
     python examples/matching_table.py --data DATA/pairs160 [--vgg WEIGHTS.safetensors] [--enhance images]
+
+"Detail" is the part of an image that downsampling loses. The columns of the first table:
+
+- warped PSNR: of the reference's 4×4 blocks, copied to the cells that they match.
+- correlation: of the copied detail with the true detail, over all pixels.
+- surer half: the same, over the half of each image with the higher confidence.
+- overlapped: the same over all pixels, where each pixel is the mean of nine predictions (`overlapped`).
+- error taken: the share of the enhanced image's squared error that this detail can remove, with the best weight for
+  each tenth of confidence.
+
+The second table shows what the confidence means. For each tenth of confidence it gives the share of the cells and the
+weight of the matched detail (against the enhanced image's own detail) with the least squared error.
 """
 
 from __future__ import annotations
@@ -32,22 +35,22 @@ from def_hub.reference.restoring.transfer import overlapped, spread, warp
 
 OPERATOR = Downsample()
 REFINED = "joint, refined: enhanced, reference, 12 px"
-FOUND = "joint, from coarse to fine (the network's)"
+DEFAULT = "joint, from coarse to fine (the network's)"
 Enhancer = Callable[[Tensor], Tensor]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a data set, as `def-hub evaluate` takes it")
-    parser.add_argument("--pairs", type=int, default=60, help="how many pairs")
-    parser.add_argument("--seed", type=int, default=0, help="which pairs")
-    parser.add_argument("--model", help="folder of a DEFPipeline; the embedded default without it")
-    parser.add_argument("--vgg", help="match in these weights' features instead of the model's")
+    parser.add_argument("--data", type=Path, required=True, help="a data set, in a layout of `def-hub evaluate`")
+    parser.add_argument("--pairs", type=int, default=60, help="number of pairs")
+    parser.add_argument("--seed", type=int, default=0, help="decides which pairs are taken")
+    parser.add_argument("--model", help="folder of a DEFPipeline; by default the embedded one")
+    parser.add_argument("--vgg", help="match features of these VGG19 weights instead of the model's extractor")
     parser.add_argument(
         "--enhance",
         choices=("enhanced", "images"),
         default="enhanced",
-        help="the enhanced image: the prior's (enhanced), or the whole network's without a reference (images)",
+        help="the enhanced image: the prior's output (enhanced), or the pipeline's result without references (images)",
     )
     options = parser.parse_args()
 
@@ -67,11 +70,11 @@ def main() -> None:
     for name, row in rows.items():
         print(f"{name:52} {row}")
     print("\nconfidence after alignment, share of the cells, how far to trust their detail")
-    print(rows[FOUND].trust())
+    print(rows[DEFAULT].trust())
 
 
 def pairs(folder: Path, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """`count` pairs [1,3,H,W], evenly spaced over the sorted names, so that every group has its share."""
+    """`count` pairs [1,3,H,W], evenly spaced over the sorted names, so that every group is represented."""
     dataset = load_dataset(folder)
     step = len(dataset.items) / count
     first = torch.rand((), generator=torch.Generator().manual_seed(seed)).item() * step
@@ -94,17 +97,17 @@ def measure(
 
     bicubic, enhanced = degraded(truth)
     key = Views(*degraded(reference), reference)
-    features: dict[int, tuple[Tensor, Sequence[Tensor]]] = {}  # of each picture once, which is kept, so that its id is
+    features: dict[int, tuple[Tensor, Sequence[Tensor]]] = {}  # by the id of the image, which is kept, too
 
     def extract(image: Tensor) -> Sequence[Tensor]:
         if id(image) not in features:
             features[id(image)] = image, extractor(image)
         return features[id(image)][1]
 
-    def score(name: str, found: Correspondence) -> None:
-        rows.setdefault(name, Row()).add(truth, enhanced, reference, found)
+    def score(name: str, matches: Correspondence) -> None:
+        rows.setdefault(name, Row()).add(truth, enhanced, reference, matches)
 
-    # `match` pairs views by name; any other pairing is one of pictures that stand under those names.
+    # `match` compares views of the same name. To compare other images, they are passed under those names.
     one_to_sharp = partial(match, extractor=extract, matching_image="enhanced")
     one_to_one = partial(match, extractor=extract, matching_image="bicubic")
     ttsr = one_to_one(Views(bicubic, bicubic), [key])
@@ -138,7 +141,7 @@ def measure(
     score("joint, one cell in 16 searched, refined, aligned", align(from_sparse, enhanced, [key.enhanced]))
     score("  not refined before", align(sparse, enhanced, [key.enhanced]))
     image = Views(bicubic, enhanced)
-    score(FOUND, find(image, [key], extract, "joint"))
+    score(DEFAULT, find(image, [key], extract, "joint"))
     score("  only small sizes searched", find(image, [key], extract, "joint", pairs=2**22))
     score("  enhanced × reference instead of joint", find(image, [key], extract, "enhanced"))
     oracle = Views(bicubic, truth), [Views(key.bicubic, reference, reference)]
@@ -150,20 +153,21 @@ class Row:
 
     def __init__(self) -> None:
         self.psnr: list[float] = []
-        self.moments = torch.zeros(3, 6, dtype=torch.float64)  # of all pixels, of the surer half, overlapped
-        self.cells = torch.zeros(10, 3, dtype=torch.float64)  # by confidence: how many, gain × true gain, gain²
-        self.error = 0.0  # of the enhanced image's own detail, squared
+        self.moments = torch.zeros(3, 6, dtype=torch.float64)  # for all pixels, the surer half, and overlapped
+        self.cells = torch.zeros(10, 3, dtype=torch.float64)  # by tenth of confidence: count, gain × true gain, gain²
+        self.error = 0.0  # squared error of the enhanced image's own detail
 
-    def add(self, truth: Tensor, enhanced: Tensor, reference: Tensor, found: Correspondence) -> None:
-        copied = warp([reference], found, stride=1)
+    def add(self, truth: Tensor, enhanced: Tensor, reference: Tensor, matches: Correspondence) -> None:
+        """Add one pair of images, each `[1, 3, H, W]`, to the sums."""
+        copied = warp([reference], matches, stride=1)
         self.psnr.append(float(-10 * (copied - truth).square().mean().log10()))
-        blocks, true = warp([detail(reference)], found, stride=1).double(), detail(truth).double()
-        smooth = detail(overlapped([reference], found)).double()
-        sure = spread(found.confidence >= found.confidence.median(), 1).expand_as(true)
+        blocks, true = warp([detail(reference)], matches, stride=1).double(), detail(truth).double()
+        smooth = detail(overlapped([reference], matches)).double()
+        sure = spread(matches.confidence >= matches.confidence.median(), 1).expand_as(true)
         for moments, a, b in zip(self.moments, (blocks, blocks[sure], smooth), (true, true[sure], true), strict=True):
             moments += torch.stack([torch.ones_like(a).sum(), *(x.sum() for x in (a, b, a * a, b * b, a * b))])
 
-        level = (found.confidence.flatten() * 10).long().clamp_max(9)
+        level = (matches.confidence.flatten() * 10).long().clamp_max(9)
         own = detail(enhanced).double()
         gain, wanted = smooth - own, true - own
         self.error += float(wanted.square().mean(1).sum())
@@ -176,23 +180,23 @@ class Row:
         return f"{self.mean_psnr():11.2f}{correlations}{self.taken():10.1f} %"
 
     def mean_psnr(self) -> float:
-        """Of the copied blocks, in dB."""
+        """Mean PSNR of the copied blocks, in dB."""
         return sum(self.psnr) / len(self.psnr)
 
     def correlations(self) -> list[float]:
-        """Of the detail with the true one: over all pixels, over the surer half, and as the mean of nine."""
+        """Correlation of the matched with the true detail: over all pixels, over the surer half, and overlapped."""
         n, a, b, aa, bb, ab = self.moments.unbind(1)
         return ((ab - a * b / n) / ((aa - a * a / n) * (bb - b * b / n)).sqrt()).tolist()
 
     def taken(self) -> float:
-        """Percent of the enhanced image's squared error that the borrowed detail can take away, when detail of each
-        tenth of confidence is trusted as far as is best for it: what a match and its confidence are worth together."""
+        """Percentage of the enhanced image's squared error that the matched detail can remove, with the best weight for
+        each tenth of confidence. It measures the matches and their confidence together."""
         _, product, energy = self.cells.unbind(1)
         best = (product.clamp_min(0).square() / energy.clamp_min(1e-12)).sum()  # sums over pixels of means of cells
         return 100 * CELL**2 * float(best) / self.error
 
     def trust(self) -> str:
-        """A line for each tenth of confidence."""
+        """For each tenth of confidence a line with the share of the cells and the best weight of their detail."""
         count, product, energy = self.cells.unbind(1)
         worth = product / energy.clamp_min(1e-12)
         shares = count / count.sum()
@@ -200,7 +204,7 @@ class Row:
 
 
 def detail(image: Tensor) -> Tensor:
-    """What shrinking and enlarging loses."""
+    """The part of an image that downsampling and bicubic enlargement lose."""
     return image - OPERATOR.upsample(OPERATOR.forward(image))
 
 

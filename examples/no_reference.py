@@ -1,4 +1,4 @@
-"""Enlarge a photograph without any reference: the diffusion prior works alone."""
+"""Enlarge a photograph without a reference. All invented detail comes from the diffusion prior and the network."""
 
 from pathlib import Path
 

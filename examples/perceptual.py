@@ -1,10 +1,10 @@
-"""Does a preset look closer to the truth, to a classification network, and at what price: PSNR, invented lines?
+"""Compare presets by perceptual distance, PSNR and grid pattern.
 
     python examples/perceptual.py DATA/MultiView --vgg VGG19.safetensors [--model FOLDER] [--presets balanced detail]
 
-The distance is `def_hub.evaluation.metrics.feature_distance` on VGG19's relu1_1, relu2_1 and relu3_1, the grid
-`grid_pattern` of the same module, its largest value over the pictures beside the mean. Each picture is enlarged with
-its first reference.
+Each picture is enlarged with its first reference. The distance is `def_hub.evaluation.metrics.feature_distance` on
+VGG19's relu1_1, relu2_1 and relu3_1; lower is closer to the truth. The grid is `grid_pattern` of the same module: its
+mean and its largest value over the pictures.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from def_hub.reference.features import VGG19Features
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", type=Path, help="a data set, as `def-hub evaluate` takes it")
+    parser.add_argument("dataset", type=Path, help="a data set, in a layout of `def-hub evaluate`")
     parser.add_argument("--vgg", type=Path, required=True, help="safetensors of VGG19 to relu3_1")
-    parser.add_argument("--model", help="folder of a DEFPipeline; the embedded default without it")
+    parser.add_argument("--model", help="folder of a DEFPipeline; by default the embedded one")
     parser.add_argument("--presets", nargs="+", default=["balanced", "detail"])
-    parser.add_argument("--every", type=int, default=1, help="measure every so many-th picture only")
+    parser.add_argument("--every", type=int, default=1, help="measure only every N-th picture")
     options = parser.parse_args()
 
     features = VGG19Features.from_safetensors(options.vgg)

@@ -1,10 +1,10 @@
-"""How well `rank_references` tells true references from unrelated pictures, on groups of views (CUFED5 layout).
+"""Measure how well `rank_references` separates true references from unrelated pictures (data in CUFED5 layout).
 
     python examples/ranking.py DATA/MultiView [--strangers 6]
 
-Every photograph is given all its own references and as many pictures of other scenes. Printed are how often a true
-reference, and how often the first one, comes before an unrelated picture, and what share of either reaches the scores
-that `def_hub.reference.selection` calls likely and unlikely.
+For each photograph, its own references and pictures of other scenes are ranked together. The script prints how often a
+true reference is ranked above an unrelated picture, for all references and for the first one. It also prints what share
+of both kinds reaches the scores `LIKELY` and `UNLIKELY` of `def_hub.reference.selection`.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def share(cases: list[bool]) -> str:
-    """In percent."""
+    """The share of true cases, in per cent."""
     return f"{100 * sum(cases) / len(cases):.1f} %"
 
 

@@ -1,9 +1,9 @@
-"""Pictures of the browser interface for the README: each tab at desktop width, the page on a phone, in the dark.
+"""Screenshots of the browser interface for the README: each tab on a desktop, on a phone, and in dark mode.
 
     python examples/screenshots.py [FOLDER]
 
-Needs Chromium and Playwright (`make browser`). The pictures have few colours, to be small: look at the page itself for
-quality.
+Needs Chromium and Playwright (`make browser`). The pictures are reduced to 256 colours to keep the files small. To
+judge the quality of a result, look at the page itself.
 """
 
 import io
@@ -34,7 +34,7 @@ def main() -> None:
         browser = started.chromium.launch(
             executable_path=next(filter(None, map(shutil.which, names)), None), args=["--no-sandbox"]
         )
-        # as high as the results are, which scroll by themselves in a lower window
+        # tall enough for all results; in a lower window they scroll
         sizes = (("desktop", 1280, 1400, "light"), ("dark", 1280, 1400, "dark"), ("phone", 390, 860, "light"))
         for name, width, height, theme in sizes:
             page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)
@@ -42,7 +42,7 @@ def main() -> None:
             page.locator("#compare img.def-before").wait_for(timeout=300_000)
             for tab in TABS if name == "desktop" else ("Compare", "Provenance") if name == "dark" else ("Compare",):
                 show(page, tab)
-                # the left half is the same in all tabs
+                # only the right half differs between the tabs
                 part = tab != "Compare" and name == "desktop"
                 shot = page.locator(".column:has(> .tabs)").screenshot() if part else page.screenshot(full_page=True)
                 keep(shot, folder / f"{name}-{tab.lower()}.png")
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def show(page: Any, tab: str) -> None:
-    """Open a tab that looks its best: a point chosen, everything loaded."""
+    """Open a tab, choose a point in "Matches", and wait until everything is loaded."""
     page.get_by_role("tab", name=tab, exact=True).click()
     if tab == "Matches":
         page.locator("#pick .def-stack").click(position={"x": 90, "y": 200})
@@ -61,6 +61,7 @@ def show(page: Any, tab: str) -> None:
 
 
 def keep(shot: bytes, path: Path) -> None:
+    """Save a screenshot as a small PNG."""
     picture = Image.open(io.BytesIO(shot)).convert("RGB")
     if picture.width > 1000:
         picture = picture.resize((960, round(picture.height * 960 / picture.width)), Image.Resampling.LANCZOS)

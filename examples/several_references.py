@@ -1,4 +1,4 @@
-"""Enlarge a photograph with several references of different sizes, and see how much each of them gave."""
+"""Enlarge a photograph with several references of different sizes, and print how much detail each contributed."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ references = [
     here / "robot_ref1.jpg",
     here / "robot_ref2.jpg",
     here / "street_ref1.jpg",
-]  # the last one is no help
+]  # the last one shows another place and contributes little
 result = pipe(here / "robot_lr.png", references, generator=torch.Generator().manual_seed(0))
 
 out.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see app.py: tests, too, are run on crowded machines
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see app.py: tests also run on busy machines
 import torch
 
 from .helpers.hub_server import HubServer
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from def_hub import DEFPipeline, ReferenceNetwork
 
-# The client reads these when it is imported, here and in the processes that tests start: no test reaches the Hub, and
-# nothing of the user's (cache, token) is touched. The port is kept from now on; the server listens where a test asks.
+# The client reads these when it is imported, here and in processes that tests start. So no test reaches the real Hub,
+# and the user's cache and token are not touched. The port stays bound; the server listens on it when a test needs it.
 HUB_SOCKET = socket.socket()
 HUB_SOCKET.bind(("127.0.0.1", 0))
 os.environ |= {
@@ -51,7 +51,7 @@ torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
 def make_unet(inputs: int, outputs: int) -> "UNet2DModel":
-    """The smallest prior with two levels; random weights from the current seed."""
+    """A tiny prior with two levels. Its random weights depend on the current seed."""
     from diffusers import UNet2DModel
 
     return UNet2DModel(
@@ -68,7 +68,7 @@ def make_unet(inputs: int, outputs: int) -> "UNet2DModel":
 
 
 def make_tiny_pipe(seed: int = 0) -> "DEFPipeline":
-    """The whole pipeline from random components so small that a call takes a moment."""
+    """A pipeline of tiny random components."""
     from diffusers import DDIMScheduler
 
     from def_hub import DEFPipeline, ReferenceNetwork
@@ -77,26 +77,26 @@ def make_tiny_pipe(seed: int = 0) -> "DEFPipeline":
     unet = make_unet(6, 3)
     scheduler = DDIMScheduler(beta_start=1e-6, beta_end=1e-2, clip_sample=False)
     refsr = ReferenceNetwork(extractor="mini", features=(8, 8, 8), blocks=(1, 1, 1, 1))
-    # as loaded networks are; dropout of nothing, in training, changes how numbers lie in memory and so their last bits
+    # eval, as for loaded networks: in training mode even a dropout of 0 changes the memory layout, and so the last bits
     pipe = DEFPipeline(unet=unet.eval(), scheduler=scheduler, refsr=refsr.eval())
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Path → bytes of all files of a folder."""
+    """The files of a folder: path → bytes."""
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def enlarged(pipe: "DEFPipeline", **options: Any) -> "Image.Image":
-    """A picture that shows whether two pipelines are the same."""
+    """The result of a fixed call. It differs between pipelines with different weights."""
     pipe.set_progress_bar_config(disable=True)
     noise = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(1))
     return pipe(noise[:1, :, :9, :10], noise[1:], generator=torch.Generator().manual_seed(2), **options).images[0]
 
 
 def put_ddpm(hub: HubServer, folder: Path) -> None:
-    """As google/ddpm-…: the network at the top, its scheduler beside it."""
+    """Put a repository like google/ddpm-… on the Hub: the network and its scheduler at the top."""
     from diffusers import DDPMScheduler
 
     torch.manual_seed(5)
@@ -106,7 +106,7 @@ def put_ddpm(hub: HubServer, folder: Path) -> None:
 
 
 def add_detail(folder: Path) -> "ReferenceNetwork":
-    """Give a model the optional weights of the preset "detail"."""
+    """Add the optional weights of the preset "detail" to a model folder, and return them."""
     from def_hub import DEFPipeline
 
     detail = make_tiny_pipe(seed=9).refsr
@@ -116,7 +116,7 @@ def add_detail(folder: Path) -> "ReferenceNetwork":
 
 @pytest.fixture(params=("float32", "bfloat16"))
 def each_precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every preset computes in this precision, asked for by name: what runs here must not depend on the processor."""
+    """All presets compute in this precision, so that the test does not depend on the processor."""
     from dataclasses import replace
 
     from def_hub.settings import PRESETS
@@ -128,7 +128,7 @@ def each_precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def tiny_pipe() -> "DEFPipeline":
-    """A pipeline of tiny random components; a fresh one for every test."""
+    """A pipeline of tiny random components, new for every test."""
     return make_tiny_pipe()
 
 
@@ -153,7 +153,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command; gives (exit status, stdout, stderr)."""
+    """A function that runs a command and returns (exit status, stdout, stderr)."""
     from diffusers.utils import logging
 
     from def_hub import cli
@@ -178,7 +178,7 @@ def _hub_server() -> HubServer:
 
 @pytest.fixture
 def hub(_hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """An empty Hub; the user is alice, and the client does not wait between its tries."""
+    """An empty Hub. The user is alice, and the client retries without waiting."""
     monkeypatch.setenv("HF_TOKEN", "hf_alice")
     patient = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
     monkeypatch.setattr("huggingface_hub.utils._http.time", patient)
@@ -201,7 +201,7 @@ def pipe() -> "DEFPipeline":
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of the development sets, which may not be shipped: `DEF_SHARED` or `../shared/data`."""
+    """The folder of the development sets, which cannot be shipped: `DEF_SHARED`, or `../shared/data` by default."""
     folder = Path(os.environ.get("DEF_SHARED", ROOT.parent / "shared" / "data"))
     if not (folder / "eval-dev").is_dir():
         pytest.skip(f"no development sets at {folder}; set DEF_SHARED to the folder that holds eval-dev/")
@@ -219,7 +219,7 @@ def shared_weights(shared_data: Path) -> Path:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with six tiny pairs and two photographs, and the working directory of the test."""
+    """The working directory of the test, with six tiny pairs and two photographs."""
     import numpy as np
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""`def-hub convert` and `assemble`: from foreign files to a folder that loads and runs."""
+"""`def-hub convert` and `def-hub assemble`: files of other projects → a folder that loads and runs."""
 
 import shutil
 from pathlib import Path
@@ -29,7 +29,7 @@ def prior(tmp_path: Path) -> Path:
 
 
 def fails(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    """The one line that a command complains in."""
+    """The single line of a failing command's error message."""
     assert cli.main([str(word) for word in words]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "Loading" not in line]
     assert line.startswith("def-hub: error: ")
@@ -37,7 +37,7 @@ def fails(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 
 def test_adm_and_ttsr_become_a_pipeline(tmp_path: Path) -> None:
-    """Everything foreign: OpenAI's prior and TTSR's network, by the commands."""
+    """OpenAI's prior and TTSR's network, converted and assembled by the commands."""
     adm = foreign.ADM(multipliers=(1, 2), attention=(False, True))
     torch.save(adm.random_state(), tmp_path / "adm.pt")
     torch.save(foreign.ttsr_state(), tmp_path / "ttsr.pt")
@@ -53,7 +53,7 @@ def test_adm_and_ttsr_become_a_pipeline(tmp_path: Path) -> None:
         assert torch.allclose(unet(x, timestep).sample, adm(adm.random_state(), x, timestep), atol=1e-4)
     pipe = DEFPipeline.from_pretrained(tmp_path / "out")
     assert pipe.refsr.config.ttsr and enlarged(pipe).size == (40, 36)
-    # the pipeline does what TTSR does, up to the projection
+    # the pipeline gives TTSR's result, except for the projection
     y, sharp = torch.rand(1, 3, 9, 10), picture(40, 32)
     output = pipe(
         y, sharp, matching_image="bicubic", refine=False, precision="float32", consistency=False, output_type="pt"
@@ -68,20 +68,20 @@ def test_vgg19_becomes_the_extractor_of_def_base(tmp_path: Path, prior: Path, mo
     state = foreign.vgg19_state(shrink=16)
     save_file(state, tmp_path / "vgg19.safetensors")
     assert cli.main(["convert", "vgg19", str(tmp_path / "vgg19.safetensors"), "-o", str(tmp_path / "vgg")]) == 0
-    # def-base with its sizes cut down, so that the test is quick
+    # def-base with smaller sizes, so that the test is quick
     monkeypatch.setattr("def_hub.assemble._arguments", lambda c: {"features": (8, 8, 8), "blocks": (1, 1, 1, 1)})
     pipe = assemble("def-base", unet=prior, extractor=tmp_path / "vgg" / "extractor.safetensors")
     assert pipe.refsr.config.extractor == "vgg19_imagenet"
     image = torch.rand(1, 3, 16, 20)
-    for found, wanted in zip(pipe.refsr.feature_extractor(image), foreign.vgg19(state, image), strict=True):
-        assert torch.allclose(found, wanted, atol=1e-4)
+    for actual, expected in zip(pipe.refsr.feature_extractor(image), foreign.vgg19(state, image), strict=True):
+        assert torch.allclose(actual, expected, atol=1e-4)
     pipe.save_pretrained(tmp_path / "out")
     again = DEFPipeline.from_pretrained(tmp_path / "out")
     assert again.refsr.config.extractor == "vgg19_imagenet"
     assert enlarged(again).tobytes() == enlarged(pipe).tobytes()
 
 
-def test_an_extractor_takes_the_place_of_the_stored_one(tmp_path: Path, prior: Path) -> None:
+def test_an_extractor_replaces_the_stored_one(tmp_path: Path, prior: Path) -> None:
     torch.manual_seed(2)
     stored = ReferenceNetwork("vgg19", (8, 8, 8), (1, 1, 1, 1))
     stored.save_pretrained(tmp_path / "refsr")
@@ -97,7 +97,7 @@ def test_an_extractor_takes_the_place_of_the_stored_one(tmp_path: Path, prior: P
         assert rest and all(torch.equal(weights[k], stored.state_dict()[k]) for k in rest)
 
 
-def test_what_does_not_fit_is_one_line_and_writes_nothing(
+def test_parts_that_do_not_fit_give_a_one_line_error_and_write_nothing(
     tmp_path: Path, prior: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
@@ -131,10 +131,10 @@ def test_what_does_not_fit_is_one_line_and_writes_nothing(
         capsys, "convert", "adm", tmp_path / "a.safetensors", "-o", tmp_path / "out"
     )
     assert "absent: no such file" in fails(capsys, "convert", "ttsr", tmp_path / "absent", "-o", tmp_path / "out")
-    assert load_file(prior / "unet" / "diffusion_pytorch_model.safetensors")  # as it was
+    assert load_file(prior / "unet" / "diffusion_pytorch_model.safetensors")  # unchanged
 
 
-def test_assembled_from_parts_of_the_hub(hub: HubServer, folder: Path, tmp_path: Path, run: Run) -> None:
+def test_parts_of_the_hub_can_be_assembled(hub: HubServer, folder: Path, tmp_path: Path, run: Run) -> None:
     put_ddpm(hub, tmp_path / "ddpm")
     hub.put("alice/def-x4", contents(folder))
     words = ["assemble", "--config", "def-mini", "--unet", "google/ddpm", "-o", tmp_path / "out"]
@@ -147,8 +147,8 @@ def test_assembled_from_parts_of_the_hub(hub: HubServer, folder: Path, tmp_path:
     status, out, err = run(*words, "--dtype", "float16")
     assert (status, err) == (0, "") and str(tmp_path / "out") in out and "refsr_detail 1.6 M" in out
     pipe = DEFPipeline.from_pretrained(tmp_path / "out", dtype=torch.float32)
-    found = pipe.refsr.feature_extractor.state_dict()
-    assert all(torch.equal(found[k], v.half().float()) for k, v in extractor.items())
+    loaded = pipe.refsr.feature_extractor.state_dict()
+    assert all(torch.equal(loaded[k], v.half().float()) for k, v in extractor.items())
     assert pipe.refsr_detail is not None
     assert pipe.unet.config.in_channels == 3 and isinstance(pipe.scheduler, DDPMScheduler)
     assert enlarged(pipe).size == (40, 36)

@@ -1,6 +1,6 @@
-"""However a pipeline came about, and whatever its prior is stored in, a call computes the same picture or is refused.
+"""Calls of every kind: pipelines made in different ways, priors of every layout and precision, arguments of every type.
 
-What a caller hands over is taken in every form that callers use.
+A call computes the same picture each time, or is refused with a clear error.
 """
 
 import copy
@@ -23,7 +23,7 @@ REFERENCES = [picture(40, 48), picture(36, 60)]
 
 
 def make_prior(**changes: Any) -> UNet2DModel:
-    """An unconditional prior as the Hub has them, small, from the same random numbers."""
+    """A small unconditional prior like those on the Hub. The weights are always the same."""
     torch.manual_seed(3)
     options = {
         "sample_size": 32,
@@ -46,7 +46,7 @@ def by_hand(tiny_pipe: DEFPipeline, unet: UNet2DModel, prediction: str = "epsilo
 
 
 def result(pipe: DEFPipeline, size: tuple[int, int] = (20, 24), **options: Any) -> torch.Tensor:
-    """Larger than the prior's window, so that windows share their statistics; two references."""
+    """A call with two references and an image larger than the prior's window, so that windows share statistics."""
     return pipe(small(*size), REFERENCES, generator=generator(), output_type="pt", **options).images[0]
 
 
@@ -73,12 +73,12 @@ def test_a_prior_computes_the_same_in_every_layout_and_precision(
         lambda unet: unet.to(torch.float16),
     ):
         unet = prepare(make_prior(**changes))
-        found = result(by_hand(tiny_pipe, unet, prediction), precision=precision)
+        actual = result(by_hand(tiny_pipe, unet, prediction), precision=precision)
         kind = "float32" if unet.dtype == torch.float32 else "bfloat16"
-        assert (found - plain).abs().mean() < max(TOLERANCE[precision], TOLERANCE[kind])
+        assert (actual - plain).abs().mean() < max(TOLERANCE[precision], TOLERANCE[kind])
 
 
-def test_a_prior_that_asks_for_a_class_or_for_other_weights_is_refused(tiny_pipe: DEFPipeline) -> None:
+def test_a_prior_with_class_labels_or_weights_of_another_type_is_refused(tiny_pipe: DEFPipeline) -> None:
     with pytest.raises(ValueError, match="class labels"):
         result(by_hand(tiny_pipe, make_prior(num_class_embeds=10)))
     with pytest.raises(ValueError, match="float32, float16 or bfloat16, got torch.float64"):
@@ -86,49 +86,49 @@ def test_a_prior_that_asks_for_a_class_or_for_other_weights_is_refused(tiny_pipe
 
 
 @pytest.mark.parametrize("precision", ("float32", "bfloat16"))
-def test_copies_and_saved_ones_and_compiled_parts_give_the_same_bytes(
+def test_copied_saved_and_compiled_pipelines_give_the_same_bytes(
     tiny_pipe: DEFPipeline, tmp_path: Any, precision: str
 ) -> None:
-    wanted = result(tiny_pipe, precision=precision)
+    expected = result(tiny_pipe, precision=precision)
     tiny_pipe.save_pretrained(tmp_path)
     pipes = [copy.deepcopy(tiny_pipe), DEFPipeline.from_pretrained(tmp_path)]
     pipes.append(DEFPipeline.from_pretrained(tmp_path, refsr=torch.compile(tiny_pipe.refsr, backend="eager")))
     for pipe in pipes:
         pipe.set_progress_bar_config(disable=True)
-        assert (result(pipe, precision=precision) - wanted).abs().max() < TOLERANCE[precision]
-    assert torch.equal(result(pipes[0], precision=precision), wanted)
+        assert (result(pipe, precision=precision) - expected).abs().max() < TOLERANCE[precision]
+    assert torch.equal(result(pipes[0], precision=precision), expected)
 
 
 @pytest.mark.parametrize("precision", ("float32", "bfloat16"))
-def test_threads_that_share_a_pipeline_get_what_each_would_get_alone(tiny_pipe: DEFPipeline, precision: str) -> None:
+def test_threads_that_share_a_pipeline_do_not_disturb_each_other(tiny_pipe: DEFPipeline, precision: str) -> None:
     sizes = [(20, 24), (9, 12), (24, 20)]
-    alone = [result(tiny_pipe, size, precision=precision) for size in sizes]
-    found: dict[int, torch.Tensor] = {}
+    separate = [result(tiny_pipe, size, precision=precision) for size in sizes]
+    actual: dict[int, torch.Tensor] = {}
 
     def call(number: int) -> None:
-        found[number] = result(tiny_pipe, sizes[number], precision=precision)
+        actual[number] = result(tiny_pipe, sizes[number], precision=precision)
 
     threads = [threading.Thread(target=call, args=(n,)) for n in range(len(sizes))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for number, wanted in enumerate(alone):
-        assert torch.equal(found[number], wanted)
+    for number, expected in enumerate(separate):
+        assert torch.equal(actual[number], expected)
 
 
 @pytest.mark.parametrize("one", (1, np.int64(1), np.uint8(1), torch.tensor(1), torch.tensor([1]), 1.0))
-def test_whole_numbers_of_any_type_are_taken(tiny_pipe: DEFPipeline, one: Any) -> None:
-    wanted = result(tiny_pipe, (8, 8))
-    assert torch.equal(result(tiny_pipe, (8, 8), num_inference_steps=one), wanted)
+def test_whole_numbers_of_any_type_are_accepted(tiny_pipe: DEFPipeline, one: Any) -> None:
+    expected = result(tiny_pipe, (8, 8))
+    assert torch.equal(result(tiny_pipe, (8, 8), num_inference_steps=one), expected)
     assert resolve(num_inference_steps=one).num_inference_steps == 1
 
 
 def test_a_list_of_generators_has_one_for_each_image(tiny_pipe: DEFPipeline) -> None:
     images = [small(8, 8), small(9, 12)]
     both = tiny_pipe(images, generator=[generator(1), generator(2)], output_type="pt").images
-    for image, seed, found in zip(images, (1, 2), both, strict=True):
-        assert torch.equal(tiny_pipe(image, generator=[generator(seed)], output_type="pt").images[0], found)
+    for image, seed, actual in zip(images, (1, 2), both, strict=True):
+        assert torch.equal(tiny_pipe(image, generator=[generator(seed)], output_type="pt").images[0], actual)
     with pytest.raises(ValueError, match="generator: expected one for each of 2 images, got 1"):
         tiny_pipe(images, generator=[generator()])
 
@@ -140,27 +140,27 @@ def test_without_a_generator_results_follow_the_callers_seed(tiny_pipe: DEFPipel
 
     first = seeded()
     torch.manual_seed(7)
-    torch.randint(2**63 - 1, (), dtype=torch.int64)  # the one number that a call draws
+    torch.randint(2**63 - 1, (), dtype=torch.int64)  # a call draws one number
     state = torch.get_rng_state()
     assert torch.equal(seeded(), first)
     assert torch.equal(torch.get_rng_state(), state)
     again = tiny_pipe(small(8, 8), output_type="pt", eta=0.5, num_inference_steps=3).images[0]
-    assert not torch.equal(again, first)  # the caller's state goes on
+    assert not torch.equal(again, first)  # the caller's random state has advanced
 
 
-def test_an_image_may_have_no_references_among_several(tiny_pipe: DEFPipeline) -> None:
+def test_one_of_several_images_may_have_no_references(tiny_pipe: DEFPipeline) -> None:
     output = tiny_pipe([small(8, 8), small(8, 8)], [[REFERENCES[0]], None], generator=generator())
     assert [p.shape[0] for p in output.provenance] == [3, 2]
 
 
-def test_another_default_precision_of_torch_changes_nothing(tiny_pipe: DEFPipeline) -> None:
-    wanted = result(tiny_pipe)
+def test_torchs_default_dtype_does_not_matter(tiny_pipe: DEFPipeline) -> None:
+    expected = result(tiny_pipe)
     torch.set_default_dtype(torch.float64)
     try:
-        found = result(tiny_pipe)
+        actual = result(tiny_pipe)
     finally:
         torch.set_default_dtype(torch.float32)
-    assert found.dtype == torch.float32 and (found - wanted).abs().max() < 1e-3
+    assert actual.dtype == torch.float32 and (actual - expected).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_another_default_precision_of_torch_changes_nothing(tiny_pipe: DEFPipeli
         ({"eta": float("nan")}, ValueError, "eta must lie in"),
     ),
 )
-def test_everything_else_is_refused_at_the_door(
+def test_invalid_arguments_are_refused_before_any_work(
     tiny_pipe: DEFPipeline, change: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -194,7 +194,7 @@ def test_everything_else_is_refused_at_the_door(
 
 @pytest.fixture
 def loud_pipe(tiny_pipe: DEFPipeline) -> DEFPipeline:
-    """Networks away from their start, where nothing is added."""
+    """A pipeline whose networks change the image visibly. Freshly initialised networks return their input."""
     for parameter in tiny_pipe.refsr.aggregator.parameters():
         torch.nn.init.normal_(parameter, std=0.05, generator=generator())
     return tiny_pipe
@@ -202,7 +202,7 @@ def loud_pipe(tiny_pipe: DEFPipeline) -> DEFPipeline:
 
 @pytest.mark.parametrize("setting", [s.name for s in SETTINGS])
 def test_every_setting_of_a_preset_can_be_overridden(loud_pipe: DEFPipeline, setting: str) -> None:
-    """By the call itself, and to the same effect as a preset that has it."""
+    """An override in the call has the same effect as a preset with that value."""
     other = {
         "num_inference_steps": 2,
         "eta": 0.5,
@@ -220,16 +220,16 @@ def test_every_setting_of_a_preset_can_be_overridden(loud_pipe: DEFPipeline, set
     }[setting]
     assert getattr(PRESETS["balanced"], setting) != other
     assert getattr(resolve("balanced", **{setting: other}), setting) == other
-    run = partial(loud_pipe, small(24, 32), picture(96, 128), output_type="pt")  # a pair that matches
+    run = partial(loud_pipe, small(24, 32), picture(96, 128), output_type="pt")  # the reference matches the image
     always: dict[str, Any] = {"num_inference_steps": 2} if setting == "eta" else {}
-    found = run(generator=generator(), **always).images[0]
+    actual = run(generator=generator(), **always).images[0]
     if setting == "refsr":
         loud_pipe.register_modules(refsr_detail=copy.deepcopy(loud_pipe.refsr))
         torch.nn.init.normal_(loud_pipe.refsr_detail.aggregator.tail[-1].weight, std=0.2)
-    assert not torch.equal(run(generator=generator(), **always, **{setting: other}).images[0], found)
+    assert not torch.equal(run(generator=generator(), **always, **{setting: other}).images[0], actual)
 
 
-def test_a_preset_is_one_entry(loud_pipe: DEFPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preset_is_a_single_entry_in_settings(loud_pipe: DEFPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS, "quick", Settings(step=4, summary="for a test"))
     assert torch.equal(result(loud_pipe, preset="quick"), result(loud_pipe, step=4, turns=1))
     assert Settings(**PRESETS["quick"].as_dict()).as_dict() == PRESETS["quick"].as_dict()

@@ -1,17 +1,17 @@
-"""How far a run is, and how long it will still take."""
+"""The progress of a run, and the estimate of the remaining time."""
 
 import pytest
 
 from def_hub.service.clock import Clock
 
 
-def test_time_left_follows_the_pace_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_left_follows_the_speed_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("def_hub.service.clock.time.perf_counter", lambda: now)
     clock = Clock({"enhance": 4, "match": 2, "transfer": 1, "restore": 3})
     assert clock.read().left == 10
     clock.begin("enhance")
-    now = 4.0  # half of the stage has taken as long as all of it should have
+    now = 4.0  # half of the stage took as long as planned for all of it
     clock.reached(0.5)
     assert clock.pace == 5 / 3 and clock.read().share == 0.2
     assert clock.read().left == 10 and clock.read().late  # 8 * 5 / 3 would be more than was said before
@@ -23,7 +23,7 @@ def test_time_left_follows_the_pace_of_the_run(monkeypatch: pytest.MonkeyPatch) 
     assert clock.read().left == pytest.approx(4 * 14 / 7) and not clock.read().late
 
 
-def test_a_quick_first_stage_says_little_about_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quick_first_stage_hardly_changes_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("def_hub.service.clock.time.perf_counter", lambda: now)
     clock = Clock({"enhance": 0.1, "match": 9.9})
@@ -54,5 +54,5 @@ def test_a_stage_that_takes_longer_than_planned(monkeypatch: pytest.MonkeyPatch)
     now = 1000.0
     clock.begin("restore")
     assert clock.read().share == pytest.approx(0.9)
-    clock.reached(0)  # told of a step too late
+    clock.reached(0)  # a step that is reported too late
     assert clock.read().share == pytest.approx(0.9)

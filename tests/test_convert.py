@@ -1,4 +1,4 @@
-"""Converted networks against independent forward passes of the foreign ones (`foreign.py`), with random weights."""
+"""Converted networks agree with independent implementations of the originals (`helpers/foreign.py`)."""
 
 import hashlib
 from dataclasses import replace
@@ -18,7 +18,7 @@ from .helpers import foreign
 from .helpers.pictures import picture
 from .helpers.restoring import restore
 
-TOLERANCE = 1e-4  # of float32 sums in another order, where outputs are about 1
+TOLERANCE = 1e-4  # the outputs are about 1; float32 sums in another order differ by less
 
 
 def largest(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -43,10 +43,10 @@ def test_adm(adm: foreign.ADM) -> None:
     unet, scheduler = convert_adm(state, image_size=32, head_channels=adm.head, new_attention_order=adm.new_order)
     x, timestep = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)), torch.tensor([17, 900])
     expected = adm(state, x, timestep)
-    assert expected.std() > 0.3  # weights that do nothing would prove nothing
+    assert expected.std() > 0.3  # otherwise agreement would prove nothing
     assert largest(unet(x, timestep).sample, expected) < TOLERANCE
     other = replace(adm, new_order=not adm.new_order)
-    assert largest(other(state, x, timestep), expected) > 10 * TOLERANCE  # the order of the heads matters here
+    assert largest(other(state, x, timestep), expected) > 10 * TOLERANCE  # the order of heads matters
 
     # the prior's estimate: the variance is dropped
     denoiser = Denoiser(unet, scheduler.alphas_cumprod, scheduler.config.prediction_type)
@@ -57,7 +57,7 @@ def test_adm(adm: foreign.ADM) -> None:
     assert largest(denoiser(x, 17, torch.zeros_like(x)), estimate) < TOLERANCE
 
 
-def test_adm_cosine_schedule_is_that_of_the_code() -> None:
+def test_adm_cosine_schedule_is_that_of_the_published_code() -> None:
     _, scheduler = convert_adm(foreign.ADM().random_state(), head_channels=32, schedule="cosine")
 
     def bar(t: float) -> float:
@@ -67,7 +67,7 @@ def test_adm_cosine_schedule_is_that_of_the_code() -> None:
     assert largest(scheduler.betas, beta) < 1e-6
 
 
-def test_adm_says_what_cannot_be_represented() -> None:
+def test_adm_refuses_what_cannot_be_represented() -> None:
     adm = foreign.ADM()
     state = adm.random_state()
     wide = state | {"time_embed.0.weight": torch.zeros(128, 64)}
@@ -110,7 +110,7 @@ def test_adm_says_what_cannot_be_represented() -> None:
         ),
     ),
 )
-def test_adm_of_the_sizes_that_were_published(
+def test_adm_of_the_published_sizes(
     monkeypatch: pytest.MonkeyPatch, adm: foreign.ADM, size: int, tensors: int, names: str, gigabytes: float | None
 ) -> None:
     """Names and shapes alone, without storage. They are those of the published code (unet.py), which was run once to
@@ -130,7 +130,7 @@ def test_adm_of_the_sizes_that_were_published(
 
 @torch.no_grad()
 def test_adm_with_a_fixed_number_of_heads() -> None:
-    adm = foreign.ADM(head=16)  # 64 channels wherever it attends: four heads
+    adm = foreign.ADM(head=16)  # 64 channels at every attention: four heads
     state = adm.random_state()
     x, timestep = torch.randn(1, 3, 16, 16), torch.tensor([5])
     unet, _ = convert_adm(state, heads=4)
@@ -144,11 +144,11 @@ def test_vgg19() -> None:
     expected = foreign.vgg19(state, image)
     bare = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
     for names in (state, bare):
-        for found, wanted in zip(convert_vgg19(names)(image), expected, strict=True):
-            assert largest(found, wanted) < TOLERANCE and wanted.max() > 1  # at the border, too
+        for actual, wanted in zip(convert_vgg19(names)(image), expected, strict=True):
+            assert largest(actual, wanted) < TOLERANCE and wanted.max() > 1  # at the border, too
 
 
-def test_vgg19_only() -> None:
+def test_networks_other_than_vgg19_are_refused() -> None:
     state = foreign.vgg19_state(shrink=16)
     vgg16 = {k.replace("features.16.", "features.17."): v for k, v in state.items()}
     for broken, message in (
@@ -164,7 +164,7 @@ def test_vgg19_only() -> None:
 @pytest.mark.parametrize(("size", "scale"), (((36, 52), 1.0), ((64, 24), 0.7)))
 @torch.no_grad()
 def test_ttsr(size: tuple[int, int], scale: float) -> None:
-    """Search, transfer and integration, with a reference of its own size and zeros beyond every border."""
+    """Search, transfer and integration together, with a reference of another size than the image."""
     state = foreign.ttsr_state()
     network = convert_ttsr(state, residual_scale=scale)
     operator = Downsample()
@@ -172,13 +172,13 @@ def test_ttsr(size: tuple[int, int], scale: float) -> None:
     y, small = operator.forward(truth), operator.forward(sharp)
     views = Views(operator.upsample(y), operator.pinv(y))
     reference = Views(operator.upsample(small), operator.pinv(small), sharp)
-    found = restore(network, y, views, [reference], matching_image="bicubic", refine=False)
+    actual = restore(network, y, views, [reference], matching_image="bicubic", refine=False)
     expected = foreign.ttsr(state, y, views.bicubic, sharp, reference.bicubic, scale)
     assert expected.std() > 0.05
-    assert largest(found.sr, expected) < TOLERANCE
-    assert largest(found.alone, expected) > 10 * TOLERANCE  # the reference matters here
+    assert largest(actual.sr, expected) < TOLERANCE
+    assert largest(actual.without_reference, expected) > 10 * TOLERANCE  # so the reference has an influence
     silent = restore(network, y, views, [reference], matching_image="bicubic", refine=False, strength=0.0)
-    assert largest(silent.sr, silent.alone) == 0
+    assert largest(silent.sr, silent.without_reference) == 0
 
 
 @torch.no_grad()
@@ -193,15 +193,15 @@ def test_ttsr_with_two_references_takes_cells_of_both() -> None:
     for half in halves:
         small = operator.forward(half)
         references.append(Views(operator.upsample(small), operator.pinv(small), half))
-    found = restore(network, y, views, references, matching_image="bicubic", refine=False)
-    assert set(found.matches.reference.unique().tolist()) == {0, 1}
+    actual = restore(network, y, views, references, matching_image="bicubic", refine=False)
+    assert set(actual.matches.reference.unique().tolist()) == {0, 1}
     one = restore(network, y, views, references[:1], matching_image="bicubic", refine=False)
-    assert largest(found.sr, one.sr) > 1e-3
+    assert largest(actual.sr, one.sr) > 1e-3
 
 
 @torch.no_grad()
-def test_ttsr_in_tiles_is_ttsr(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Larger pictures are aggregated tile by tile; the margin must hold all that TTSR's convolutions reach."""
+def test_ttsr_gives_the_same_result_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Larger images are aggregated in tiles. The margin must cover the receptive field of TTSR's convolutions."""
     monkeypatch.setattr("def_hub.reference.network.TILE", 256)
     state = foreign.ttsr_state(blocks=(1, 0, 0, 0))
     network = convert_ttsr(state)
@@ -210,11 +210,11 @@ def test_ttsr_in_tiles_is_ttsr(monkeypatch: pytest.MonkeyPatch) -> None:
     y, small = operator.forward(truth), operator.forward(sharp)
     views = Views(operator.upsample(y), operator.pinv(y))
     reference = Views(operator.upsample(small), operator.pinv(small), sharp)
-    found = restore(network, y, views, [reference], matching_image="bicubic", refine=False)
-    assert largest(found.sr, foreign.ttsr(state, y, views.bicubic, sharp, reference.bicubic)) < TOLERANCE
+    actual = restore(network, y, views, [reference], matching_image="bicubic", refine=False)
+    assert largest(actual.sr, foreign.ttsr(state, y, views.bicubic, sharp, reference.bicubic)) < TOLERANCE
 
 
-def test_ttsr_names_what_does_not_fit() -> None:
+def test_ttsr_refuses_tensors_that_do_not_fit() -> None:
     state = foreign.ttsr_state()
     missing = {k: v for k, v in state.items() if k != "MainNet.ex123.conv32.bias"}
     for broken, message in (
@@ -236,7 +236,7 @@ class Trap:
         return Path.touch, (self.path,)
 
 
-def test_foreign_files_are_read_without_running_anything(tmp_path: Path) -> None:
+def test_foreign_files_cannot_run_code(tmp_path: Path) -> None:
     tensors = {"a": torch.rand(2, 3), "b": torch.rand(4)}
     torch.save({"state_dict": {f"module.{k}": v for k, v in tensors.items()}, "epoch": 3}, tmp_path / "a.pt")
     save_file(tensors, tmp_path / "a.safetensors")

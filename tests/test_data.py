@@ -20,8 +20,8 @@ from .test_training import PRIOR, write
 
 @pytest.mark.parametrize("turns", range(4))
 @pytest.mark.parametrize("flip", (False, True))
-def test_a_match_turns_with_its_pictures(turns: int, flip: bool) -> None:
-    """What the turned match brings from the turned reference is what the match brings, turned."""
+def test_a_match_is_turned_with_its_pictures(turns: int, flip: bool) -> None:
+    """Warping the turned reference by the turned match equals turning the warped reference."""
     size, generator = 32, torch.Generator().manual_seed(turns)
     reference = picture(size, size)
     match = torch.empty(7, 8, 8)
@@ -35,7 +35,7 @@ def test_a_match_turns_with_its_pictures(turns: int, flip: bool) -> None:
     assert torch.equal(turned.confidence[0, 0], _turn(match[6], turns, flip))
 
 
-def test_samples_depend_on_seed_and_number_alone(workplace: Path) -> None:
+def test_a_sample_depends_on_the_seed_and_its_number_alone(workplace: Path) -> None:
     config = load_config(write("run", "prior", PRIOR, 1))
     sources = [open_source(s, 32, config.data.holdout) for s in config.data.sources]
     first, second, other = (SampleStream(sources, config.data, seed) for seed in (1, 1, 2))
@@ -55,7 +55,7 @@ def test_sources(workplace: Path) -> None:
         PhotoFolder(workplace / "photos", 500, crops=1)
 
 
-def test_scenes_give_two_views_of_one_place(workplace: Path) -> None:
+def test_a_scene_gives_two_views_of_one_place(workplace: Path) -> None:
     for scene, colour in (("red", (200, 40, 40)), ("green", (40, 200, 40)), ("lonely", (0, 0, 0))):
         (workplace / "scenes" / scene).mkdir(parents=True)
         for view in range(1 if scene == "lonely" else 3):
@@ -75,9 +75,9 @@ def test_scenes_give_two_views_of_one_place(workplace: Path) -> None:
     assert "left out: scenes/red/broken.jpg: not a readable picture" in source.report()
 
 
-def test_what_cannot_be_read_is_reported_and_left_out(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_pictures_are_reported_and_left_out(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = (workplace / "pairs/ref/1.png").read_bytes()
-    (workplace / "pairs/ref/1.png").write_bytes(whole[: len(whole) // 2])  # cut off: its header is in order
+    (workplace / "pairs/ref/1.png").write_bytes(whole[: len(whole) // 2])  # truncated, with a valid header
     Image.new("RGB", (31, 40)).save(workplace / "photos/small.png")
     run(write("reported", "prior", PRIOR, 1))
     printed = capsys.readouterr().out
@@ -87,7 +87,7 @@ def test_what_cannot_be_read_is_reported_and_left_out(workplace: Path, capsys: p
 
 def test_large_pairs_are_cut_at_the_same_relative_places(workplace: Path) -> None:
     y, x = np.mgrid[:64, :96]
-    ramp = np.stack((x * 2, y * 3, 0 * x), axis=-1).astype(np.uint8)  # colours say where a pixel was
+    ramp = np.stack((x * 2, y * 3, 0 * x), axis=-1).astype(np.uint8)  # the colour encodes the position
     for folder in ("input", "ref"):
         Image.fromarray(ramp).save(workplace / "pairs" / folder / "large.png")
     source = open_source(SourceConfig("pairs", "pairs", crops=3), 32)

@@ -1,4 +1,4 @@
-"""What must hold of the deformable convolution, whoever computes it."""
+"""Properties of the deformable convolution, for every implementation."""
 
 import pytest
 import torch
@@ -12,17 +12,17 @@ def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_on_the_grid_it_is_a_plain_convolution() -> None:
+def test_without_offsets_it_is_a_plain_convolution() -> None:
     features, weight = uniform(2, 5, 9, 7), uniform(6, 5, 3, 3, seed=1)
     y, x = torch.meshgrid(torch.arange(9.0), torch.arange(7.0), indexing="ij")
     x, y = (t.flatten().repeat(2)[:, None] for t in (x, y))
     tap = torch.arange(TAPS)
     read = Reader([features], torch.zeros(2, 9, 7, dtype=torch.long))
-    found = read.convolved(x + tap % 3 - 1, y + tap // 3 - 1, torch.ones(len(x), TAPS), weight)
-    torch.testing.assert_close(found, F.conv2d(F.pad(features, (1, 1, 1, 1), "replicate"), weight))
+    actual = read.convolved(x + tap % 3 - 1, y + tap // 3 - 1, torch.ones(len(x), TAPS), weight)
+    torch.testing.assert_close(actual, F.conv2d(F.pad(features, (1, 1, 1, 1), "replicate"), weight))
 
 
-@pytest.mark.parametrize("gathered", [2**22, 500])  # all at once; some pixels at a time
+@pytest.mark.parametrize("gathered", [2**22, 500])  # in one part; in many parts
 @pytest.mark.parametrize("sizes", [[(20, 24)], [(4, 9), (31, 6), (1, 12)]])
 def test_agrees_with_the_operator_of_torchvision(
     sizes: list[tuple[int, int]], gathered: int, monkeypatch: pytest.MonkeyPatch
@@ -39,8 +39,8 @@ def test_agrees_with_the_operator_of_torchvision(
     inputs = [t.requires_grad_() for t in (*features, x, y, share, weight)]
 
     def results() -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        found = Reader(features, reference).convolved(x, y, share, weight)
-        return found, torch.autograd.grad((found * uniform(*found.shape, seed=6)).sum(), inputs)
+        actual = Reader(features, reference).convolved(x, y, share, weight)
+        return actual, torch.autograd.grad((actual * uniform(*actual.shape, seed=6)).sum(), inputs)
 
     ours, our_gradients = results()
     monkeypatch.setattr(deformable, "_torchvision", lambda device: operator)
@@ -50,8 +50,8 @@ def test_agrees_with_the_operator_of_torchvision(
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
-def test_a_place_that_is_no_number_reads_nothing_outside() -> None:
+def test_a_nan_place_reads_no_memory_outside_the_map() -> None:
     read = Reader([uniform(1, 3, 5, 4)], torch.zeros(1, 2, 2, dtype=torch.long))
     x = torch.tensor([[0.0], [float("nan")], [float("inf")], [1.0]])
-    found = read.at(x, torch.ones(4, 1))
-    assert found[0, :, 0, 1].isnan().all() and found[0, :, 1].isfinite().all()
+    actual = read.at(x, torch.ones(4, 1))
+    assert actual[0, :, 0, 1].isnan().all() and actual[0, :, 1].isfinite().all()

@@ -1,4 +1,4 @@
-"""A denoiser which knows the answer gives the answer; same generator, same image; windows or one piece, same image."""
+"""The diffusion loop: a perfect denoiser gives the true image; windows and one piece give the same image."""
 
 import pytest
 import torch
@@ -19,16 +19,16 @@ SCHEDULE = DDIMScheduler(beta_start=1e-6, beta_end=1e-2, beta_schedule="linear")
 
 
 class Oracle(Denoiser):
-    """Knows the clean image, wherever a window cuts it."""
+    """Returns the clean image, for every window."""
 
     def __init__(self, answer: Tensor) -> None:
         super().__init__(make_unet(6, 3), SCHEDULE)
         self.answer = answer * 2 - 1
         self.multiple = 4  # windows begin on the LR grid
-        self.window = 128  # and the picture is measured in one piece
+        self.window = 128  # the statistics are measured on the whole picture
 
     def __call__(self, x_t: Tensor, timestep: int | Tensor, condition: Tensor) -> Tensor:
-        # the window is found by its condition, which is unique in the picture
+        # the condition identifies the window: it is unique in the picture
         known = OPERATOR.pinv(OPERATOR.forward(self.answer / 2 + 0.5)) * 2 - 1
         height, width = condition.shape[-2:]
         pieces = []
@@ -41,7 +41,7 @@ class Oracle(Denoiser):
 
 
 @pytest.mark.parametrize("mode", ("blend", "replace"))
-def test_a_denoiser_that_knows_gives_the_answer(mode: str) -> None:
+def test_a_perfect_denoiser_gives_the_true_image(mode: str) -> None:
     truth = picture(64, 96)
     for window in (64, 32):
         enhancer = DetailEnhancer(Oracle(truth), OPERATOR, window=window, overlap=8, window_mode=mode)  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ def test_a_local_denoiser_gives_the_same_image_in_windows_and_in_one_piece() -> 
 def test_a_network_with_group_norms_gives_the_same_image_in_windows_and_in_one_piece(
     which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One half of the picture is flat, the other is not: windows that measured themselves would disagree with the whole
+    """Half of the picture is flat: with statistics of their own, windows would disagree with the whole picture
     about all of it."""
     torch.manual_seed(0)
     unet = make_unet(6, 3) if which == "random" else DEFPipeline.from_pretrained().unet
@@ -111,14 +111,14 @@ def test_a_network_with_group_norms_gives_the_same_image_in_windows_and_in_one_p
 
 
 def test_attention_is_normalised_in_its_own_layout() -> None:
-    norm, picture_ = torch.nn.GroupNorm(2, 4), torch.randn(1, 6, 4).mT  # as diffusers' attention has it
+    norm, picture_ = torch.nn.GroupNorm(2, 4), torch.randn(1, 6, 4).mT  # the layout in diffusers' attention
     with SharedStatistics() as shared:
         assert torch.equal(norm(picture_), norm(picture_.contiguous()))
         shared.fix()
         assert torch.allclose(norm(picture_), torch.nn.GroupNorm(2, 4)(picture_.contiguous()), atol=1e-5)
 
 
-def test_what_was_measured_of_each_picture_of_a_batch_goes_to_its_own_windows() -> None:
+def test_each_picture_of_a_batch_keeps_its_own_statistics() -> None:
     torch.manual_seed(0)
     norm, pictures = torch.nn.GroupNorm(2, 4), torch.randn(2, 4, 8, 8) * torch.tensor([1.0, 5.0]).view(2, 1, 1, 1)
     torch.nn.init.normal_(norm.weight)
@@ -139,7 +139,7 @@ def test_a_callback_may_replace_the_estimate() -> None:
     assert torch.allclose(enhancer(y, num_inference_steps=2, callback=lambda *_: grey), grey)
 
 
-def test_starting_part_way_keeps_more_of_the_input() -> None:
+def test_a_later_start_keeps_more_of_the_input() -> None:
     enhancer = DetailEnhancer(Denoiser(make_unet(6, 3), SCHEDULE), OPERATOR, window=32)
     assert enhancer.timesteps(1) == [999]
     assert enhancer.timesteps(2, start=0.3) == [299, 149]
@@ -167,7 +167,7 @@ def test_epsilon_and_v_are_inverted_exactly() -> None:
         ({"start": 0.0}, "start"),
     ),
 )
-def test_refusals(options: dict, message: str) -> None:
+def test_invalid_settings_are_refused(options: dict, message: str) -> None:
     enhancer = DetailEnhancer(Denoiser(make_unet(6, 3), SCHEDULE), OPERATOR, window=32)
     with pytest.raises(ValueError, match=message):
         enhancer(torch.rand(1, 3, 8, 8), **options)
@@ -184,7 +184,7 @@ def test_refused_networks() -> None:
         DetailEnhancer(Denoiser(make_unet(96, 48), SCHEDULE), OPERATOR, window=36)
 
 
-def test_what_fits_into_a_window_is_seen_whole_and_extended_no_more_than_needed() -> None:
+def test_a_picture_that_fits_into_a_window_is_seen_whole_and_padded_minimally() -> None:
     sizes: list[tuple[int, ...]] = []
 
     class Seen(Denoiser):
@@ -196,7 +196,7 @@ def test_what_fits_into_a_window_is_seen_whole_and_extended_no_more_than_needed(
     enhancer = DetailEnhancer(denoiser, OPERATOR, window=128, smallest=32, window_batch=1)
     for height, width in ((12, 20), (100, 124), (132, 60)):
         enhancer(OPERATOR.forward(picture(height, width)), num_inference_steps=1)
-    # what is cut is measured whole first
+    # a picture in windows: first the sample for the statistics
     assert sizes == [(1, 3, 32, 32), (1, 3, 104, 128), (1, 3, 136, 64), (1, 3, 128, 64), (1, 3, 128, 64)]
     with pytest.raises(ValueError, match="smallest must not exceed the window's 64, got 128"):
         DetailEnhancer(denoiser, OPERATOR, window=64, smallest=128)

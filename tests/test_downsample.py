@@ -1,4 +1,4 @@
-"""A A† y = y; projecting twice equals once; bicubic equals Pillow's; the largest error is checked, not the mean."""
+"""A A† y = y; projecting twice equals once; bicubic equals Pillow's. All tests check the largest error."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_pseudo_inverse_is_a_right_inverse(kernel: str, size: tuple[int, int]) -
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_pseudo_inverse_is_the_one_of_moore_and_penrose(kernel: str) -> None:
+def test_pseudo_inverse_is_that_of_moore_and_penrose(kernel: str) -> None:
     """The full matrix, built column by column, against `torch.linalg.pinv`."""
     operator = make_operator(kernel)  # type: ignore[arg-type]
     basis = torch.eye(16 * 12, dtype=torch.float64).view(-1, 1, 16, 12)
@@ -34,8 +34,8 @@ def test_pseudo_inverse_is_the_one_of_moore_and_penrose(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_blocks_are_the_whole(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large sides are computed in blocks, without what lies far from the matrix's diagonal."""
+def test_blocks_give_the_same_result_as_the_whole_matrix(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large sides are computed in blocks, without the zeros far from the matrix's diagonal."""
     operator, x = make_operator(kernel), torch.rand(1, 2, 300, 1200, dtype=torch.float64)  # type: ignore[arg-type]
     x = torch.cat((x, x), dim=2)
     blocks = [operator.forward(x), operator.pinv(operator.forward(x)), operator.overshoot(2 * x)]
@@ -46,13 +46,13 @@ def test_blocks_are_the_whole(kernel: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_projection(kernel: str) -> None:
+def test_projection_agrees_is_idempotent_and_orthogonal(kernel: str) -> None:
     operator = make_operator(kernel)  # type: ignore[arg-type]
     x, y = torch.rand(1, 3, 52, 36, dtype=torch.float64), torch.rand(1, 3, 13, 9, dtype=torch.float64)
     once = operator.project(x, y)
     assert (operator.forward(once) - y).abs().max() < 1e-12
     assert (operator.project(once, y) - once).abs().max() < 1e-12
-    # it is the nearest such image: the step is orthogonal to everything that A cannot see
+    # it is the nearest such image: the step is orthogonal to the null space of A
     unseen = operator.project(torch.rand_like(x), torch.zeros_like(y))
     assert abs(((once - x) * unseen).sum()) < 1e-9
 
@@ -80,7 +80,7 @@ def test_box_averages() -> None:
 
 
 def test_matlab_mirrors_the_border() -> None:
-    """Downsampling an image and downsampling it inside its own reflection are the same thing."""
+    """Downsampling an image gives the same as downsampling it with a mirrored border."""
     x = torch.rand(1, 1, 32, 32, dtype=torch.float64)
     mirrored = torch.cat((x.flip(-1), x, x.flip(-1)), dim=-1)
     mirrored = torch.cat((mirrored.flip(-2), mirrored, mirrored.flip(-2)), dim=-2)
@@ -92,13 +92,13 @@ def test_clipped_projection_holds_after_rounding() -> None:
     operator = make_operator()
     truth = picture(96, 132)
     y = (operator.forward(truth) * 255).round() / 255
-    x, error = project_clipped(operator, truth.flip(-1), y)  # a start that is wrong everywhere
+    x, error = project_clipped(operator, truth.flip(-1), y)  # the start is wrong everywhere
     assert 0 <= x.min() and x.max() <= 1
     assert error == consistency_error(operator, x, y) <= 2 / 255
 
 
-def test_clipping_alone_would_break_it() -> None:
-    """The reason for alternating: at a hard edge one projection and one clip leave more than 2/255."""
+def test_clipping_alone_breaks_the_agreement() -> None:
+    """The reason for alternating: at a hard edge, one projection and one clip leave an error above 2/255."""
     operator = make_operator()
     edge = torch.zeros(1, 3, 64, 64)
     edge[..., 21:43, 18:39] = 1
@@ -108,7 +108,7 @@ def test_clipping_alone_would_break_it() -> None:
     assert project_clipped(operator, operator.upsample(y), y)[1] <= 2 / 255
 
 
-def test_refusals() -> None:
+def test_invalid_kernels_and_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="kernel must be one of"):
         make_operator("sinc")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="multiples of 4, got 10x8"):

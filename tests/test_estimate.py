@@ -1,4 +1,4 @@
-"""What a call costs is told before it is made."""
+"""The estimate of time and memory of a call."""
 
 from typing import Any
 
@@ -27,17 +27,17 @@ def test_more_pixels_more_references_more_steps_cost_more() -> None:
         assert more.seconds > base.seconds and more.bytes >= base.bytes
 
 
-def test_large_pictures_cost_in_proportion_to_their_pixels() -> None:
-    """The search stops growing where it would cost the product of both sizes."""
+def test_the_cost_of_large_pictures_is_linear_in_their_pixels() -> None:
+    """A full search costs the product of both sizes; the coarse-to-fine search avoids this."""
     small, large = (estimate((side, side), [(4 * side, 4 * side)]) for side in (512, 1024))
     assert 3.5 < large.seconds / small.seconds < 4.2
     assert 3.0 < large.bytes / small.bytes < 4.2
 
 
-def test_what_there_is_to_do() -> None:
+def test_the_amounts_of_work() -> None:
     work = load((100, 50), [(400, 200), (80, 80)])
     assert (work.image, work.part, work.turned) == (0.08, 0.08, 0.32)
-    fitted = 0.08 + 0.0064 * 2**1.25  # the second may be enlarged: between its size and the most that it would get
+    fitted = 0.08 + 0.0064 * 2**1.25  # the second may be enlarged: the mean of its own and the largest size
     assert work.reference == pytest.approx(fitted, rel=0.01) and work.step == pytest.approx(0.08 + fitted, rel=0.01)
     assert work.matched == pytest.approx(0.08 + 2 * 6 * 0.016384 / 2, rel=0.01)
     assert load((100, 50), preset="fast").turned == 0.08 and load((1000, 1000)).part < 1.1
@@ -50,8 +50,8 @@ def test_what_there_is_to_do() -> None:
 
 
 @pytest.mark.parametrize("pairs", [2**25, 2000])
-def test_the_plan_is_what_the_search_does(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The estimate counts by the same plan that the search follows."""
+def test_the_search_follows_the_plan(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The estimate uses the same plan (`levels`) as the search."""
     searched: list[list[tuple[int, int]]] = []
 
     def spied(query: Views, keys: list[Views], *arguments: Any, **options: Any) -> Correspondence:
@@ -74,10 +74,10 @@ def test_three_comparisons_cost_three_searches() -> None:
     assert joint - one == pytest.approx(2 * compared)
 
 
-def test_a_scale_is_sought_in_copies_as_large_as_the_image_is_small(
+def test_beside_a_small_image_the_copies_of_a_reference_are_large(
     pipe: DEFPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a reference that shows much more than the image they are larger than itself: most of the work, and memory."""
+    """They can be larger than the reference itself, and then take most of the time and memory."""
     seen: list[list[int]] = []
 
     def spied(query: Views, keys: list[Views], *arguments: Any, **options: Any) -> Correspondence:
@@ -91,11 +91,11 @@ def test_a_scale_is_sought_in_copies_as_large_as_the_image_is_small(
     assert small.copy == 452 * 564 / 1e6 and small.searched > 5 * large.searched
 
 
-def test_machines_are_told_apart() -> None:
+def test_the_speed_of_the_machine_is_measured() -> None:
     assert all(seconds > 0 for precision in ("float32", "bfloat16") for seconds in probe(precision))
 
 
-def test_the_seconds_are_spread_over_the_stages() -> None:
+def test_the_seconds_of_the_stages_add_up() -> None:
     for references, steps in (([], 1), ([(256, 256)], 1), ([(256, 256)], 8)):
         cost = estimate((64, 64), references, num_inference_steps=steps)
         assert sum(cost.stages.values()) == pytest.approx(cost.seconds) and min(cost.stages.values()) > 0

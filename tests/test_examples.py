@@ -1,4 +1,4 @@
-"""The shipped examples are what their page says, and every script runs on the embedded default."""
+"""The shipped examples are as documented, and every example script runs with the embedded default."""
 
 import os
 import subprocess
@@ -20,13 +20,13 @@ NAMES = ("street", "banana", "robot")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_small_picture_is_the_quarter_of_the_truth(name: str) -> None:
+def test_the_small_picture_is_the_downsampled_truth(name: str) -> None:
     truth = images.to_tensor(EXAMPLES / f"{name}_hr.webp")
     assert np.array_equal(images.shrink(truth), images.to_tensor(EXAMPLES / f"{name}_lr.png"))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_detail_draws_no_lines_of_the_grid(pipe: DEFPipeline, name: str) -> None:
+def test_detail_draws_no_grid_lines(pipe: DEFPipeline, name: str) -> None:
     call = pipe(
         EXAMPLES / f"{name}_lr.png",
         EXAMPLES / f"{name}_ref1.jpg",
@@ -89,7 +89,7 @@ def test_the_embedded_default_restores_a_real_photograph(pipe: DEFPipeline, name
 
 
 def test_every_benchmark_runs() -> None:
-    """At a small size and for correctness only: speed is for the machine it is asked about."""
+    """At a small size. Only that they run is checked, not how fast."""
     script = EXAMPLES / "benchmarks" / "run.py"
     answer = subprocess.run(
         [sys.executable, script, "--size", "16", "--repeat", "1"], check=True, stdout=subprocess.PIPE, text=True
@@ -100,7 +100,7 @@ def test_every_benchmark_runs() -> None:
     assert sum(line.endswith(" s") for line in lines) == 4 and lines[-1].startswith("diffusion network: ")
 
 
-def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
+def test_growth_prints_a_table_and_draws_curves(tmp_path: Path) -> None:
     script = [
         sys.executable,
         EXAMPLES / "benchmarks" / "growth.py",
@@ -116,8 +116,8 @@ def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
     assert drawing.count("<circle") == 4 and ElementTree.fromstring(drawing).tag.endswith("svg")
 
 
-def test_fine_tuning_measures_pairs_left_out(tmp_path: Path) -> None:
-    """Four pairs cut from a shipped photograph and its reference; two steps only, so no gain is asked for."""
+def test_fine_tuning_measures_held_out_pairs(tmp_path: Path) -> None:
+    """Four pairs cut from a shipped photograph and its reference. Two steps train too little for a gain."""
     photo, reference = (Image.open(EXAMPLES / name).convert("RGB") for name in ("street_hr.webp", "street_ref1.jpg"))
     for i in range(4):
         for folder, picture in (("input", photo), ("ref", reference)):
@@ -131,9 +131,9 @@ def test_fine_tuning_measures_pairs_left_out(tmp_path: Path) -> None:
     assert DEFPipeline.from_pretrained(tmp_path / "tuned").refsr.config.folded
 
 
-def test_windows_are_compared_with_the_whole() -> None:
+def test_windows_prints_the_difference_to_the_whole() -> None:
     script = [sys.executable, EXAMPLES / "benchmarks" / "windows.py", "--names", "street"]
     printed = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     name, enhanced, result, above = printed[-1].split()
-    assert name == "street" and 0 < float(enhanced) < 1  # windows were cut, and cannot be seen
+    assert name == "street" and 0 < float(enhanced) < 1  # there were windows, and their borders are invisible
     assert float(result) < 10 and float(above.rstrip("%")) < 0.2

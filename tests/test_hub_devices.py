@@ -1,4 +1,4 @@
-"""Ways of bringing weights to a device: device maps, little memory, offloading."""
+"""Ways to load weights onto a device: device maps, low memory, offloading."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ NAME = "alice/def-x4"
 
 
 @pytest.mark.parametrize("placing", ({"device_map": "cpu"}, {"low_cpu_mem_usage": False}, {"low_cpu_mem_usage": True}))
-def test_ways_onto_a_device(hub: HubServer, folder: Path, placing: dict[str, Any]) -> None:
+def test_every_way_onto_a_device_gives_the_same_result(hub: HubServer, folder: Path, placing: dict[str, Any]) -> None:
     hub.put(NAME, contents(folder))
     placed = DEFPipeline.from_pretrained(NAME, **placing)
     assert enlarged(placed).tobytes() == enlarged(DEFPipeline.from_pretrained(folder)).tobytes()
@@ -31,7 +31,7 @@ def test_ways_onto_a_device(hub: HubServer, folder: Path, placing: dict[str, Any
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize("placing", ("", "device_map='cpu'", "dtype=torch.float16", "low_cpu_mem_usage=False"))
 def test_weights_are_never_held_twice(large: Path, placing: str) -> None:
-    """A process of its own, whose memory is watched while it loads: what is not a mapped page of the file itself."""
+    """Memory of a fresh process while it loads. Pages that are mapped from the file do not count."""
     code = f"""
 import threading, time
 import torch
@@ -46,13 +46,13 @@ def watch():
         seen.append(megabytes())
         time.sleep(0.001)
 
-DEFPipeline.from_pretrained()  # what the first load costs anyway
+DEFPipeline.from_pretrained()  # the memory of a first load does not count
 seen = []
 before = megabytes()
 threading.Thread(target=watch, daemon=True).start()
 pipe = DEFPipeline.from_pretrained({str(large)!r}, {placing})
 parameters = [p for part in (pipe.unet, pipe.refsr) for p in part.parameters()]
-total = float(sum(p.sum(dtype=torch.float32) for p in parameters))  # reads them all
+total = float(sum(p.sum(dtype=torch.float32) for p in parameters))  # reads all weights
 print(sum(p.nbytes for p in parameters) / 2**20, max(seen) - before)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
@@ -73,8 +73,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("where", ("cpu", "disk"))
-def test_weights_that_are_brought_for_each_layer(folder: Path, tmp_path: Path, where: str) -> None:
-    """Accelerate's offloading, the CPU being the device: outside its turn a layer has no weights."""
+def test_weights_can_be_offloaded_layer_by_layer(folder: Path, tmp_path: Path, where: str) -> None:
+    """Accelerate's offloading with the CPU as the device: a layer has weights only while it runs."""
     pipe = DEFPipeline.from_pretrained(folder)
     for name in ("unet", "refsr"):
         if where == "cpu":
@@ -89,7 +89,7 @@ def test_weights_that_are_brought_for_each_layer(folder: Path, tmp_path: Path, w
 def test_with_cpu_offload_every_layer_finds_its_weights_on_the_device(
     tiny_pipe: DEFPipeline, monkeypatch: pytest.MonkeyPatch, detail: bool
 ) -> None:
-    """Without a GPU: what Accelerate's hooks bring to the device, and send back, is written down instead of moved."""
+    """Works without a GPU: the moves of Accelerate's hooks are recorded instead of carried out."""
     there: set[nn.Module] = set()
     bring, send_back = CpuOffload.pre_forward, CpuOffload.init_hook
 
@@ -107,7 +107,7 @@ def test_with_cpu_offload_every_layer_finds_its_weights_on_the_device(
     monkeypatch.setattr(CpuOffload, "init_hook", init_hook)
     tiny_pipe.register_modules(refsr_detail=make_tiny_pipe(seed=9).refsr)
     parts = {name: part for name, part in tiny_pipe.components.items() if isinstance(part, nn.Module)}
-    assert tiny_pipe.model_cpu_offload_seq.split("->") == list(parts)  # each of them, in the order of the steps
+    assert tiny_pipe.model_cpu_offload_seq.split("->") == list(parts)  # all components, in the order of the steps
     seen = set()
     for name, part in parts.items():
 
@@ -120,17 +120,17 @@ def test_with_cpu_offload_every_layer_finds_its_weights_on_the_device(
                 layer.register_forward_pre_hook(check)
     tiny_pipe.enable_model_cpu_offload(device="cpu")
     picture = enlarged(tiny_pipe, preset="detail" if detail else "balanced")
-    assert seen == {"unet", "refsr_detail" if detail else "refsr"} and not there  # all of them were sent back
+    assert seen == {"unet", "refsr_detail" if detail else "refsr"} and not there  # all of them left the device again
     assert picture.size == (40, 36)
 
 
-def test_cpu_offload_wants_an_accelerator(tiny_pipe: DEFPipeline) -> None:
+def test_cpu_offload_needs_an_accelerator(tiny_pipe: DEFPipeline) -> None:
     if torch.accelerator.is_available():
         pytest.skip("there is one")
     for offload in (tiny_pipe.enable_model_cpu_offload, tiny_pipe.enable_sequential_cpu_offload):
         with pytest.raises(RuntimeError, match="requires accelerator, but not found"):
             offload()
-    assert enlarged(tiny_pipe).size == (40, 36)  # as usable as before
+    assert enlarged(tiny_pipe).size == (40, 36)  # still usable
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="offloading moves weights between a GPU and the CPU")

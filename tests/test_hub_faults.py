@@ -1,4 +1,4 @@
-"""Publishing when the Hub, the connection or somebody else gets in the way."""
+"""Publishing when the Hub or the connection fails, or somebody else publishes at the same time."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -14,28 +14,28 @@ from .helpers.hub_server import HubServer
 NAME = "alice/def-x4"
 
 
-def test_a_connection_cut_while_uploading_leaves_nothing_and_the_same_command_goes_on(
+def test_a_cut_connection_publishes_nothing_and_the_same_command_continues(
     hub: HubServer, folder: Path, run: Run
 ) -> None:
     assert run("publish", folder, NAME)[0] == 0
     before = hub.files(NAME)
     pipe = make_tiny_pipe(seed=7)
     pipe.save_pretrained(str(folder))
-    hub.fail("PUT", "/lfs/", None, times=99, after=1000)  # the client tries each six times
+    hub.fail("PUT", "/lfs/", None, times=99, after=1000)  # the client tries each upload six times
     status, out, err = run("publish", folder, NAME)
     assert status == 2 and "the connection failed" in err and "run the same command again to continue" in err
     assert len(err.strip().splitlines()) == 1
-    assert hub.files(NAME) == before and len(hub.repositories["models", NAME].commits) == 2  # nothing half-published
+    assert hub.files(NAME) == before and len(hub.repositories["models", NAME].commits) == 2  # no partial commit
     stored = len(hub.repositories["models", NAME].objects)
     hub.faults.clear()
     hub.requests.clear()
     status, out, err = run("publish", folder, NAME)
     assert status == 0 and hub.files(NAME) == contents(folder)
     sent = len([m for m, _ in hub.requests if m == "PUT"])
-    assert sent == len(hub.repositories["models", NAME].objects) - stored  # what had arrived is not sent again
+    assert sent == len(hub.repositories["models", NAME].objects) - stored  # files that had arrived are not sent again
 
 
-def test_a_connection_cut_once_goes_unnoticed(hub: HubServer, folder: Path, run: Run) -> None:
+def test_a_connection_that_is_cut_once_is_retried(hub: HubServer, folder: Path, run: Run) -> None:
     hub.fail("PUT", "/lfs/", None, times=1, after=1000)
     hub.fail("POST", "/objects/batch", 503, times=2)
     assert run("publish", folder, NAME)[0] == 0
@@ -55,22 +55,22 @@ def test_a_connection_cut_once_goes_unnoticed(hub: HubServer, folder: Path, run:
         ("GET", "/api/models/", 500, "run the same command again later to continue"),
     ),
 )
-def test_every_fault_is_one_line_and_leaves_no_revision(
+def test_every_fault_gives_a_one_line_error_and_no_commit(
     hub: HubServer, folder: Path, run: Run, method: str, path: str, status: int | None, message: str
 ) -> None:
     hub.fail(method, path, status, times=9)
     code, _, err = run("publish", folder, NAME)
     assert code == 2 and message in err and len(err.strip().splitlines()) == 1
     repository = hub.repositories.get(("models", NAME))
-    assert repository is None or list(repository.commits) == [repository.refs["main"]]  # as it was made, empty
+    assert repository is None or list(repository.commits) == [repository.refs["main"]]  # no commit after the first
     hub.faults.clear()
     assert run("publish", folder, NAME)[0] == 0 and hub.files(NAME) == contents(folder)
 
 
-# ------------------------------------------------------------------ others who publish
+# ------------------------------------------------------------------ concurrent publishing
 
 
-def test_a_commit_in_between_is_not_overwritten(hub: HubServer, folder: Path) -> None:
+def test_a_commit_made_meanwhile_is_not_overwritten(hub: HubServer, folder: Path) -> None:
     publish.carry_out(publish.plan(NAME, publish.model_files(folder)))
     (folder / "README.md").write_bytes(CARD + b"mine\n")
     prepared = publish.plan(NAME, publish.model_files(folder))
@@ -80,27 +80,27 @@ def test_a_commit_in_between_is_not_overwritten(hub: HubServer, folder: Path) ->
     assert hub.files(NAME)["README.md"].endswith(b"theirs\n")
 
 
-def test_what_is_there_by_then_makes_no_commit(hub: HubServer, folder: Path) -> None:
+def test_files_that_somebody_else_published_meanwhile_make_no_commit(hub: HubServer, folder: Path) -> None:
     hub.put(NAME, {"README.md": CARD})
     same = [publish.plan(NAME, publish.model_files(folder)) for _ in range(2)]
     publish.carry_out(same[0])
     commits = list(hub.repositories["models", NAME].commits)
     hub.requests.clear()
-    publish.carry_out(same[1])  # the client learns from the Hub that nothing of it is new
+    publish.carry_out(same[1])  # the Hub tells the client that no file is new
     assert ("POST", f"/api/models/{NAME}/preupload/main") in hub.requests and not hub.uploads()
     assert list(hub.repositories["models", NAME].commits) == commits
 
 
-def test_a_repository_that_was_made_in_between_is_used_if_it_is_empty(hub: HubServer, folder: Path) -> None:
+def test_a_repository_that_was_created_meanwhile_is_used_if_it_is_empty(hub: HubServer, folder: Path) -> None:
     prepared, late = (publish.plan(NAME, publish.model_files(folder)) for _ in range(2))
-    hub.create("models", NAME, "alice")  # the Hub now answers 409 to the wish to make it
+    hub.create("models", NAME, "alice")  # the Hub now answers 409 when the client creates it
     publish.carry_out(prepared)
     assert ("POST", "/api/repos/create") in hub.requests and hub.files(NAME) == contents(folder)
     with pytest.raises(OSError, match="somebody else made it meanwhile"):
         publish.carry_out(late)
 
 
-def test_of_two_who_publish_at_once_one_is_told_to_look_again(hub: HubServer, folder: Path, tmp_path: Path) -> None:
+def test_of_two_concurrent_uploads_one_fails_with_a_hint(hub: HubServer, folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "other")
     make_tiny_pipe(seed=7).save_pretrained(tmp_path / "other")
     for _ in range(2):  # a new repository, then one that exists
@@ -110,12 +110,12 @@ def test_of_two_who_publish_at_once_one_is_told_to_look_again(hub: HubServer, fo
         (refused,) = [error for error in done if error is not None]
         assert isinstance(refused, OSError) and "somebody else" in str(refused)
         winner = (folder, tmp_path / "other")[done.index(None)]
-        assert hub.files(NAME) == contents(winner)  # nothing of the other's in it
+        assert hub.files(NAME) == contents(winner)  # without files of the other one
         for f in (folder, tmp_path / "other"):
             (f / "README.md").write_bytes(CARD + f"better, says {f.name}\n".encode())
 
 
-# ------------------------------------------------------------------ who may
+# ------------------------------------------------------------------ permissions
 
 
 def test_wrong_tokens_and_names(hub: HubServer, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_wrong_tokens_and_names(hub: HubServer, folder: Path, run: Run, monkeypa
     assert not hub.repositories
 
 
-def test_in_somebody_elses_repository_one_may_only_propose(hub: HubServer, folder: Path, run: Run) -> None:
+def test_in_somebody_elses_repository_only_a_pull_request_works(hub: HubServer, folder: Path, run: Run) -> None:
     hub.put("bob/def-x4", contents(folder))
     (folder / "README.md").write_bytes(CARD + b"better\n")
     status, _, err = run("publish", folder, "bob/def-x4")

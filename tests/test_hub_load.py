@@ -1,4 +1,4 @@
-"""Loading from the Hub, from its cache and from folders: the real client against a Hub on loopback."""
+"""Loading from the Hub, from its cache and from folders, with the real client and a local server."""
 
 import inspect
 import re
@@ -22,7 +22,7 @@ from .helpers.hub_server import HubServer
 NAME = "alice/def-x4"
 
 
-def test_subfolder_variant_and_components_of_ones_own(hub: HubServer, tmp_path: Path) -> None:
+def test_subfolders_variants_and_replaced_components(hub: HubServer, tmp_path: Path) -> None:
     pipe = make_tiny_pipe()
     pipe.save_pretrained(str(tmp_path / "m"))
     half = make_tiny_pipe()
@@ -38,13 +38,13 @@ def test_subfolder_variant_and_components_of_ones_own(hub: HubServer, tmp_path: 
     assert enlarged(a).tobytes() == enlarged(pipe).tobytes()
     assert DEFPipeline.from_pretrained(NAME, subfolder="/x4/v1.0/", cache_dir=plain) is not None
     assert fetched(plain) == {"diffusion_pytorch_model.safetensors"}
-    # one component has the variant, the others are taken as they are
+    # one component has the variant; the others load their plain weights
     b = DEFPipeline.from_pretrained(NAME, subfolder="x4/v1.0", variant="fp16", dtype=torch.float32, cache_dir=variant)
     assert fetched(variant) == {"diffusion_pytorch_model.fp16.safetensors"}
     assert torch.equal(b.unet.conv_in.weight, half.unet.conv_in.weight.float())
     with pytest.raises(ValueError, match="no component has weights of the variant 'int8'"):
         DEFPipeline.from_pretrained(NAME, subfolder="x4/v1.0", variant="int8")
-    # a prior of one's own, unconditional: the stored one is not even fetched
+    # a replaced prior: the stored one is not fetched
     prior = make_unet(3, 3)
     c = DEFPipeline.from_pretrained(NAME, subfolder="x4/v1.0", unet=prior, cache_dir=own)
     assert c.unet is prior and fetched(own) == set() and enlarged(c).size == (40, 36)
@@ -66,7 +66,7 @@ def test_variants_in_shards(hub: HubServer, tmp_path: Path) -> None:
             DEFPipeline.from_pretrained(name)
     single = ReferenceNetwork.from_pretrained(NAME, subfolder="refsr", variant="fp16")
     assert torch.equal(single.aggregator.head.weight, half.refsr.aggregator.head.weight)
-    # one that is missing
+    # a missing shard
     next(tmp_path.glob("unet/*-00002-of-*")).unlink()
     with pytest.raises(OSError, match="-00002-of-"):
         DEFPipeline.from_pretrained(tmp_path, variant="fp16")
@@ -89,10 +89,10 @@ def test_weights_for_the_preset_detail(hub: HubServer, folder: Path, tmp_path: P
     assert all(torch.equal(v, pipe.refsr_detail.state_dict()[k]) for k, v in detail.state_dict().items())
     single = ReferenceNetwork.from_pretrained(NAME, subfolder="refsr_detail")
     assert all(torch.equal(v, single.state_dict()[k]) for k, v in detail.state_dict().items())
-    # who does not want them does not fetch them
+    # without them, they are not fetched
     pipe = DEFPipeline.from_pretrained(NAME, refsr_detail=None, cache_dir=tmp_path / "cache")
     assert pipe.refsr_detail is None and not list((tmp_path / "cache").rglob("refsr_detail/*"))
-    # and a version without them takes them out of the repository
+    # publishing a version without them removes them from the repository
     pipe.push_to_hub(NAME)
     assert "refsr_detail/diffusion_pytorch_model.safetensors" not in hub.files(NAME)
     assert DEFPipeline.from_pretrained(NAME).refsr_detail is None
@@ -106,7 +106,7 @@ def test_single_components(hub: HubServer, folder: Path) -> None:
     hub.put("alice/part", {p.name: p.read_bytes() for p in (folder / "refsr").iterdir()})
     assert ReferenceNetwork.from_pretrained("alice/part").config.extractor == "mini"
     for path, weights, message in (
-        ("unet", None, "lacks "),  # another network's
+        ("unet", None, "lacks "),  # weights of another network
         ("refsr", {"extra": torch.zeros(1)}, "has no place for extra"),
         ("refsr", {"aggregator.head.bias": None}, "lacks aggregator.head.bias"),
     ):
@@ -140,10 +140,10 @@ def test_private_repositories(hub: HubServer, folder: Path, run: Run, monkeypatc
     assert status == 2 and "exists and is public" in err
 
 
-# ------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------ refusals
 
 
-def test_what_from_pretrained_does_not_take(folder: Path) -> None:
+def test_from_pretrained_refuses_unknown_keywords_and_wrong_components(folder: Path) -> None:
     for options, message in (
         ({"revison": "v2"}, "no keyword revison; there are subfolder, revision, "),
         ({"dtpye": None, "a": 1}, "no keyword a, dtpye"),
@@ -198,13 +198,13 @@ def test_diffusion_pipeline_says_what_to_do(hub: HubServer, folder: Path, tmp_pa
     hub.put(NAME, contents(folder))
     with pytest.raises(ValueError, match="from def_hub import DEFPipeline; DEFPipeline.from_pretrained"):
         DiffusionPipeline.from_pretrained(NAME, cache_dir=tmp_path)
-    # of a folder it looks up the class and nothing else: the name of it is all that can be said
+    # for a folder, its error message contains the class name and nothing else
     for local in (folder, EMBEDDED):
         with pytest.raises(AttributeError, match=r"no attribute def_hub\.DEFPipeline"):
             DiffusionPipeline.from_pretrained(local)
 
 
-def test_what_does_not_exist(hub: HubServer) -> None:
+def test_missing_repositories_and_folders_are_refused(hub: HubServer) -> None:
     for name, kind, message in (
         ("alice/absent", OSError, "no such repository on the Hub"),
         ("not a name", ValueError, "neither a folder nor a name on the Hub"),
@@ -232,7 +232,7 @@ def test_faults_of_the_hub_while_loading(hub: HubServer, folder: Path, tmp_path:
         DEFPipeline.from_pretrained(NAME, cache_dir=tmp_path)
 
 
-def test_the_cache_serves_when_the_hub_does_not(hub: HubServer, folder: Path, tmp_path: Path) -> None:
+def test_the_cache_is_used_when_the_hub_cannot_be_reached(hub: HubServer, folder: Path, tmp_path: Path) -> None:
     hub.put(NAME, contents(folder))
     cache = tmp_path / "cache"
     first = enlarged(DEFPipeline.from_pretrained(NAME, cache_dir=cache))
@@ -246,7 +246,7 @@ def test_the_cache_serves_when_the_hub_does_not(hub: HubServer, folder: Path, tm
 
 
 def test_offline(hub: HubServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HF_HUB_OFFLINE is read when the client is imported: a process of its own."""
+    """The client reads HF_HUB_OFFLINE when it is imported, so this runs in a fresh process."""
     hub.put(NAME, contents(folder))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     DEFPipeline.from_pretrained(NAME, cache_dir=tmp_path / "cache")

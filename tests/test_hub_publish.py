@@ -1,4 +1,4 @@
-"""Publishing, and back: the real client against a Hub on loopback (`helpers/hub_server.py`)."""
+"""Publishing and loading again, with the real client and a local server (`helpers/hub_server.py`)."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def test_push_and_pull_give_the_same_bytes_and_the_same_picture(
     assert hub.files(NAME) == contents(folder)
     again = DEFPipeline.from_pretrained(NAME, cache_dir=tmp_path / "cache")
     assert enlarged(again).tobytes() == enlarged(DEFPipeline.from_pretrained(folder)).tobytes()
-    # what was fetched is what is needed to load, byte for byte
+    # exactly the files for loading were fetched, byte for byte
     (snapshot,) = (tmp_path / "cache").glob("models--*/snapshots/*")
     fetched = contents(snapshot)
     assert set(fetched) == set(contents(folder)) - {"README.md", "made-by/settings.json"}
@@ -52,7 +52,7 @@ def test_only_what_changed_is_uploaded_and_stale_shards_go(hub: HubServer, folde
     pipe = DEFPipeline.from_pretrained(folder)
     pipe.save_pretrained(str(folder), max_shard_size="20KB")
     shards = {name for name in contents(folder) if "-of-" in name}
-    assert len(shards) > 2 and not list(folder.rglob(f"{WEIGHTS}.safetensors"))  # the whole ones have gone
+    assert len(shards) > 2 and not list(folder.rglob(f"{WEIGHTS}.safetensors"))  # the single files were removed
     assert run("publish", folder, NAME)[0] == 0
     assert enlarged(DEFPipeline.from_pretrained(NAME)).tobytes() == enlarged(pipe).tobytes()  # sharded
     hub.requests.clear()
@@ -64,7 +64,7 @@ def test_only_what_changed_is_uploaded_and_stale_shards_go(hub: HubServer, folde
     assert hub.files(NAME) == contents(folder)
 
 
-def test_links_of_the_card_come_with_it(hub: HubServer, folder: Path, run: Run) -> None:
+def test_pictures_that_the_card_links_to_are_published(hub: HubServer, folder: Path, run: Run) -> None:
     card = folder.parent / "card.md"
     card.write_bytes(
         CARD + b"\n![what fails](pictures/fail.jpg)\n[elsewhere](https://example.org/x.png) [below](#below)\n"
@@ -78,7 +78,7 @@ def test_links_of_the_card_come_with_it(hub: HubServer, folder: Path, run: Run) 
     assert files["README.md"] == card.read_bytes() and files["pictures/fail.jpg"] == b"\xff\xd8 a picture"
 
 
-def test_without_a_card_one_is_written_that_says_what_is_known(hub: HubServer, folder: Path, run: Run) -> None:
+def test_without_a_card_one_is_written_from_what_is_known(hub: HubServer, folder: Path, run: Run) -> None:
     (folder / "README.md").unlink()
     words = ["publish", folder, NAME, "--license", "cc-by-4.0", "--base-model", "alice/base"]
     assert run(*words)[0] == 0
@@ -94,23 +94,23 @@ def test_without_a_card_one_is_written_that_says_what_is_known(hub: HubServer, f
     assert status == 2 and "absent.md: no model card there" in err
 
 
-def test_a_card_that_somebody_wrote_is_not_lost(hub: HubServer, folder: Path, run: Run) -> None:
+def test_an_existing_card_is_not_overwritten(hub: HubServer, folder: Path, run: Run) -> None:
     assert run("publish", folder, NAME)[0] == 0
     (folder / "README.md").unlink()
     make_tiny_pipe(seed=7).save_pretrained(folder)
     hub.fail("GET", "/resolve/main/README.md", 503, times=99)
     hub.fail("HEAD", "/resolve/main/README.md", 503, times=99)
-    status, _, err = run("publish", folder, NAME)  # the Hub cannot say whether there is one
+    status, _, err = run("publish", folder, NAME)  # the Hub does not answer whether there is a card
     assert status == 2 and len(err.strip().splitlines()) == 1 and hub.files(NAME)["README.md"] == CARD
     hub.faults.clear()
     assert run("publish", folder, NAME, "--revision", "new")[0] == 0
-    assert hub.files(NAME, ref="new")["README.md"] == CARD  # a branch begins with what main has
+    assert hub.files(NAME, ref="new")["README.md"] == CARD  # a branch starts from main
     del hub.repositories["models", NAME]
     assert run("publish", folder, NAME)[0] == 0
     assert "Not measured." in hub.files(NAME)["README.md"].decode()  # the client still had the old one
 
 
-# ------------------------------------------------------------------ what is refused before anything is sent
+# ------------------------------------------------------------------ refusals before anything is sent
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_card_that_somebody_wrote_is_not_lost(hub: HubServer, folder: Path, ru
         (lambda f: (add_detail(f), spoil_weights(f / "refsr_detail" / f"{WEIGHTS}.safetensors")), r"picture (detail)"),
     ),
 )
-def test_a_folder_that_cannot_be_used_is_not_published(
+def test_an_unusable_folder_is_not_published(
     hub: HubServer, folder: Path, run: Run, spoil: Callable[[Path], object], message: str
 ) -> None:
     spoil(folder)
@@ -166,20 +166,20 @@ def test_pull_request(hub: HubServer, folder: Path, run: Run) -> None:
     assert status == 2 and f"space {NAME}: no such repository" in err
 
 
-def test_what_is_proposed_is_not_proposed_again(
+def test_the_same_files_are_not_proposed_twice(
     hub: HubServer, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.put(NAME, contents(folder))
     repository = hub.repositories["models", NAME]
     repository.refs["v2"] = repository.refs["main"]
-    for number, text in enumerate((b"one\n", b"two\n", b"three\n"), 1):  # the server gives two on a page
+    for number, text in enumerate((b"one\n", b"two\n", b"three\n"), 1):  # the server lists two per page
         (folder / "README.md").write_bytes(CARD + text)
         assert run("publish", folder, NAME, "--create-pr")[0] == 0 and len(repository.proposals) == number
     hub.requests.clear()
     status, out, _ = run("publish", folder, NAME, "--create-pr")
     assert status == 0 and "nothing to upload, all 7 files are in pull request 3, which is open" in out
     assert f"{hub.url}/{NAME}/discussions/3" in out and not hub.uploads()
-    # for another branch, with other files, or as somebody else it is another proposal
+    # another branch, other files or another user make a new pull request
     assert run("publish", folder, NAME, "--create-pr", "--revision", "v2")[0] == 0 and len(repository.proposals) == 4
     (folder / "README.md").write_bytes(CARD + b"four\n")
     assert run("publish", folder, NAME, "--create-pr")[0] == 0 and len(repository.proposals) == 5
@@ -187,7 +187,7 @@ def test_what_is_proposed_is_not_proposed_again(
     assert run("publish", folder, NAME, "--create-pr")[0] == 0 and len(repository.proposals) == 6
     monkeypatch.setenv("HF_TOKEN", "hf_alice")
     (folder / "README.md").write_bytes(CARD + b"five\n")
-    assert run("publish", folder, NAME, "--revision", "refs/pr/5")[0] == 0  # a proposal may be changed
+    assert run("publish", folder, NAME, "--revision", "refs/pr/5")[0] == 0  # a pull request can be updated
     assert hub.files(NAME, ref="refs/pr/5") == contents(folder) and len(repository.proposals) == 6
 
 
@@ -210,7 +210,7 @@ def test_revisions(hub: HubServer, folder: Path, run: Run, tmp_path: Path) -> No
 # ------------------------------------------------------------------ from Python
 
 
-def test_push_to_hub_is_the_same_path(hub: HubServer, tiny_pipe: DEFPipeline, tmp_path: Path) -> None:
+def test_push_to_hub_does_the_same_as_the_command(hub: HubServer, tiny_pipe: DEFPipeline, tmp_path: Path) -> None:
     url = tiny_pipe.push_to_hub(NAME, private=True, base_model="alice/base", commit_message="first")
     repository = hub.repositories["models", NAME]
     assert repository.private and repository.messages[repository.refs["main"]] == "first"
@@ -223,7 +223,7 @@ def test_push_to_hub_is_the_same_path(hub: HubServer, tiny_pipe: DEFPipeline, tm
     hub.requests.clear()
     tiny_pipe.push_to_hub(NAME)
     assert not hub.uploads()
-    # a card that somebody wrote stays, unless another one is given
+    # an existing card stays, unless a card is passed
     hub.put(NAME, {"README.md": CARD})
     tiny_pipe.push_to_hub(NAME)
     assert hub.files(NAME)["README.md"] == CARD
@@ -233,7 +233,7 @@ def test_push_to_hub_is_the_same_path(hub: HubServer, tiny_pipe: DEFPipeline, tm
     assert any("-of-" in name for name in hub.files(NAME, ref="v2"))
     with pytest.raises(ValueError, match="name: expected one like user/model"):
         tiny_pipe.push_to_hub("def-x4")
-    with pytest.raises(ValueError, match="use push_to_hub"):  # the base class would publish without any check
+    with pytest.raises(ValueError, match="use push_to_hub"):  # the base class would publish without checks
         tiny_pipe.save_pretrained(tmp_path / "m", push_to_hub=True)
 
 

@@ -1,4 +1,4 @@
-"""The Space: what is published, and that it starts with the model of the Hub."""
+"""The Space: its files, and that it starts with a model from the Hub."""
 
 import os
 import runpy
@@ -19,7 +19,7 @@ from .helpers.hub_server import HubServer
 NAME = "alice/def-x4"
 
 
-def test_it_points_at_the_model_and_is_complete() -> None:
+def test_it_is_complete_and_names_the_model() -> None:
     files = space_files(NAME)
     readme = files["README.md"]
     assert isinstance(readme, bytes)
@@ -40,10 +40,10 @@ def test_it_points_at_the_model_and_is_complete() -> None:
         ("v2", {"DEF_MODEL": "bob/other", "DEF_REVISION": "v7"}, ("bob/other", "v7")),
     ),
 )
-def test_it_serves_the_version_that_was_published(
+def test_it_serves_the_published_revision(
     monkeypatch: pytest.MonkeyPatch, revision: str | None, given: dict[str, str], served: tuple[str, str | None]
 ) -> None:
-    """`publish --revision v2 --space` may have made a repository whose main branch is empty."""
+    """`publish --revision v2 --space` can create a repository with an empty main branch."""
     files = space_files(NAME, revision=revision)
     monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if not k.startswith("DEF_")} | given)
     asked: list[tuple[str, str | None]] = []
@@ -66,14 +66,14 @@ def test_a_branch_and_its_space(hub: HubServer, tiny_model: Path) -> None:
     assert hub.files(NAME, kind="spaces")["launch.py"] == space_files(NAME, revision="v2")["launch.py"]
 
 
-def test_it_is_made_from_a_clone_only(tmp_path: Path) -> None:
+def test_it_needs_a_clone_of_the_repository(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="a clone of the repository"):
         space_files(NAME, root=tmp_path)
 
 
 @pytest.mark.parametrize("version", ('"3.9"', "3.12", "3.10", None))
-def test_its_python_is_one_that_the_package_takes(tmp_path: Path, version: str | None) -> None:
-    """Without a version a Space has an older one; a number without quotes is none."""
+def test_its_python_version_suits_the_package(tmp_path: Path, version: str | None) -> None:
+    """Without a version, a Space runs an older Python. A version without quotes is read as a number."""
     for name in ("app.py", "requirements.txt", "LICENSE", "pyproject.toml"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     line = f"python_version: {version}\n" if version else ""
@@ -83,7 +83,7 @@ def test_its_python_is_one_that_the_package_takes(tmp_path: Path, version: str |
         space_files(NAME, root=tmp_path)
 
 
-def test_published_beside_the_model_it_starts(
+def test_it_is_published_with_the_model_and_starts(
     hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_tiny_pipe().save_pretrained(tmp_path / "model")
@@ -94,7 +94,7 @@ def test_published_beside_the_model_it_starts(
     assert cli.main(words) == 2 and "run the same command again later to continue" in capsys.readouterr().err
     assert ("spaces", NAME) in hub.repositories and "app.py" not in hub.files(NAME, kind="spaces")
     hub.faults.clear()
-    assert cli.main(words) == 0  # the model is there already
+    assert cli.main(words) == 0  # the model is already published
     out = capsys.readouterr().out
     assert f"model {NAME}: nothing to upload" in out
     assert "space alice/def-x4: " in out and f"{hub.url}/spaces/{NAME}/commit/" in out
@@ -102,7 +102,7 @@ def test_published_beside_the_model_it_starts(
     hub.requests.clear()
     assert cli.main(words) == 0 and not hub.uploads()
 
-    # as the Space would: its own files, nothing of this checkout
+    # as on the Hub: with its own files, without this checkout
     for name, data in hub.files(NAME, kind="spaces").items():
         (tmp_path / "space" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "space" / name).write_bytes(data)
@@ -112,7 +112,7 @@ def test_published_beside_the_model_it_starts(
 import runpy, sys
 import gradio as gr
 started = []
-gr.Blocks.launch = lambda self, *a, **k: started.append(self)  # everything but the waiting
+gr.Blocks.launch = lambda self, *a, **k: started.append(self)  # everything except waiting
 sys.path.insert(0, "")
 runpy.run_path("launch.py", run_name="__main__")
 import def_hub

@@ -1,5 +1,6 @@
 """`images`: exact round trips at every size, every mode of Pillow, and refusals that name the culprit."""
 
+import io
 import struct
 import threading
 import zlib
@@ -357,7 +358,7 @@ def test_pages_and_frames_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixt
 def test_heic_needs_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     monkeypatch.setattr(formats, "_formats", lambda: ("PNG", "JPEG"))
-    with pytest.raises(ValueError, match="phone.heic: not a readable picture .*pip install pillow-heif"):
+    with pytest.raises(ValueError, match="phone.heic: not a readable picture .*pip install 'def-hub.heic.'"):
         images.to_tensor(tmp_path / "phone.heic")
     assert formats.is_picture(tmp_path / "phone.heic")
 
@@ -422,3 +423,33 @@ def test_names_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
     for wrong in (tmp_path / ("y" * 252 + ".png"), tmp_path / ("z" * 256) / "a.png"):
         with pytest.raises(OSError, match="the name is too long"):
             images.check_writable(wrong)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "format", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA", "ICO", "PCX"]
+)
+def test_a_damaged_file_is_a_picture_or_one_clear_error(tmp_path: Path, format: str) -> None:
+    """Cut off anywhere, or with any bytes changed: nothing but a picture or a ValueError that names the file."""
+    rng = np.random.default_rng(len(format))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0132] = 6, "2024:05:06 07:08:09"
+    options = {"exif": exif.tobytes()} if format in ("PNG", "JPEG", "WEBP", "TIFF", "AVIF") else {}
+    whole = io.BytesIO()
+    Image.fromarray(random_pixels(5, 6)).resize((32, 32)).save(whole, format, **options)
+    path, outcomes = tmp_path / "damaged", set()
+    for _ in range(120):
+        data = bytearray(whole.getvalue())
+        if rng.random() < 0.3:
+            data = data[: rng.integers(len(data))]
+        for at in rng.integers(0, max(len(data), 1), rng.integers(0, 8)) if data else ():
+            data[at] = rng.integers(256)
+        path.write_bytes(data)
+        try:
+            seen = images.to_tensor(path)
+            outcomes.add("picture")
+            assert seen.shape[:2] == (1, 3) and seen.dtype == torch.float32 and 0 <= seen.min() and seen.max() <= 1
+        except ValueError as error:
+            outcomes.add("error")
+            assert str(error).startswith(f"image {path}: ") and len(str(error).splitlines()) == 1
+    assert outcomes == {"picture", "error"}

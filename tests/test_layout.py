@@ -1,4 +1,4 @@
-"""Who may import whom, as a table, compared with the imports that the sources really have."""
+"""Which module may import which, as a table, compared with the actual imports in the sources."""
 
 import ast
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# From the top down: a module may import what stands on lower lines, and its own folder.
+# A module may import modules on lower lines, and modules of its own folder.
 LEVELS = (
     ("app", "def_hub.cli"),
     ("def_hub.space",),
@@ -22,8 +22,8 @@ LEVELS = (
     ("def_hub.scales",),
     ("def_hub.report", "def_hub.provenance", "def_hub.inputs", "def_hub.loading"),
     ("def_hub.diffusion", "def_hub.reference"),
-    ("def_hub.hub",),  # publishing is given the function that loads a pipeline; the card reads what was measured
-    ("def_hub.evaluation.benchmark",),  # measures any function: no pipeline in it
+    ("def_hub.hub",),  # publishing gets the loading function as an argument; the card reads measured results
+    ("def_hub.evaluation.benchmark",),  # measures any restoring function, without importing the pipeline
     (
         "def_hub.observation",
         "def_hub.config",
@@ -66,16 +66,16 @@ DOORS = {
     ),
     "transformers": ("def_hub.reference.selection",),
     "tensorboard": ("def_hub.training",),
-    "torchvision": ("def_hub.reference.restoring.deformable",),  # where it imports, on a GPU
+    "torchvision": ("def_hub.reference.restoring.deformable",),  # optional, on GPUs
     "matplotlib": (),
 }
 
-# The trainer trains anything; what is trained is chosen above it.
+# The trainer does not know what it trains.
 FORBIDDEN = {"def_hub.training.trainer": ("def_hub.pipeline", "def_hub.diffusion", "def_hub.reference")}
 
 
 def modules() -> dict[str, Path]:
-    """Every source file of the project by its module name."""
+    """The source files of the project by module name."""
     found = {"app": ROOT / "app.py"}
     for path in sorted((ROOT / "def_hub").rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -87,7 +87,7 @@ MODULES = modules()
 
 
 def imports(path: Path, known: dict[str, Path]) -> set[str]:
-    """Modules imported anywhere in a file, except for annotations only."""
+    """All modules that a file imports, except those imported for annotations only."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
@@ -108,7 +108,7 @@ def within(module: str, parent: str) -> bool:
 
 
 def place(module: str) -> tuple[int, str] | None:
-    """(level, entry) of the most exact entry that the module belongs to."""
+    """(level, entry) of the most specific entry for the module."""
     matches = [
         (len(entry), level, entry) for level, line in enumerate(LEVELS) for entry in line if within(module, entry)
     ]
@@ -132,13 +132,13 @@ def test_imports_go_down(module: str) -> None:
 
 
 @pytest.mark.parametrize("library", DOORS)
-def test_heavy_libraries_have_their_doors(library: str) -> None:
+def test_heavy_libraries_are_imported_by_few_modules(library: str) -> None:
     users = {name for name, path in MODULES.items() if any(within(i, library) for i in imports(path, MODULES))}
     strangers = {user for user in users if not any(within(user, door) for door in DOORS[library])}
     assert not strangers, f"{library} is imported by {sorted(strangers)}"
 
 
-def test_only_the_pipeline_knows_both_halves() -> None:
+def test_only_the_pipeline_imports_both_halves() -> None:
     both = set()
     for name, path in MODULES.items():
         found = imports(path, MODULES)
@@ -148,14 +148,14 @@ def test_only_the_pipeline_knows_both_halves() -> None:
 
 
 @pytest.mark.parametrize("statement", ["import def_hub", "import def_hub.cli; def_hub.cli._parser()"])
-def test_importing_is_light(statement: str) -> None:
+def test_importing_is_fast(statement: str) -> None:
     heavy = ("torch", "diffusers", "gradio", "PIL", "accelerate")
     code = f"import sys; {statement}; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.strip() == "[]"
 
 
-def test_the_package_brings_neither_training_nor_evaluation_nor_gradio() -> None:
+def test_the_package_imports_neither_training_nor_evaluation_nor_gradio() -> None:
     code = "import sys, def_hub; def_hub.DEFPipeline; print([m for m in sys.modules if m.startswith(" + (
         "('gradio', 'def_hub.training', 'def_hub.evaluation', 'def_hub.cli', 'torchvision'))])"
     )

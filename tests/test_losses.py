@@ -1,4 +1,4 @@
-"""The terms of eq. 14, and who learns from which."""
+"""The terms of eq. 14, and which network gets gradients from which."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from .helpers.pictures import picture
 
 
 def tensors(width: int = 4) -> dict[str, torch.Tensor]:
-    """A VGG19 to relu3_1, `width` channels wide, under the names of the teacher weights."""
+    """The tensors of a VGG19 up to relu3_1 with `width` channels, named like the teacher's weights."""
     generator = torch.Generator().manual_seed(0)
     shapes = {"conv0": (3, 3, 1, 1), "conv11": (width, 3, 3, 3), "conv21": (width, width, 3, 3)}
     weights = {f"{k}.weight": torch.randn(v, generator=generator) for k, v in shapes.items()}
@@ -41,7 +41,7 @@ def test_perceptual_loss_is_the_distance_of_the_last_layer(tmp_path: Path) -> No
         PerceptualLoss(tmp_path / "other.safetensors")
 
 
-def test_each_player_learns_from_its_own_loss_alone() -> None:
+def test_network_and_critic_learn_only_from_their_own_loss() -> None:
     critic, generator = Critic(4), torch.Generator().manual_seed(0)
     image = picture(16, 24).clone().requires_grad_()
     adversarial_loss(critic, image).backward()
@@ -53,7 +53,7 @@ def test_each_player_learns_from_its_own_loss_alone() -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (21, 34)])
-def test_the_critic_learns_to_tell_and_its_slope_stays_near_one(size: tuple[int, int]) -> None:
+def test_the_critic_learns_and_its_slope_stays_near_one(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     critic, generator = Critic(8), torch.Generator().manual_seed(0)
     truth = picture(*size).expand(4, -1, -1, -1)
@@ -69,9 +69,9 @@ def test_the_critic_learns_to_tell_and_its_slope_stays_near_one(size: tuple[int,
     assert 0.5 < slope.flatten(1).norm(dim=1).mean() < 1.5
 
 
-def test_grid_loss_sees_what_repeats_from_cell_to_cell() -> None:
+def test_grid_loss_measures_what_repeats_in_every_cell() -> None:
     truth, noise = picture(96, 80), 0.02 * torch.randn(1, 3, 96, 80, generator=torch.Generator().manual_seed(0))
     pattern = 0.02 * torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(1)).repeat(1, 1, 24, 20)
     chance, repeated = grid_loss(truth + noise, truth), grid_loss(truth + pattern, truth)
     assert grid_loss(truth, truth) == 0 and repeated == pytest.approx(pattern.square().mean().item(), rel=1e-3)
-    assert chance < 0.1 * repeated  # 36 cells: a thirty-sixth
+    assert chance < 0.1 * repeated  # the mean over 36 cells: a thirty-sixth

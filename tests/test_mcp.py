@@ -1,4 +1,4 @@
-"""The named API as tools of an MCP client."""
+"""The named endpoints as tools for an MCP client."""
 
 import asyncio
 import base64
@@ -30,7 +30,7 @@ def url() -> Iterator[str]:
 
 
 def talk(url: str, *calls: tuple[str, dict[str, Any]]) -> tuple[list[Any], list[Any]]:
-    """(tools, answers to the calls)."""
+    """The tools, and the answers to the calls."""
     from mcp.client.streamable_http import streamable_http_client
 
     async def session() -> tuple[list[Any], list[Any]]:
@@ -43,7 +43,7 @@ def talk(url: str, *calls: tuple[str, dict[str, Any]]) -> tuple[list[Any], list[
     return asyncio.run(asyncio.wait_for(session(), 120))
 
 
-def test_tools_are_described_and_only_the_public_ones(url: str) -> None:
+def test_only_the_public_endpoints_are_tools_and_have_descriptions(url: str) -> None:
     tools, _ = talk(url)
     named = {tool.name.removeprefix("def_hub_"): tool for tool in tools}
     assert {"upscale", "inspect", "rank_references"} <= set(named), set(named)

@@ -1,4 +1,4 @@
-"""`metrics`: known values, agreement with a slow implementation, protocols that say what they are."""
+"""Metrics: known values, agreement with a slow implementation, and protocols that print what they are."""
 
 import math
 
@@ -41,7 +41,7 @@ def test_luma_of_known_colours() -> None:
 
 
 def slow_ssim(image: np.ndarray, truth: np.ndarray) -> float:
-    """The definition, one window at a time, on one channel of 0-255."""
+    """SSIM by its definition, one window at a time, on one channel of 0-255."""
     offsets = np.arange(11) - 5
     window = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 1.5**2))
     window /= window.sum()
@@ -85,7 +85,7 @@ def test_rounding_and_border_are_part_of_the_protocol() -> None:
     assert torch.isinf(psnr(framed, truth, Protocol(border=1))).all() and psnr(framed, truth).max() < 30
 
 
-def test_protocols_name_themselves() -> None:
+def test_protocols_print_what_they_are() -> None:
     assert str(Protocol()) == "Y (BT.601, 16-235), no border crop, 8 bit"
     assert str(Protocol("rgb", 4, rounded=False)) == "RGB, 4 px border cropped, float"
     with pytest.raises(ValueError, match="channel must be one of"):
@@ -98,20 +98,20 @@ def test_wrong_shapes_are_refused() -> None:
     image, truth = pictures()
     with pytest.raises(ValueError, match="of one shape"):
         psnr(image, truth[..., 1:])
-    with pytest.raises(ValueError, match="leaves nothing"):
+    with pytest.raises(ValueError, match="leaves no pixels"):
         psnr(image, truth, Protocol(border=16))
     with pytest.raises(ValueError, match="at least 11×11"):
         ssim(image, truth, Protocol(border=12))
 
 
-def test_feature_distance_is_zero_for_equals_and_blind_to_contrast() -> None:
+def test_feature_distance_is_zero_for_equal_pictures_and_ignores_the_length_of_features() -> None:
     a, b = (torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(n)) for n in (0, 1))
 
     def features(x: Tensor) -> tuple[Tensor, Tensor]:
         return x, F.avg_pool2d(x, 2)
 
     assert feature_distance(a, a, features).abs().max() == 0
-    assert feature_distance(a, 0.5 * a, features).abs().max() < 1e-6  # vectors of other lengths only
+    assert feature_distance(a, 0.5 * a, features).abs().max() < 1e-6  # the vectors differ in length only
     assert torch.allclose(feature_distance(a, b, features), feature_distance(b, a, features))
     cosine = [F.cosine_similarity(x, y).mean((1, 2)) for x, y in zip(features(a), features(b), strict=True)]
     assert torch.allclose(feature_distance(a, b, features), 2 - 2 * torch.stack(cosine).mean(0), atol=1e-5)
@@ -119,13 +119,13 @@ def test_feature_distance_is_zero_for_equals_and_blind_to_contrast() -> None:
         feature_distance(a, b[..., 1:], features)
 
 
-def test_grid_pattern_sees_lines_of_the_grid_and_no_others() -> None:
+def test_grid_pattern_measures_grid_lines_and_no_others() -> None:
     image, truth = pictures(192, 168)
     assert grid_pattern(image, truth).sub(1).abs().max() < 0.5
     lines = torch.zeros(168)
     lines[::4] = 0.05
-    assert (grid_pattern(image - lines, truth) > 3).all()  # upright
-    assert (grid_pattern((image - lines).mT, truth.mT) > 3).all()  # lying
+    assert (grid_pattern(image - lines, truth) > 3).all()  # vertical
+    assert (grid_pattern((image - lines).mT, truth.mT) > 3).all()  # horizontal
     others = torch.zeros(168)
     others[::6] = 0.05
     assert grid_pattern(image - others, truth).max() < 2

@@ -1,4 +1,4 @@
-"""Extractors, aggregation, the Ref-SR network: with zero confidence the output does not depend on the reference."""
+"""Extractors, aggregation and the Ref-SR network. At confidence 0 the output does not depend on the reference."""
 
 from pathlib import Path
 
@@ -28,13 +28,13 @@ def test_pyramid_shapes(name: str) -> None:
     ]
 
 
-def test_the_first_level_of_mini_carries_the_pixels() -> None:
+def test_the_first_level_of_mini_contains_the_pixels() -> None:
     image = torch.rand(1, 3, 16, 16)
     assert torch.equal(MiniFeatures()(image)[0][:, :3] + 0.5, image)
 
 
 def test_vgg_is_the_published_network(shared_data: Path) -> None:
-    """relu1_1 against the convolution written out, on the teacher's weights."""
+    """relu1_1 equals an explicit convolution with the teacher's weights."""
     extractor = VGG19Features.from_safetensors(shared_data.parent / "weights/vgg19_normalised_relu3_1.safetensors")
     image = torch.rand(1, 3, 16, 16)
     flat = F.conv2d(image, extractor.conv0.weight, extractor.conv0.bias)
@@ -59,7 +59,7 @@ def make_aggregator(kind: type) -> torch.nn.Module:
         aggregator = FoldedAggregator((8, 4, 3), 8, (1, 1, 1, 1))
     else:
         aggregator = Aggregator((8, 4, 3), (8, 8, 8), (1, 1, 1, 1))
-    for parameter in aggregator.parameters():  # away from the start, where the output is zero
+    for parameter in aggregator.parameters():  # freshly initialised, its output is zero
         torch.nn.init.normal_(parameter, std=0.1)
     return aggregator
 
@@ -99,18 +99,18 @@ def test_strength_zero_is_no_reference(folded: bool) -> None:
     network, image = make_network(folded), picture(48, 64)
     y = OPERATOR.forward(image)
     references = [views(picture(40, 72), sharp=True), views(picture(64, 32), sharp=True)]
-    alone = restore(network, y, views(image))
+    plain = restore(network, y, views(image))
     silent = restore(network, y, views(image), references, strength=0.0)
     loud = restore(network, y, views(image), references)
-    assert torch.equal(silent.sr, alone.sr) and alone.matches is None
-    assert torch.equal(loud.alone, alone.sr)
-    assert (loud.sr - alone.sr).abs().max() > 1e-4
+    assert torch.equal(silent.sr, plain.sr) and plain.matches is None
+    assert torch.equal(loud.without_reference, plain.sr)
+    assert (loud.sr - plain.sr).abs().max() > 1e-4
     assert loud.matches is not None and loud.matches.reference.max() <= 1
 
 
 @pytest.mark.parametrize("folded", (False, True))
 @torch.no_grad()
-def test_what_no_reference_serves_is_the_mean_of_the_orientations(folded: bool) -> None:
+def test_where_no_reference_is_trusted_the_result_is_the_mean_over_orientations(folded: bool) -> None:
     network, image = make_network(folded), picture(48, 64)
     y, reference = OPERATOR.forward(image), [views(picture(40, 72), sharp=True)]
     seen = views(image)
@@ -121,22 +121,24 @@ def test_what_no_reference_serves_is_the_mean_of_the_orientations(folded: bool) 
     assert (each[0] - each[1]).abs().max() > 1e-3
     assert torch.allclose(restore(network, y, seen, turns=4).sr, sum(each) / 4, atol=1e-5)
     assert torch.allclose(restore(network, y, seen, turns=2).sr, (each[0] + each[2]) / 2, atol=1e-5)
-    once, lent = restore(network, y, seen, reference), restore(network, y, seen, reference, turns=4)
+    once, turned = restore(network, y, seen, reference), restore(network, y, seen, reference, turns=4)
     silent = restore(network, y, seen, reference, strength=0.0, turns=4)
-    assert torch.allclose(silent.sr, lent.alone, atol=1e-5)
+    assert torch.allclose(silent.sr, turned.without_reference, atol=1e-5)
     trust = spread(once.matches.confidence, 1)
-    assert torch.allclose(lent.sr, once.sr + (1 - trust) * (lent.alone - once.alone), atol=1e-5)
+    assert torch.allclose(
+        turned.sr, once.sr + (1 - trust) * (turned.without_reference - once.without_reference), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("folded", (False, True))
 @torch.no_grad()
-def test_tiles_are_the_whole(folded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_give_the_same_result_as_one_piece(folded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     network, image = make_network(folded), picture(160, 224)
     y, references = OPERATOR.forward(image), [views(picture(160, 144), sharp=True)]
     whole = restore(network, y, views(image), references)
     monkeypatch.setattr("def_hub.reference.network.TILE", 64)
     tiles = restore(network, y, views(image), references)
-    assert (whole.alone - tiles.alone).abs().max() < 1e-5
+    assert (whole.without_reference - tiles.without_reference).abs().max() < 1e-5
     assert (whole.sr - tiles.sr).abs().max() < 1e-5
 
 
@@ -158,8 +160,8 @@ def test_save_and_load(folded: bool, tmp_path: Path) -> None:
         assert torch.equal(again.state_dict()[key], value)
 
 
-def test_def_base_has_the_papers_sizes() -> None:
-    """VGG19 to relu3_1, 64 features, 16+16+8+4 blocks; it runs and gives four times the size."""
+def test_def_base_has_the_sizes_of_the_paper() -> None:
+    """VGG19 up to relu3_1, 64 channels, 16+16+8+4 blocks. It runs, and the result is four times as large."""
     with torch.device("meta"):
         network = ReferenceNetwork()
     assert network.feature_extractor.channels == (64, 128, 256)
@@ -171,7 +173,7 @@ def test_def_base_has_the_papers_sizes() -> None:
     assert restore(network, y, Views(enhanced, enhanced)).sr.shape == (1, 3, 32, 32)
 
 
-def test_bands_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bands_give_the_same_features_as_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("def_hub.reference.features.BAND", 64)
     torch.manual_seed(0)
     image = torch.rand(1, 3, 212, 36)

@@ -1,7 +1,7 @@
-"""The model through olah, somebody else's mirror of the Hub: what our server says must be what another program reads.
+"""Loading through olah, an independent mirror of the Hub. It checks that our test server speaks the Hub's protocol.
 
-olah only pulls, so it stands between the client and our own server. It is no requirement: `make test` tries to install
-it in an environment of its own; else put `olah-cli` on the PATH, or name it in `OLAH`.
+olah only fetches, so it runs between the client and our server. It is optional: `make test` tries to install it into an
+environment of its own. Otherwise put `olah-cli` on the PATH, or set `OLAH` to its path.
 """
 
 import os
@@ -24,7 +24,7 @@ NAME = "alice/def-x4"
 
 @pytest.fixture
 def mirror(hub: HubServer, tmp_path: Path) -> Iterator[str]:
-    """The address of olah in front of our server."""
+    """The address of an olah that mirrors our server."""
     places = os.pathsep.join((os.environ.get("PATH", ""), str(ROOT / ".venv" / "olah" / "bin")))
     program = os.environ.get("OLAH") or shutil.which("olah-cli", path=places)
     if not program:
@@ -59,13 +59,13 @@ def _wait(address: str, process: subprocess.Popen) -> None:
     pytest.fail("olah-cli does not answer")
 
 
-def test_pulled_through_olah_the_bytes_are_the_same(hub: HubServer, mirror: str, tmp_path: Path) -> None:
+def test_files_fetched_through_olah_are_the_same_bytes(hub: HubServer, mirror: str, tmp_path: Path) -> None:
     make_tiny_pipe().save_pretrained(tmp_path / "model")
     hub.put(NAME, contents(tmp_path / "model"))
     code = (
         f"from def_hub import DEFPipeline; DEFPipeline.from_pretrained({NAME!r}, cache_dir={str(tmp_path / 'cache')!r})"
     )
-    # the client reads its address when it is imported: a process of its own
+    # the client reads its address when it is imported, so this runs in a fresh process
     environment = {k: v for k, v in os.environ.items() if k != "HF_TOKEN"} | {"HF_ENDPOINT": mirror}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert result.returncode == 0, result.stderr[-3000:] + (tmp_path / "olah.txt").read_text()[-3000:]

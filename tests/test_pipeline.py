@@ -1,4 +1,4 @@
-"""The whole pipeline from tiny random parts, and the embedded default on a real example."""
+"""The whole pipeline: with tiny random components, and the embedded default on a real example."""
 
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("each_precision")
 
 
 @pytest.mark.parametrize("size", ((8, 8), (13, 29), (32, 9)))
-def test_any_size_in_four_times_out(tiny_pipe: DEFPipeline, size: tuple[int, int]) -> None:
+def test_any_size_is_enlarged_four_times(tiny_pipe: DEFPipeline, size: tuple[int, int]) -> None:
     references = [picture(43, 70), picture(9, 8)]
     output = tiny_pipe(small(*size), references, generator=generator(), output_type="pt")
     height, width = 4 * size[0], 4 * size[1]
@@ -32,13 +32,13 @@ def test_any_size_in_four_times_out(tiny_pipe: DEFPipeline, size: tuple[int, int
     assert output.provenance[0].shape == (4, height, width)
     assert torch.allclose(output.provenance[0].sum(0), torch.ones(height, width), atol=1e-5)
     index, x, y = output.correspondence[0]
-    for k, (h, w) in enumerate(((40, 68), (8, 8))):  # cut to multiples of four
+    for k, (h, w) in enumerate(((40, 68), (8, 8))):  # cropped to multiples of four
         here = index == k
         assert (x[here] <= w).all() and (y[here] <= h).all()
 
 
-def test_the_result_shrinks_back_to_the_input(tiny_pipe: DEFPipeline) -> None:
-    """Measured with Pillow, on the saved pixels, and one float plane at a time."""
+def test_the_result_downsamples_to_the_input(tiny_pipe: DEFPipeline) -> None:
+    """Measured with Pillow: on the 8-bit result, and on each channel in floating point."""
     truth = Image.fromarray((picture(96, 128)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
     lr = truth.resize((32, 24), Image.Resampling.BICUBIC)
     output = tiny_pipe(lr, picture(64, 64), generator=generator())
@@ -51,7 +51,7 @@ def test_the_result_shrinks_back_to_the_input(tiny_pipe: DEFPipeline) -> None:
     assert free.consistency_error[0] > 2
 
 
-def test_same_seed_same_bytes(tiny_pipe: DEFPipeline) -> None:
+def test_the_same_seed_gives_the_same_bytes(tiny_pipe: DEFPipeline) -> None:
     a, b, c = (tiny_pipe(small(12, 10), picture(40, 40), generator=generator(s), preset="detail") for s in (3, 3, 4))
     assert a.images[0].tobytes() == b.images[0].tobytes() != c.images[0].tobytes()
 
@@ -72,7 +72,7 @@ def test_reference_strength_zero_is_no_reference(tiny_pipe: DEFPipeline) -> None
     assert without.transferred == [None] and (without.correspondence[0] == -1).all()
 
 
-def test_masks_say_where_and_what_may_be_lent(tiny_pipe: DEFPipeline) -> None:
+def test_masks_decide_where_references_are_used_and_which_parts_of_them(tiny_pipe: DEFPipeline) -> None:
     image, sharp = small(24, 32), picture(96, 128)
     run = partial(tiny_pipe, image, sharp, output_type="pt")
     mask = torch.zeros(1, 24, 32)
@@ -85,16 +85,16 @@ def test_masks_say_where_and_what_may_be_lent(tiny_pipe: DEFPipeline) -> None:
     y = upper.correspondence[0][2]
     assert upper.confidence[0].max() > 0.3
     assert (upper.confidence[0][y >= 48] == 0).all()
-    alone, none = (
+    without_reference, none = (
         tiny_pipe(image, generator=generator()),
         tiny_pipe(image, sharp, reference_mask=[torch.zeros(1, 96, 128)], generator=generator()),
     )
-    assert alone.images[0].tobytes() == none.images[0].tobytes()
+    assert without_reference.images[0].tobytes() == none.images[0].tobytes()
 
 
 def test_masks_of_batches_follow_their_references(tiny_pipe: DEFPipeline) -> None:
     image, sharp, black = small(12, 12), picture(48, 48), torch.zeros(1, 48, 48)
-    every = {"refine": False}  # so that random pictures match at all
+    every = {"refine": False}  # so that random pictures have confident matches
     references, masks = [[sharp[0]], [sharp[0], sharp[0]]], [[black], [black, None]]
     both = tiny_pipe([image[0], image[0]], references, reference_mask=masks, **every)
     assert not both.confidence[0].any() and both.confidence[1].any()
@@ -103,7 +103,7 @@ def test_masks_of_batches_follow_their_references(tiny_pipe: DEFPipeline) -> Non
     assert late.confidence[0].any() and not late.confidence[1].any()
 
 
-def test_a_reference_does_not_change_what_the_image_draws(tiny_pipe: DEFPipeline) -> None:
+def test_a_reference_does_not_change_the_noise_of_the_image(tiny_pipe: DEFPipeline) -> None:
     a = tiny_pipe(small(12, 10), generator=generator(), output_type="pt").enhanced[0]
     b = tiny_pipe(small(12, 10), picture(40, 40), generator=generator(), output_type="pt").enhanced[0]
     assert torch.equal(a, b)
@@ -126,7 +126,7 @@ def test_output_types_agree(tiny_pipe: DEFPipeline) -> None:
     assert np.array_equal(np.asarray(pil), (array * 255).round().astype(np.uint8))
 
 
-def test_explicit_arguments_win_over_the_preset(tiny_pipe: DEFPipeline) -> None:
+def test_arguments_override_the_preset(tiny_pipe: DEFPipeline) -> None:
     from def_hub.settings import PRESETS
 
     def timesteps(**options: Any) -> list[int]:
@@ -138,19 +138,19 @@ def test_explicit_arguments_win_over_the_preset(tiny_pipe: DEFPipeline) -> None:
     assert len(timesteps(preset="detail", num_inference_steps=2)) == 2
 
 
-def test_stages_are_told_and_what_a_callback_raises_ends_the_call(tiny_pipe: DEFPipeline) -> None:
-    told: list[str] = []
-    tiny_pipe([small(8, 8)] * 2, [[picture(16, 16)], []], callback_on_stage=lambda pipe, stage: told.append(stage))
-    assert told == ["enhance", "match", "transfer", "restore", "enhance", "transfer", "restore"]
+def test_stages_are_reported_and_an_exception_in_a_callback_ends_the_call(tiny_pipe: DEFPipeline) -> None:
+    reported: list[str] = []
+    tiny_pipe([small(8, 8)] * 2, [[picture(16, 16)], []], callback_on_stage=lambda pipe, stage: reported.append(stage))
+    assert reported == ["enhance", "match", "transfer", "restore", "enhance", "transfer", "restore"]
 
     def enough(pipe: DEFPipeline, stage: str) -> None:
         if stage == "transfer":
             raise InterruptedError("no longer wanted")
 
-    tiny_pipe.refsr.transfer[0].register_forward_hook(lambda *_: told.append("carried over"))
+    tiny_pipe.refsr.transfer[0].register_forward_hook(lambda *_: reported.append("transferred"))
     with pytest.raises(InterruptedError):
         tiny_pipe(small(8, 8), picture(16, 16), callback_on_stage=enough)
-    assert "carried over" not in told
+    assert "transferred" not in reported
 
 
 def test_tuple_and_callback(tiny_pipe: DEFPipeline) -> None:
@@ -166,7 +166,7 @@ def test_tuple_and_callback(tiny_pipe: DEFPipeline) -> None:
     )
     assert isinstance(output, tuple)
     assert seen == [(0, 999, (1, 3, 32, 32)), (1, 666, (1, 3, 32, 32)), (2, 333, (1, 3, 32, 32))]
-    assert torch.allclose(output[1][0], torch.tensor(0.5))  # the callback's estimate is the enhanced image
+    assert torch.allclose(output[1][0], torch.tensor(0.5))  # the estimate that the callback returned
 
 
 @pytest.mark.parametrize(
@@ -222,13 +222,13 @@ def test_half_precision_and_variant(tiny_pipe: DEFPipeline, tmp_path: Path) -> N
     assert wide.unet.dtype == torch.float32 and narrow.refsr.dtype == torch.bfloat16
     a, b = (p(small(16, 16), picture(64, 64), generator=generator(), output_type="pt") for p in (wide, narrow))
     assert (a.enhanced[0] - b.enhanced[0]).abs().mean() < 0.02
-    assert b.consistency_error[0] <= 2  # the operators stay exact
+    assert b.consistency_error[0] <= 2  # the operators compute in float32
 
 
 def test_provenance_of_a_reference_that_changes_nothing() -> None:
     y, operator = small(8, 8), Downsample()
-    alone = operator.pinv(y)
-    shares = provenance_shares(operator, y, alone, alone, None, 1)
+    without_reference = operator.pinv(y)
+    shares = provenance_shares(operator, y, without_reference, without_reference, None, 1)
     assert torch.equal(shares[2], torch.zeros(32, 32)) and shares[0].min() > 0.99
 
 
@@ -241,7 +241,7 @@ def street(pipe: DEFPipeline) -> DEFOutput:
 
 
 def test_the_embedded_default_restores(street: DEFOutput, pipe: DEFPipeline) -> None:
-    """Sharper than bicubic by a margin, better with its reference than without, and it shrinks back to the input."""
+    """Better than bicubic by a margin, better with references than without, and consistent with the input."""
     truth = np.asarray(Image.open(EXAMPLES / "street_hr.webp").convert("RGB"), dtype=float)
     lr = Image.open(EXAMPLES / "street_lr.png").convert("RGB")
 
@@ -249,8 +249,8 @@ def test_the_embedded_default_restores(street: DEFOutput, pipe: DEFPipeline) -> 
         return -10 * np.log10(((np.asarray(image, dtype=float) - truth) ** 2).mean() / 255**2)
 
     bicubic = psnr(lr.resize(street.images[0].size, Image.Resampling.BICUBIC))
-    alone = psnr(pipe(lr, generator=generator()).images[0])
-    assert psnr(street.images[0]) > alone > bicubic + 0.5
+    without_reference = psnr(pipe(lr, generator=generator()).images[0])
+    assert psnr(street.images[0]) > without_reference > bicubic + 0.5
     again = np.asarray(street.images[0].resize(lr.size, Image.Resampling.BICUBIC), dtype=int)
     assert np.abs(again - np.asarray(lr, dtype=int)).max() <= 2 and street.consistency_error[0] <= 2
     assert street.provenance[0][2].mean() > 0.05
@@ -267,15 +267,15 @@ def test_the_embedded_default_is_small_and_safe() -> None:
 
 
 @pytest.mark.parametrize("placing", [{"device_map": "cpu"}, {"device_map": "balanced"}, {"low_cpu_mem_usage": False}])
-def test_however_it_is_loaded_the_result_is_the_same(pipe: DEFPipeline, placing: dict[str, Any]) -> None:
-    """Accelerate's ways onto a device; the default is its low-memory path."""
+def test_every_way_to_load_gives_the_same_result(pipe: DEFPipeline, placing: dict[str, Any]) -> None:
+    """Options of Accelerate. The default loads with little memory."""
     lr = Image.open(EXAMPLES / "street_lr.png").crop((0, 0, 24, 20))
     placed = DEFPipeline.from_pretrained(**placing)
     wanted, found = (p(lr, lr, generator=generator()).images[0].tobytes() for p in (pipe, placed))
     assert wanted == found
 
 
-def test_precision_is_what_is_asked_for(tiny_pipe: DEFPipeline) -> None:
+def test_the_precision_is_the_requested_one(tiny_pipe: DEFPipeline) -> None:
     seen: list[torch.dtype] = []
     for network in (tiny_pipe.unet.conv_in, tiny_pipe.refsr.aggregator.trunk[0].conv1):
         network.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))

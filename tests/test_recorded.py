@@ -1,4 +1,4 @@
-"""What was recorded before the house was rebuilt: the shipped examples, and a checkpoint that was published."""
+"""Results recorded with an earlier version of the code: the shipped examples, and a published checkpoint."""
 
 import json
 
@@ -20,8 +20,8 @@ def difference(a: Image.Image, b: Image.Image) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("example", "preset"), cases())
-def test_the_shipped_examples_are_what_they_were(pipe: DEFPipeline, example: str, preset: str) -> None:
-    """Byte for byte on a processor of the kind that recorded them; elsewhere as near as rounding leaves them."""
+def test_the_shipped_examples_have_not_changed(pipe: DEFPipeline, example: str, preset: str) -> None:
+    """Byte for byte on the kind of processor that recorded them; elsewhere up to rounding."""
     record = json.loads((RECORDED / "examples.json").read_text())
     found = enlarged(pipe, example, preset)
     if record["processor"] == processor():
@@ -31,10 +31,10 @@ def test_the_shipped_examples_are_what_they_were(pipe: DEFPipeline, example: str
     with Image.open(RECORDED / "examples.png") as sheet:
         wanted = sheet.crop((left, top, left + part.width, top + part.height))
     off = difference(part, wanted)
-    assert off.mean() < 0.25 and (off > 1).mean() < 0.02  # a match that flips moves a few pixels
+    assert off.mean() < 0.25 and (off > 1).mean() < 0.02  # where rounding changes a match, a few pixels differ more
 
 
-def test_a_checkpoint_published_before_loads_and_gives_the_same_result() -> None:
+def test_an_old_checkpoint_loads_and_gives_the_same_result() -> None:
     pipe = DEFPipeline.from_pretrained(PUBLISHED)
     pipe.set_progress_bar_config(disable=True)
     references = [picture(60, 80), picture(40, 48)]

@@ -1,4 +1,4 @@
-"""The reference that shows the place comes first."""
+"""Ranking: references that show the same scene come first."""
 
 import random
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_wrong_candidates_are_named(pipe: DEFPipeline) -> None:
 
 
 def test_true_references_come_before_unrelated_ones(pipe: DEFPipeline, shared_data: Path) -> None:
-    """Every third photograph of the development views: each reference against three pictures of other scenes."""
+    """On every third photograph of the development set: each reference against three pictures of other scenes."""
     views = load_dataset(shared_data / "eval-dev" / "MultiView")
     items = views.items
     rng = random.Random(0)
@@ -48,8 +48,8 @@ def test_true_references_come_before_unrelated_ones(pipe: DEFPipeline, shared_da
     assert wins >= 0.95 * pairs
 
 
-def test_files_and_the_embedded_model_will_do(pipe: DEFPipeline) -> None:
-    """Paths and no extractor give what tensors and the embedded model's own extractor give."""
+def test_files_and_the_embedded_model_are_enough(pipe: DEFPipeline) -> None:
+    """Paths without an extractor give the same as tensors with the embedded model's extractor."""
     photo, references = EXAMPLES / "street_lr.png", [EXAMPLES / name for name in REFERENCES[1:3]]
     tensors = [to_tensor(path) for path in references]
     assert rank_references(photo, references) == rank_references(
@@ -57,7 +57,7 @@ def test_files_and_the_embedded_model_will_do(pipe: DEFPipeline) -> None:
     )
 
 
-def test_a_picture_serves_itself_wholly_and_its_half_in_part(pipe: DEFPipeline) -> None:
+def test_a_picture_covers_itself_wholly_and_its_half_in_part(pipe: DEFPipeline) -> None:
     sharp = to_tensor(EXAMPLES / "street_hr.webp")
     whole, half = rank_references(shrink(sharp), [sharp, sharp[..., :256]], pipe.refsr.feature_extractor)
     assert (whole.index, half.index) == (0, 1) and whole.score > 0.9 and whole.verdict == "likely"

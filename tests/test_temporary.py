@@ -1,4 +1,4 @@
-"""What visitors leave on the server is deleted."""
+"""Files of visitors are deleted from the server."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from def_hub.service.temporary import forgetting, own_folder
 from tests.conftest import ROOT
 
 
-def test_what_a_killed_process_left_is_deleted_when_the_next_one_starts(
+def test_files_of_a_killed_process_are_deleted_when_the_next_one_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = """
@@ -40,7 +40,7 @@ def test_what_a_killed_process_left_is_deleted_when_the_next_one_starts(
             inside = Path(tempfile.mkdtemp())
             assert inside.parent == own and get_upload_folder() == str(own / "gradio")
         assert not own.exists() and tempfile.gettempdir() == str(tmp_path)
-        lives.stdin.close()  # an ordinary end
+        lives.stdin.close()  # a regular exit
         lives.wait()
         assert not kept.parent.exists()
 

@@ -1,4 +1,4 @@
-"""Round trips are exact for every size, primes included; blend weights sum to one."""
+"""Windows and tiles: cutting and blending returns the image for every size, primes included."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ SIZES = ((7, 7), (64, 64), (97, 131), (65, 64), (200, 67))
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("replace", (False, True))
-def test_cutting_and_blending_gives_the_image_back(size: tuple[int, int], replace: bool) -> None:
+def test_cutting_and_blending_returns_the_image(size: tuple[int, int], replace: bool) -> None:
     x = torch.rand(2, 3, *size, dtype=torch.float64)
 
     def cut(group: list[Window]) -> torch.Tensor:
@@ -32,7 +32,7 @@ def test_windows_cover_with_overlap(size: tuple[int, int]) -> None:
 
 
 def test_no_seam_where_windows_disagree() -> None:
-    """Windows that differ by one leave a ramp, whose steepest step is far from one; replacing leaves a step of one."""
+    """Neighbouring windows differ by one. Blending turns the difference into a ramp; replacing leaves a step of one."""
     numbers = iter(range(100))
 
     def constant(group: list[Window]) -> torch.Tensor:
@@ -43,18 +43,18 @@ def test_no_seam_where_windows_disagree() -> None:
     assert blend(constant, 64, 96, 64, 32, replace=True).diff(dim=-1).abs().max() == 1
 
 
-def test_a_sample_is_as_large_as_asked_and_from_all_over() -> None:
+def test_a_sample_has_the_right_size_and_covers_the_picture() -> None:
     rows, columns = torch.meshgrid(torch.arange(100.0), torch.arange(60.0), indexing="ij")
     assert torch.equal(sampled(rows, 128), rows)
     for picture, few in ((rows, sampled(rows, 64, 4)), (columns, sampled(columns, 40, 1))):
-        assert few.min() == 0 and few.max() == picture.max()  # from border to border
+        assert few.min() == 0 and few.max() == picture.max()  # it includes both borders
     assert sampled(rows, 64, 4).shape == (64, 60) and sampled(rows, 40, 2).shape == (40, 40)
     starts = sampled(rows, 64, 4)[::16, 0]
     assert torch.equal(starts, torch.tensor([0.0, 28.0, 56.0, 84.0]))
 
 
 @pytest.mark.parametrize(("height", "width"), ((64, 64), (60, 132), (256, 100), (20, 24)))
-def test_tiles_with_enough_margin_are_the_whole(height: int, width: int) -> None:
+def test_tiles_with_enough_margin_equal_one_piece(height: int, width: int) -> None:
     x, blur = torch.rand(2, 1, height, width), torch.rand(1, 1, 9, 9)
     tiles = []
 
@@ -73,13 +73,13 @@ def test_corners_lie_on_multiples() -> None:
 
 
 @pytest.mark.parametrize("length", (1, 2, 5, 32))
-def test_reflection_reaches_any_size(length: int) -> None:
+def test_reflection_extends_to_any_size(length: int) -> None:
     x = torch.arange(length, dtype=torch.float32).view(1, 1, 1, length)
     padded = reflect_pad(x, 1, 70)
     assert padded.shape == (1, 1, 1, 70) and torch.equal(padded[..., :length], x)
-    assert padded.diff(dim=-1).abs().max() <= 1  # it never jumps
+    assert padded.diff(dim=-1).abs().max() <= 1  # without jumps
 
 
-def test_refusal() -> None:
+def test_an_invalid_overlap_is_refused() -> None:
     with pytest.raises(ValueError, match="overlap"):
         windows(100, 100, 64, 64)

@@ -1,4 +1,4 @@
-"""One batch can be learned; stop and resume equals not stopping; two processes equal one with twice the batch."""
+"""Training: a batch is learned; resuming changes nothing; two processes equal one with twice the batch."""
 
 import dataclasses
 import io
@@ -91,34 +91,34 @@ def test_three_parts_from_data_to_a_network(workplace: Path) -> None:
     folder = run(write("reference", "reference", REFERENCE, 3))
     network = ReferenceNetwork.from_pretrained(folder / "refsr")
     extractor = load_file("extractor/export/extractor.safetensors")
-    for key, value in extractor.items():  # frozen: what matching relies on is what part 1 made
+    for key, value in extractor.items():  # the extractor is frozen: it stays as part 1 trained it
         assert torch.equal(network.feature_extractor.state_dict()[key], value)
     header, row = Path("reference/validation.csv").read_text().splitlines()[:2]
     assert header == "step,psnr_true,psnr_none,psnr_unrelated,psnr_bicubic" and row.startswith("3,")
     assert len(list(Path("cache").glob("*.npy"))) == 2
-    # another prior, another cache: a stale one is never used
+    # another prior uses another cache
     run(write("prior2", "prior", PRIOR, 3))
     body = REFERENCE.replace("prior/export", "prior2/export")
     run(write("reference2", "reference", body, 1))
     assert len(list(Path("cache").glob("*.npy"))) == 4
 
 
-def test_pairs_that_are_matched_once(workplace: Path) -> None:
+def test_pairs_can_be_matched_once_for_all_steps(workplace: Path) -> None:
     run(write("extractor", "extractor", COMMON, 2))
     run(write("prior", "prior", PRIOR, 2))
     body = REFERENCE.replace("[log]", "softened = 0.5\n[log]") + "match_once = true\n"
     body = body.replace("size = 32", "size = 32\nunrelated = 0.3")
     run(write("once", "reference", body, 2))
     caches = sorted(Path("cache").glob("*.npy"))
-    assert len(caches) == 6  # two sources, each enhanced, matched and mismatched
+    assert len(caches) == 6  # three for each of two sources: enhanced, matched, matched with unrelated references
     run(write("once-more", "reference", body, 2))
-    assert sorted(Path("cache").glob("*.npy")) == caches  # the same network matches the same
+    assert sorted(Path("cache").glob("*.npy")) == caches  # the same network uses the same files
     run(write("other", "reference", body.replace("seed = 5", "seed = 6"), 1))
-    assert len(list(Path("cache").glob("*.npy"))) == 10  # other weights match otherwise
+    assert len(list(Path("cache").glob("*.npy"))) == 10  # other weights use other files
 
 
-def test_the_paper_s_base_needs_no_prior(workplace: Path) -> None:
-    """Bicubic images enlarged and matched, matched features taken as they are: the first row of the ablation."""
+def test_the_baseline_of_the_paper_needs_no_prior(workplace: Path) -> None:
+    """The first row of the ablation: bicubic images are matched and restored, features are transferred unchanged."""
     run(write("extractor", "extractor", COMMON, 2))
     body = REFERENCE.replace("prior/export", "bicubic").replace("match_estimate = true", "match_estimate = false")
     body += 'matching_image = "bicubic"\nrefined = false\ndeformable = false\n'
@@ -132,7 +132,7 @@ def test_the_paper_s_base_needs_no_prior(workplace: Path) -> None:
 
 
 def test_an_unconditional_prior_can_be_trained_and_restores(workplace: Path) -> None:
-    """The paper's kind: it sees the noise alone, and the projection alone ties it to the input."""
+    """The paper's kind of prior: it sees only the noisy image, and only the projection connects it to the input."""
     body = PRIOR.replace("conditioned = true", "conditioned = false").replace('"sample"', '"epsilon"')
     folder = run(write("free", "prior", body.replace("patch = 4", "patch = 1"), 3))
     enhancer = load_enhancer(str(folder))
@@ -153,7 +153,7 @@ def test_resume_is_bit_identical(workplace: Path, optimizer: str) -> None:
 
     original = trainer.Trainer._validate
 
-    def killed(self: trainer.Trainer, board: object = None) -> None:  # in the middle, after a checkpoint
+    def killed(self: trainer.Trainer, board: object = None) -> None:  # halfway, after a checkpoint
         self.save()
         raise Killed
 
@@ -163,14 +163,14 @@ def test_resume_is_bit_identical(workplace: Path, optimizer: str) -> None:
             run(config)
     finally:
         trainer.Trainer._validate = original  # type: ignore[method-assign]
-    (workplace / "halves/checkpoint.part").write_bytes(b"half written")  # a kill while the next one was written
+    (workplace / "halves/checkpoint.part").write_bytes(b"half written")  # as if killed while writing
     run(config)
     one, two = weights(workplace / "whole"), weights(workplace / "halves")
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
 
 
-def test_parts_of_a_batch_equal_the_whole(workplace: Path) -> None:
-    """Gradient accumulation, up to the order of summation in float32."""
+def test_gradient_accumulation_equals_the_whole_batch(workplace: Path) -> None:
+    """Up to the order of summation in float32."""
     body = REFERENCE.split("[reference]")[0] + TRUNK
     whole = weights(run(write("whole", "reference", body, 3, lr=1e-4)))
     parts = weights(run(write("parts", "reference", body, 3, lr=1e-4, accumulate=2)))
@@ -179,7 +179,7 @@ def test_parts_of_a_batch_equal_the_whole(workplace: Path) -> None:
         run(write("odd", "reference", body, 3, accumulate=3))
 
 
-def test_half_precision_trains_float32_weights(workplace: Path) -> None:
+def test_half_precision_keeps_float32_weights(workplace: Path) -> None:
     body = REFERENCE.split("[reference]")[0] + TRUNK
     full = weights(run(write("full", "reference", body, 3, lr=1e-4)))
     half = weights(run(write("half", "reference", body, 3, lr=1e-4, precision="bf16")))
@@ -188,7 +188,7 @@ def test_half_precision_trains_float32_weights(workplace: Path) -> None:
     assert all(torch.allclose(full[k], half[k], atol=1e-3) for k in full)
 
 
-def test_the_other_losses_join_after_the_reconstruction(workplace: Path) -> None:
+def test_the_other_losses_start_after_the_reconstruction_loss(workplace: Path) -> None:
     save_file(tensors(), "vgg.safetensors")
     body = REFERENCE.split("[reference]")[0] + TRUNK
     others = 'perceptual = 1e-2\nperceptual_weights = "vgg.safetensors"\nadversarial = 1e-2\nreconstruction_steps = 2\n'
@@ -197,15 +197,15 @@ def test_the_other_losses_join_after_the_reconstruction(workplace: Path) -> None
     assert all(torch.equal(plain[k], alone[k]) for k in plain)
     joined = weights(run(write("joined", "reference", body + others, 4)))
     longer = weights(run(write("longer", "reference", body, 4)))
-    assert joined.keys() == plain.keys()  # the critic stays at home
+    assert joined.keys() == plain.keys()  # the critic is not exported
     assert not all(torch.equal(joined[k], longer[k]) for k in joined)
     losses = [float(line.split(",")[1]) for line in Path("joined/train.csv").read_text().splitlines()[1:]]
     assert min(losses[2:]) > max(losses[:2])  # the critic's penalty is far from its optimum
     decides = [Path(run, "validation.csv").read_text().split(",")[1] for run in ("joined", "longer")]
-    assert decides == ["nearness_none", "psnr_none"]  # of the best weights: what is trained for
+    assert decides == ["nearness_none", "psnr_none"]  # the first score decides the best weights: the training objective
 
 
-def test_what_is_frozen_stays(workplace: Path) -> None:
+def test_frozen_parameters_stay_unchanged(workplace: Path) -> None:
     body = REFERENCE.split("[reference]")[0] + TRUNK
     start = run(write("start", "reference", body, 2))
     frozen = 'init = "start/export"\nfreeze = ["network.aggregator.trunk", "network.aggregator.head"]\n'
@@ -217,7 +217,7 @@ def test_what_is_frozen_stays(workplace: Path) -> None:
         run(write("wrong", "reference", 'freeze = ["trunk"]\n' + body, 2))
 
 
-def test_a_loss_that_is_no_number_names_the_samples(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_finite_names_the_samples(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from def_hub.training.tasks import ReferenceTask
 
     forward, calls = ReferenceTask.forward, iter(range(9))
@@ -236,7 +236,7 @@ def test_the_best_weights_are_kept_and_shown(workplace: Path, monkeypatch: pytes
     run(write("more", "reference", 'init = "best/export"\n' + body, 1, average=0.0))
     best, last = weights(Path("best/best")), weights(Path("best/export"))
     assert best.keys() == last.keys() and all(torch.equal(best[k], last[k]) for k in best)
-    run(write("best", "reference", body, 3, average=0.0))  # continues, and knows that 2.5 is not better than 3
+    run(write("best", "reference", body, 3, average=0.0))  # the resumed run knows that 2.5 is not better than 3
     best, last = weights(Path("best/best")), weights(Path("best/export"))
     assert not all(torch.equal(best[k], last[k]) for k in best)
     pytest.importorskip("tensorboard", reason="the extra 'train' is not installed")
@@ -248,14 +248,14 @@ def test_the_best_weights_are_kept_and_shown(workplace: Path, monkeypatch: pytes
     assert image.size == (4 * 32, 2 * 32)  # bicubic, result, truth, reference of the two held-out pairs
 
 
-def test_another_number_of_processes_than_asked_for_is_an_error(workplace: Path) -> None:
+def test_an_unexpected_number_of_processes_is_an_error(workplace: Path) -> None:
     config = write("one", "prior", PRIOR, 1)
     with pytest.raises(ValueError, match="--processes asked for 2 processes, but 1 is running"):
         run(config, processes=2)
 
 
 def test_two_processes_equal_one(workplace: Path) -> None:
-    """Equal up to the order of summation in float32."""
+    """Up to the order of summation in float32."""
     run(write("one", "reference", REFERENCE.split("[reference]")[0] + TRUNK, 3, lr=1e-4))
     config = write("two", "reference", REFERENCE.split("[reference]")[0] + TRUNK, 3, lr=1e-4)
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -266,7 +266,7 @@ def test_two_processes_equal_one(workplace: Path) -> None:
     assert all(torch.allclose(one[k], two[k], atol=2e-6) for k in one)
 
 
-def test_muon_moves_every_direction_of_a_matrix_alike_and_leaves_vectors_to_adam() -> None:
+def test_muon_moves_all_directions_of_a_matrix_equally_and_leaves_vectors_to_adam() -> None:
     generator = torch.Generator().manual_seed(0)
     conv, plain = (torch.nn.Conv2d(6, 4, 3) for _ in range(2))
     plain.load_state_dict(conv.state_dict())
@@ -278,7 +278,7 @@ def test_muon_moves_every_direction_of_a_matrix_alike_and_leaves_vectors_to_adam
         optimizer.step()
     assert torch.equal(conv.bias, plain.bias)  # type: ignore[arg-type]
     moved = torch.linalg.svdvals((conv.weight - before).detach().flatten(1)) / (1e-2 * 0.2 * 54**0.5)
-    assert 0.5 < moved.min() and moved.max() < 1.3  # though the gradients of the rows differ thirtyfold
+    assert 0.5 < moved.min() and moved.max() < 1.3  # although the gradients of the rows differ by a factor of thirty
 
 
 TRUNK = """
@@ -291,7 +291,7 @@ folded = true
 
 
 def test_one_batch_can_be_learned(workplace: Path) -> None:
-    """The single-image network on one picture: the loss falls by more than a third."""
+    """The network without references on one picture: the loss falls by more than a third."""
     body = COMMON.replace('holdout = ["garden"]', "") + TRUNK
     for path in sorted((workplace / "pairs").rglob("*.png")):
         if path.stem != "0":
@@ -328,14 +328,14 @@ def test_every_shipped_run_file_is_valid() -> None:
         assert dataclasses.is_dataclass(load_config(path))
 
 
-def test_the_papers_recipe_is_the_default() -> None:
+def test_the_default_settings_are_those_of_the_paper() -> None:
     config = load_config(ROOT / "examples/def-base/reference.toml")
     assert (config.optim.batch, config.optim.lr, config.optim.betas, config.data.size) == (9, 1e-4, (0.9, 0.999), 160)
     assert (config.reference.perceptual, config.reference.adversarial) == (1e-2, 1e-4)
     assert 2 * 11_871 <= config.reference.reconstruction_steps * 9 < 2 * 11_871 + 9
 
 
-def test_a_run_starts_from_a_folder_or_says_what_is_wrong(workplace: Path) -> None:
+def test_a_run_starts_from_a_folder_or_refuses_clearly(workplace: Path) -> None:
     body = 'init = "no/such/place"\n' + PRIOR
     with pytest.raises(ValueError, match="'no/such/place' is neither a folder nor a repository"):
         run(write("lost", "prior", body, 1))

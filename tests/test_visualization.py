@@ -1,4 +1,4 @@
-"""`visualization`: the colours say what they claim, at every size, and wrong shapes are refused."""
+"""Pictures that explain a result: colours mean what the legend says, at every size; wrong shapes are refused."""
 
 import numpy as np
 import pytest
@@ -39,9 +39,9 @@ def test_confidence_runs_from_dark_to_light() -> None:
     pixels = np.asarray(picture).astype(float)
     left, top = np.argwhere((np.asarray(picture) != draw.PAPER).any(axis=2)).min(axis=0)[::-1]
     line = pixels[top + 8, left : left + 256] @ [0.2126, 0.7152, 0.0722]
-    assert (np.diff(line) >= -0.5).all() and line[0] < 30 and line[-1] > 200  # lightness follows the value
+    assert (np.diff(line) >= -0.5).all() and line[0] < 30 and line[-1] > 200  # the lightness grows with the value
     steps = np.diff(line[::4])
-    assert steps.max() < 4 * steps.mean()  # and evenly
+    assert steps.max() < 4 * steps.mean()  # in even steps
     assert draw.confidence_map(values, scale=1).width < picture.width
 
 
@@ -57,18 +57,18 @@ def test_provenance_shows_pure_sources_in_their_colours(k: int) -> None:
         assert all((pixels == colour).all(axis=2).any() for colour in (draw.INPUT, draw.PRIOR))  # in the legend
 
 
-def test_provenance_mixes() -> None:
+def test_provenance_mixes_the_colours_of_sources() -> None:
     shares = torch.full((3, 20, 20), 0.0)
     shares[0], shares[2] = 0.5, 0.5
     middle = np.mean([draw.INPUT, draw.reference_colour(0)], axis=0).round()
     assert tuple(int(c) for c in middle) in colours(draw.provenance_map(shares))
 
 
-def test_matching_cells_have_the_colour_of_their_place() -> None:
+def test_cells_have_the_colour_of_their_match() -> None:
     x = np.linspace(0, 1, 20)
     grid = draw._position_colours(0, x[None], x[:, None])
     distinct = {tuple(c) for c in grid.reshape(-1, 3).tolist()}
-    assert len(distinct) > 300  # a place can be read from its colour
+    assert len(distinct) > 300  # the colour identifies the place
     assert not distinct & {tuple(c) for c in draw._position_colours(1, x[None], x[:, None]).reshape(-1, 3).tolist()}
     field = correspondence(10, 12).numpy()
     cells = draw._cell_colours(field, [(48, 40)])
@@ -77,7 +77,7 @@ def test_matching_cells_have_the_colour_of_their_place() -> None:
     assert (draw._cell_colours(field, [(48, 40)]) == 160).all()
 
 
-def test_lines_are_spread_sure_and_coherent() -> None:
+def test_lines_join_confident_coherent_and_distant_cells() -> None:
     field = correspondence(40, 40).numpy()
     field[1, :, 20:] = np.random.default_rng(0).uniform(0, 500, (40, 20))  # the right half is incoherent
     sure = np.full((40, 40), 0.5)
@@ -105,7 +105,7 @@ def test_match_drawing_at_any_size_and_with_several_references(size: tuple[int, 
     assert unsure.size == plain.size
 
 
-def test_strips() -> None:
+def test_strips_put_pictures_side_by_side() -> None:
     before, after = torch.zeros(3, 8, 9), torch.ones(3, 32, 36)
     picture = draw.before_after(before, after)
     assert {(0, 0, 0), (255, 255, 255)} <= colours(picture) and picture.width > 72

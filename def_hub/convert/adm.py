@@ -64,7 +64,7 @@ def convert_adm(
     if heads is not None:
         head_channels = _width_of_heads(plan, heads)
     unet = UNet2DModel(**_config(plan, state, image_size, head_channels))
-    unet.load_state_dict(_rename(plan, state, head_channels, new_attention_order))
+    unet.load_state_dict(_Renaming(plan, state, head_channels, new_attention_order).whole())
     linear: dict[str, Any] = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
     scheduler = DDIMScheduler(
         num_train_timesteps=1000,
@@ -191,68 +191,86 @@ def _config(plan: _Plan, state: StateDict, image_size: int, head_channels: int) 
     }
 
 
-def _rename(plan: _Plan, state: StateDict, head_channels: int, new_order: bool) -> StateDict:
-    """The tensors by the names of `UNet2DModel`. Raises ValueError if some tensors have no place there."""
-    result: StateDict = {}
-    used: set[str] = set()
+class _Renaming:
+    """Collects the tensors of a checkpoint under the names of `UNet2DModel`.
 
-    def copy(theirs: str, ours: str) -> None:
-        for kind in ("weight", "bias"):
-            if f"{theirs}.{kind}" in state:
-                result[f"{ours}.{kind}"] = state[f"{theirs}.{kind}"]
-                used.add(f"{theirs}.{kind}")
+    Args:
+        new_order: q, k and v are stored one after the other; otherwise they are interleaved head by head.
+    """
 
-    def resnet(theirs: str, ours: str) -> None:
-        for a, b in RESNET.items():
-            copy(f"{theirs}.{a}", f"{ours}.{b}")
+    def __init__(self, plan: _Plan, state: StateDict, head_channels: int, new_order: bool) -> None:
+        self.plan, self.state, self.head_channels, self.new_order = plan, state, head_channels, new_order
+        self.result: StateDict = {}
+        self.used: set[str] = set()
 
-    def attention(theirs: str, ours: str) -> None:
-        copy(f"{theirs}.norm", f"{ours}.group_norm")
-        channels = take(state, f"{theirs}.norm.weight").shape[0]
-        for kind in ("weight", "bias"):
-            qkv = take(state, f"{theirs}.qkv.{kind}").flatten(1) if kind == "weight" else state[f"{theirs}.qkv.bias"]
-            if not new_order:  # theirs has q, k, v of the first head, then of the second …
-                qkv = qkv.unflatten(0, (channels // head_channels, 3, head_channels)).transpose(0, 1).flatten(0, 2)
-            for name, part in zip(("to_q", "to_k", "to_v"), qkv.chunk(3), strict=True):
-                result[f"{ours}.{name}.{kind}"] = part.contiguous()
-            projection = take(state, f"{theirs}.proj_out.{kind}")
-            result[f"{ours}.to_out.0.{kind}"] = projection.flatten(1) if kind == "weight" else projection
-            used.update((f"{theirs}.qkv.{kind}", f"{theirs}.proj_out.{kind}"))
+    def whole(self) -> StateDict:
+        """All tensors by their new names. Raises ValueError if some tensors have no place in a `UNet2DModel`."""
+        for theirs, ours in ENDS.items():
+            self._copy(theirs, ours)
+        self._encoder()
+        self._resnet("middle_block.0", "mid_block.resnets.0")
+        self._attention("middle_block.1", "mid_block.attentions.0")
+        self._resnet("middle_block.2", "mid_block.resnets.1")
+        self._decoder()
+        if left := sorted(set(self.state) - self.used):
+            raise ValueError(
+                f"checkpoint: {len(left)} tensors have no place in a UNet2DModel, such as {', '.join(left[:3])}"
+            )
+        return self.result
 
-    for a, b in ENDS.items():
-        copy(a, b)
-    levels, number = len(plan.channels), 1
-    for level in range(levels):
-        for layer in range(plan.layers):
-            resnet(f"input_blocks.{number}.0", f"down_blocks.{level}.resnets.{layer}")
-            if plan.attention[level]:
-                attention(f"input_blocks.{number}.1", f"down_blocks.{level}.attentions.{layer}")
-            number += 1
-        if level < levels - 1:
-            if plan.resample == "resnet":
-                resnet(f"input_blocks.{number}.0", f"down_blocks.{level}.downsamplers.0")
-            else:
-                copy(f"input_blocks.{number}.0.op", f"down_blocks.{level}.downsamplers.0.conv")
-            number += 1
-    resnet("middle_block.0", "mid_block.resnets.0")
-    attention("middle_block.1", "mid_block.attentions.0")
-    resnet("middle_block.2", "mid_block.resnets.1")
-    number = 0
-    for level in range(levels):
-        attends = plan.attention[levels - 1 - level]
-        for layer in range(plan.layers + 1):
-            resnet(f"output_blocks.{number}.0", f"up_blocks.{level}.resnets.{layer}")
-            if attends:
-                attention(f"output_blocks.{number}.1", f"up_blocks.{level}.attentions.{layer}")
-            if layer == plan.layers and level < levels - 1:
-                theirs = f"output_blocks.{number}.{2 if attends else 1}"
-                if plan.resample == "resnet":
-                    resnet(theirs, f"up_blocks.{level}.upsamplers.0")
+    def _encoder(self) -> None:
+        levels, number = len(self.plan.channels), 1
+        for level in range(levels):
+            for layer in range(self.plan.layers):
+                self._resnet(f"input_blocks.{number}.0", f"down_blocks.{level}.resnets.{layer}")
+                if self.plan.attention[level]:
+                    self._attention(f"input_blocks.{number}.1", f"down_blocks.{level}.attentions.{layer}")
+                number += 1
+            if level < levels - 1:
+                if self.plan.resample == "resnet":
+                    self._resnet(f"input_blocks.{number}.0", f"down_blocks.{level}.downsamplers.0")
                 else:
-                    copy(f"{theirs}.conv", f"up_blocks.{level}.upsamplers.0.conv")
-            number += 1
-    if left := sorted(set(state) - used):
-        raise ValueError(
-            f"checkpoint: {len(left)} tensors have no place in a UNet2DModel, such as {', '.join(left[:3])}"
-        )
-    return result
+                    self._copy(f"input_blocks.{number}.0.op", f"down_blocks.{level}.downsamplers.0.conv")
+                number += 1
+
+    def _decoder(self) -> None:
+        levels, number = len(self.plan.channels), 0
+        for level in range(levels):
+            attends = self.plan.attention[levels - 1 - level]
+            for layer in range(self.plan.layers + 1):
+                self._resnet(f"output_blocks.{number}.0", f"up_blocks.{level}.resnets.{layer}")
+                if attends:
+                    self._attention(f"output_blocks.{number}.1", f"up_blocks.{level}.attentions.{layer}")
+                if layer == self.plan.layers and level < levels - 1:
+                    theirs = f"output_blocks.{number}.{2 if attends else 1}"
+                    if self.plan.resample == "resnet":
+                        self._resnet(theirs, f"up_blocks.{level}.upsamplers.0")
+                    else:
+                        self._copy(f"{theirs}.conv", f"up_blocks.{level}.upsamplers.0.conv")
+                number += 1
+
+    def _copy(self, theirs: str, ours: str) -> None:
+        """Weight and bias of a layer, as far as it has them."""
+        for kind in ("weight", "bias"):
+            if f"{theirs}.{kind}" in self.state:
+                self.result[f"{ours}.{kind}"] = self.state[f"{theirs}.{kind}"]
+                self.used.add(f"{theirs}.{kind}")
+
+    def _resnet(self, theirs: str, ours: str) -> None:
+        for their_layer, our_layer in RESNET.items():
+            self._copy(f"{theirs}.{their_layer}", f"{ours}.{our_layer}")
+
+    def _attention(self, theirs: str, ours: str) -> None:
+        self._copy(f"{theirs}.norm", f"{ours}.group_norm")
+        channels = take(self.state, f"{theirs}.norm.weight").shape[0]
+        for kind in ("weight", "bias"):
+            qkv = take(self.state, f"{theirs}.qkv.{kind}")
+            qkv = qkv.flatten(1) if kind == "weight" else qkv  # a convolution of 1 in theirs
+            if not self.new_order:  # q, k, v of the first head, then of the second head, …
+                heads = channels // self.head_channels
+                qkv = qkv.unflatten(0, (heads, 3, self.head_channels)).transpose(0, 1).flatten(0, 2)
+            for name, part in zip(("to_q", "to_k", "to_v"), qkv.chunk(3), strict=True):
+                self.result[f"{ours}.{name}.{kind}"] = part.contiguous()
+            projection = take(self.state, f"{theirs}.proj_out.{kind}")
+            self.result[f"{ours}.to_out.0.{kind}"] = projection.flatten(1) if kind == "weight" else projection
+            self.used.update((f"{theirs}.qkv.{kind}", f"{theirs}.proj_out.{kind}"))

@@ -80,6 +80,7 @@ class DetailEnhancer:
         eta: float = 0.0,
         start: float = 1.0,
         generator: torch.Generator | None = None,
+        project: Callable[[Tensor], Tensor] | None = None,
         callback: StepCallback | None = None,
     ) -> Tensor:
         """I_DE of the LR image.
@@ -91,10 +92,11 @@ class DetailEnhancer:
             start: where on the noise schedule to start, in (0, 1]. 1 starts from sqrt(ᾱ_T) A†y plus noise; a smaller
                 value keeps more of A†y.
             generator: source of all noise. The same generator draws the same noise for any windows.
+            project: onto the images `[B, 3, H, W]` in [0, 1] that agree with the file, instead of those with A x = y.
             callback: see `StepCallback`.
 
         Returns:
-            I_DE, `[B, 3, H, W]`, not clipped, with A I_DE = y.
+            I_DE, `[B, 3, H, W]`, not clipped, with A I_DE = y, or as `project` leaves it.
 
         Raises:
             ValueError: for steps, eta or start outside the ranges above.
@@ -109,7 +111,8 @@ class DetailEnhancer:
         x_t = alpha_bar.sqrt() * known + (1 - alpha_bar).sqrt() * _noise(known, generator)
 
         for step, timestep in enumerate(timesteps):
-            x_0 = self.operator.project(self._estimate(x_t, timestep, told), y)  # eq. 9
+            x_0 = self._estimate(x_t, timestep, told)
+            x_0 = self.operator.project(x_0, y) if project is None else project((x_0 + 1) / 2) * 2 - 1  # eq. 9
             if callback is not None:
                 changed = callback(step, timestep, (x_0 + 1) / 2)
                 x_0 = x_0 if changed is None else changed * 2 - 1

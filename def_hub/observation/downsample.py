@@ -157,15 +157,6 @@ def project_clipped(operator: Downsample, x: Tensor, y: Tensor, *, iterations: i
     return x, consistency_error(operator, x, y)
 
 
-def agreeing(operator: Downsample, x: Tensor, y: Tensor, consistency: bool = True) -> tuple[Tensor, float]:
-    """The last step of a call: `x` clipped to [0, 1] and its `consistency_error`. With `consistency`, `x` is also
-    projected to agree with `y`."""
-    if consistency:
-        return project_clipped(operator, x, y)
-    x = x.clamp(0, 1)
-    return x, consistency_error(operator, x, y)
-
-
 def consistency_error(operator: Downsample, x: Tensor, y: Tensor) -> float:
     """Largest |A round₈(x) - y| over all pixels and channels, in units of [0, 1].
 

@@ -286,8 +286,6 @@ def _freeze(task: nn.Module, names: tuple[str, ...]) -> None:
         found = [p for n, p in parameters.items() if n.startswith(name)]
         if not found:
             known = sorted({n.rsplit(".", 2)[0] for n in parameters})
-            raise ValueError(
-                f"freeze: no parameter begins with {name!r}; there are, for example: {', '.join(known[:12])}"
-            )
+            raise ValueError(f"freeze: no parameter begins with {name!r}; some that exist: {', '.join(known[:12])}")
         for parameter in found:
             parameter.requires_grad_(False)

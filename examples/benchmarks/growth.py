@@ -1,14 +1,14 @@
-"""How time and memory of the whole pipeline grow with the size of the pictures: table, fitted exponents, plot.
+"""Measure how time and memory of the whole pipeline grow with the size of the pictures: table, exponents, plot.
 
     python examples/benchmarks/growth.py [--model FOLDER] [--sides 125 250 500 1000] [--plot growth.svg]
     python examples/benchmarks/growth.py --fit
 
-Each row is one call in a fresh process, after a tiny one to warm up: a square image of so many pixels along a side, a
-reference as large as the result, preset "balanced". Megabytes are the most that the process held, less what it held
-with the model loaded. The exponent is the slope of a line through the logarithms: 1 is linear in the pixels.
+Each row is one call in a fresh process, after a small call to warm up. The image is square, the reference has the size
+of the result, and the preset is "balanced". Megabytes are the peak memory of the process, minus its memory with the
+model loaded. The exponent is the slope of a line through the logarithms; 1 means linear in the number of pixels.
 
---fit measures other calls instead, prints the constants of `def_hub/estimate.py` that fit them best (by relative
-error), and compares the shipped constants with calls that the fit did not see.
+With --fit the script measures other calls and prints the constants of `def_hub/estimate.py` that fit them best, by
+relative error. Then it compares the shipped constants with calls that were not used in the fit.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ EXAMPLES = Path(__file__).resolve().parents[1]
 def measure(
     model: str | None, side: int, reference: tuple[int, int], count: int, preset: str, precision: str
 ) -> dict[str, float]:
-    """Seconds and megabytes of one call in this process, after a very small one to warm up."""
+    """Seconds and megabytes of one call in this process, after a small call to warm up."""
     import torch
     from PIL import Image
 
-    from def_hub import DEFPipeline
+    from def_hub import DEFPipeline, images
 
     pipe = DEFPipeline.from_pretrained(model)
     pipe.set_progress_bar_config(disable=True)
-    image = Image.open(EXAMPLES / "street_hr.webp").convert("RGB")
-    sharp = Image.open(EXAMPLES / "street_ref1.jpg").convert("RGB")
+    image = images.open_rgb(EXAMPLES / "street_hr.webp")
+    sharp = images.open_rgb(EXAMPLES / "street_ref1.jpg")
 
     def call(image: Image.Image, references: list[Image.Image]) -> float:
         started = time.perf_counter()
@@ -57,12 +57,12 @@ def measure(
 def fresh(
     model: str | None, side: int, reference: int, count: int = 1, preset: str = "balanced", precision: str = "auto"
 ) -> dict[str, float]:
-    """The same in a process of its own."""
+    """`measure` in a fresh process. The reference is square, with `reference` pixels along a side."""
     case = [model, side, [max(reference, 8)] * 2, count, preset, precision]
     command = [sys.executable, __file__, "--here", json.dumps(case)]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    found: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
-    return found
+    measured: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
+    return measured
 
 
 def exponent(pixels: list[float], values: list[float]) -> float:
@@ -72,7 +72,7 @@ def exponent(pixels: list[float], values: list[float]) -> float:
     return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)
 
 
-SEEN = (  # side of the image, side and number of the references, preset
+FITTED = (  # calls for the fit: side of the image, side and number of the references, preset
     (40, 0, 0, "balanced"),
     (125, 0, 0, "balanced"),
     (300, 0, 0, "balanced"),
@@ -86,7 +86,7 @@ SEEN = (  # side of the image, side and number of the references, preset
     (64, 256, 1, "detail"),
     (200, 600, 1, "detail"),
 )
-UNSEEN = (
+CHECKED = (  # other calls, in the same form
     (90, 300, 1, "balanced"),
     (180, 720, 2, "balanced"),
     (220, 0, 0, "balanced"),
@@ -104,28 +104,28 @@ MEMORY = ("calls", "image", "part", "reference", "copy")
 
 
 def positive(rows: list[list[float]], values: list[float]) -> list[float]:
-    """The costs, none below zero, of the columns of `rows` that explain the values best by relative error."""
+    """The non-negative cost of each column of `rows` that explains the values best, by relative error."""
     import torch
 
     wanted = torch.tensor(values, dtype=torch.float64)
     columns = torch.tensor(rows, dtype=torch.float64) / wanted[:, None]
     kept = columns.sum(0).nonzero()[:, 0].tolist()
-    while True:  # what would be negative is left out
-        found = torch.linalg.lstsq(columns[:, kept], torch.ones(len(values), 1, dtype=torch.float64)).solution[:, 0]
-        if found.min() >= 0:
-            return [float(found[kept.index(k)]) if k in kept else 0.0 for k in range(columns.shape[1])]
-        del kept[int(found.argmin())]
+    while True:  # drop the most negative column until none is negative
+        costs = torch.linalg.lstsq(columns[:, kept], torch.ones(len(values), 1, dtype=torch.float64)).solution[:, 0]
+        if costs.min() >= 0:
+            return [float(costs[kept.index(k)]) if k in kept else 0.0 for k in range(columns.shape[1])]
+        del kept[int(costs.argmin())]
 
 
 def written(costs: list[float]) -> str:
-    """As it stands in the source."""
+    """The costs as Python source, to paste into `def_hub/estimate.py`."""
     from def_hub.estimate import Amounts
 
     return f"Amounts({', '.join(f'{n}={c:.3g}' for n, c in zip(Amounts._fields, costs, strict=True) if c)})"
 
 
 def fit(model: str | None) -> None:
-    """Print the constants of the estimate, and how far the shipped ones are off."""
+    """Print constants for the estimate, and compare the shipped constants with measured calls."""
     import torch
 
     from def_hub.estimate import Amounts, estimate, load, probe
@@ -135,36 +135,36 @@ def fit(model: str | None) -> None:
         side, reference, count, preset = case
         return load((side, side), [(reference, reference)] * count, preset)
 
-    # Slow networks and fast ones on one machine tell their share from that of the rest.
+    # Networks run slowly in one precision and fast in the other. This separates their cost from that of the rest.
     precisions = ("float32", "bfloat16") if fast_bfloat16(torch.device("cpu")) else ("float32",)
     here = probe()
     rows, seconds = [], []
     for precision in precisions:
         speed = [now / then for now, then in zip(probe(precision), here, strict=True)]
-        for case in SEEN:
-            todo = work(case)
-            rows.append([speed[0] * a for a in todo.only(*NETWORKS)] + [speed[1] * a for a in todo.only(*REST)])
+        for case in FITTED:
+            amounts = work(case)
+            rows.append([speed[0] * a for a in amounts.only(*NETWORKS)] + [speed[1] * a for a in amounts.only(*REST)])
             seconds.append(fresh(model, *case, precision=precision)["seconds"])
     size = len(Amounts._fields)
     costs = positive(rows, seconds)
     print(f"PROBE = ({here[0]:.4f}, {here[1]:.4f})")
     print(f"NETWORKS = {written(costs[:size])}")
     print(f"REST = {written(costs[size:])}")
-    held = [fresh(model, *case)["megabytes"] * 2**20 for case in SEEN]
-    print(f"BYTES = {written(positive([list(work(case).only(*MEMORY)) for case in SEEN], held))}")
-    print("unseen calls: image, references, preset; measured and estimated seconds, MB")
-    for case in UNSEEN:
+    held = [fresh(model, *case)["megabytes"] * 2**20 for case in FITTED]
+    print(f"BYTES = {written(positive([list(work(case).only(*MEMORY)) for case in FITTED], held))}")
+    print("calls that were not fitted: image, references, preset; measured and estimated seconds, MB")
+    for case in CHECKED:
         side, reference, count, preset = case
-        found_, guess = fresh(model, *case), estimate((side, side), [(reference, reference)] * count, preset)
+        measured, guess = fresh(model, *case), estimate((side, side), [(reference, reference)] * count, preset)
         print(
-            f"{side:5} {count}x{reference:<5} {preset:9} {found_['seconds']:7.2f} {guess.seconds:7.2f} "
-            f"{found_['megabytes']:7.0f} {guess.bytes / 2**20:7.0f}",
+            f"{side:5} {count}x{reference:<5} {preset:9} {measured['seconds']:7.2f} {guess.seconds:7.2f} "
+            f"{measured['megabytes']:7.0f} {guess.bytes / 2**20:7.0f}",
             flush=True,
         )
 
 
 def plot(pixels: list[float], seconds: list[float], megabytes: list[float]) -> str:
-    """Both curves over megapixels on logarithmic axes, as SVG."""
+    """Time and memory over the megapixels of the result, on logarithmic axes, as SVG."""
     left, top, size, gap = 60, 40, 260, 90
 
     def panel(number: int, values: list[float], title: str, unit: str) -> str:
@@ -203,10 +203,10 @@ def plot(pixels: list[float], seconds: list[float], megabytes: list[float]) -> s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="folder of a DEFPipeline; the embedded default without it")
+    parser.add_argument("--model", help="folder of a DEFPipeline; by default the embedded one")
     parser.add_argument("--sides", type=int, nargs="+", default=[125, 250, 500, 1000], help="sides of the LR images")
     parser.add_argument("--plot", type=Path, help="write the curves to this SVG file")
-    parser.add_argument("--fit", action="store_true", help="the constants of the estimate instead")
+    parser.add_argument("--fit", action="store_true", help="fit the constants of the estimate instead")
     parser.add_argument("--here", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:
@@ -220,10 +220,10 @@ def main() -> None:
     pixels, seconds, megabytes = [], [], []
     print("     image   reference      result  seconds      MB")
     for side in options.sides:
-        found = fresh(options.model, side, 4 * side)
+        measured = fresh(options.model, side, 4 * side)
         pixels.append((4 * side) ** 2 / 1e6)
-        seconds.append(found["seconds"])
-        megabytes.append(found["megabytes"])
+        seconds.append(measured["seconds"])
+        megabytes.append(measured["megabytes"])
         sizes = "".join(f"{f'{n}x{n}':>12}" for n in (side, 4 * side, 4 * side))
         print(f"{sizes[2:]} {seconds[-1]:8.2f} {megabytes[-1]:7.0f}", flush=True)
     print(f"exponents: time {exponent(pixels, seconds):.2f}, memory {exponent(pixels, megabytes):.2f}")

@@ -1,14 +1,16 @@
-"""Time and memory of every stage, of the whole pipeline, and of what they stand beside, in one table.
+"""Time and memory of the search, the transfer, the whole pipeline, and TTSR for comparison, in one table.
 
     python examples/benchmarks/run.py [--size 125] [--repeat 5] [--only NAME ...]
 
-Every row is measured in a fresh process: the median of `--repeat` calls after one to warm up, and the most memory the
-process ever held, less what it held before the first call. The stand-ins for TTSR are written from its paper and do the
-same arithmetic: an unfolded search on relu3_1 features, and its main network, which is def-base's `Aggregator`.
-Weights are random there; they do not change the time.
+Each row is measured in a fresh process. Seconds are the median of `--repeat` calls after one to warm up. Megabytes are
+the peak memory of the process, minus its memory before the first call.
 
-The last lines are ratios: how long importing and loading take, and how much of what this machine can compute the
-diffusion network reaches.
+The rows for TTSR are stand-ins, written from its paper with the same arithmetic: an unfolded search on relu3_1
+features, and its main network, which is def-base's `Aggregator`. Their weights are random, which does not change the
+time.
+
+The last lines show how long importing and loading take, and how fast the diffusion network computes, compared with a
+single wide convolution on this machine.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ Run = Callable[[], object]
 
 
 def unfolded_search(size: int) -> Run:
-    """TTSR's: every patch of the reference times every patch of the input, in one matrix."""
+    """TTSR's search: the products of all patches of the reference and the input, in one matrix."""
     query, key = features(size), features(size, seed=1)
 
     def run() -> object:
@@ -43,12 +45,12 @@ def unfolded_search(size: int) -> Run:
 
 
 def exact_search(size: int) -> Run:
-    """Ours for every cell, with the arg-max of the unfolded search."""
+    """Our search for every cell. It finds the same maxima as the unfolded search."""
     return own_search(size, every=1)
 
 
 def sparse_search(size: int) -> Run:
-    """Ours where one cell in sixteen is searched for."""
+    """Our search for one cell in sixteen."""
     from def_hub.reference.matching import EVERY
 
     return own_search(size, every=EVERY)
@@ -58,76 +60,76 @@ def own_search(size: int, every: int) -> Run:
     from def_hub.reference.matching import Views, match
 
     pictures = [torch.rand(1, 3, 4 * size, 4 * size) for _ in range(2)]
-    found = {id(p): features(size, seed=i) for i, p in enumerate(pictures)}
+    of_picture = {id(p): features(size, seed=i) for i, p in enumerate(pictures)}
     views = [Views(p, p, p) for p in pictures]
-    return lambda: match(views[0], views[1:], lambda p: (p, p, found[id(p)]), "enhanced", every=every)
+    return lambda: match(views[0], views[1:], lambda p: (p, p, of_picture[id(p)]), "enhanced", every=every)
 
 
 def main_network(size: int) -> Run:
-    """TTSR's: 64 features, 16 + 16 + 8 + 4 blocks on three scales."""
+    """TTSR's main network: 64 channels, 16 + 16 + 8 + 4 blocks on three scales."""
     from def_hub.reference.restoring.aggregation import STRIDES, Aggregator, Texture
 
     network = Aggregator((256, 128, 64), (64, 64, 64), (16, 16, 8, 4)).eval()
     sides = [4 * size // stride for stride in STRIDES]
-    lent = [torch.rand(1, c, side, side) for c, side in zip((256, 128, 64), sides, strict=True)]
-    texture = Texture(lent, [torch.rand(1, 1, side, side) for side in sides])
+    transferred = [torch.rand(1, c, side, side) for c, side in zip((256, 128, 64), sides, strict=True)]
+    texture = Texture(transferred, [torch.rand(1, 1, side, side) for side in sides])
     y, enhanced = torch.rand(1, 3, size, size), torch.rand(1, 3, 4 * size, 4 * size)
     return lambda: network(y, enhanced, texture)
 
 
 def whole_pipeline(preset: str) -> Callable[[int], Run]:
-    """A photograph and its reference through the embedded default."""
+    """The embedded default with a photograph and its reference."""
 
     def prepare(size: int) -> Run:
         from PIL import Image
 
-        from def_hub import DEFPipeline
+        from def_hub import DEFPipeline, images
 
         pipe = DEFPipeline.from_pretrained()
         pipe.set_progress_bar_config(disable=True)
-        image = Image.open(EXAMPLES / "street_lr.png").resize((size, size), Image.Resampling.BICUBIC)
-        reference = Image.open(EXAMPLES / "street_ref1.jpg").resize((4 * size, 4 * size), Image.Resampling.LANCZOS)
+        image = images.open_rgb(EXAMPLES / "street_lr.png").resize((size, size), Image.Resampling.BICUBIC)
+        reference = images.open_rgb(EXAMPLES / "street_ref1.jpg").resize((4 * size, 4 * size), Image.Resampling.LANCZOS)
         return lambda: pipe(image, reference, preset=preset, generator=torch.Generator().manual_seed(0))
 
     return prepare
 
 
 def transfer(size: int) -> Run:
-    """Deformable, 64 channels, on the grid at half the result's resolution, gradients off."""
+    """The deformable transfer of 64 channels at half the result's resolution, without gradients."""
     from def_hub.reference.matching import Correspondence
     from def_hub.reference.restoring.transfer import DeformableTransfer
 
     module, stride = DeformableTransfer(64, 64, 64), 2
-    theirs, guide = (channels_last(4 * size // stride, seed) for seed in range(2))
-    return lambda: module([theirs], guide, Correspondence.identity(1, size, size), stride)
+    reference, guide = (channels_last(4 * size // stride, seed) for seed in range(2))
+    return lambda: module([reference], guide, Correspondence.identity(1, size, size), stride)
 
 
 def deformable(size: int) -> Run:
-    """The same where places and weights of the nine taps are given: what torchvision's operator does."""
+    """The deformable convolution alone, with given places and weights of its nine taps, as torchvision's operator."""
     from def_hub.reference.restoring.deformable import TAPS, Reader
 
     side = 2 * size
-    theirs, weight = channels_last(side), torch.rand(64, 64, 3, 3)
+    map_, weight = channels_last(side), torch.rand(64, 64, 3, 3)
     x, y, share = (torch.rand(side * side, TAPS) for _ in range(3))
     tap, pixel = torch.arange(TAPS), torch.arange(side * side)[:, None]
     x, y = x + pixel % side + tap % 3 - 1, y + pixel // side + tap // 3 - 1
     reference = torch.zeros(1, side, side, dtype=torch.long)
-    return lambda: Reader([theirs], reference).convolved(x, y, share, weight)
+    return lambda: Reader([map_], reference).convolved(x, y, share, weight)
 
 
 def convolution(size: int) -> Run:
-    """What the transfer stands beside: a plain 3×3 convolution of the same shape."""
+    """A plain 3×3 convolution of the same shape, to compare the transfer with."""
     module, x = torch.nn.Conv2d(64, 64, 3, padding=1), channels_last(2 * size)
     return lambda: module(x)
 
 
 def channels_last(side: int, seed: int = 0) -> Tensor:
-    """64 of them, in the layout that the pipeline has features in."""
+    """Features with 64 channels, in the memory layout that the pipeline uses."""
     return features(side, 64, seed).contiguous(memory_format=torch.channels_last)
 
 
 def features(size: int, channels: int = 256, seed: int = 0) -> Tensor:
-    """Like relu3_1 of a photograph: smooth, sparse, correlated between channels."""
+    """Random features like relu3_1 of a photograph: smooth, sparse, and correlated between channels."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(1, channels // 4, size, size, generator=generator)
     mixed = F.conv2d(F.avg_pool2d(noise, 3, 1, 1), torch.randn(channels, channels // 4, 1, 1, generator=generator))
@@ -186,7 +188,7 @@ def start(repeat: int) -> None:
 
 @torch.no_grad()
 def share_of_limit(size: int, repeat: int) -> None:
-    """Print how many operations a second the embedded prior does, and a convolution of its kind that does the most."""
+    """Print the operations per second of the embedded prior, and of a wide convolution, the fastest of its layers."""
     from torch.utils.flop_counter import FlopCounterMode
 
     from def_hub import DEFPipeline

@@ -1,8 +1,9 @@
-"""Put together what ships from two pipelines: `python examples/def-mini/average.py ONE OTHER OUTPUT [DETAIL]`.
+"""Build the shipped weights from two pipelines: `python examples/def-mini/average.py ONE OTHER OUTPUT [DETAIL]`.
 
-`refsr` is the mean of both, which is as good as either or better where both were trained from one start (Wortsman et
-al. 2022, "Model soups"); the prior is OTHER's, `refsr_detail` what part 5 exported to DETAIL, or else ONE's. Half
-precision. What they were for the shipped weights stands in `made-by/README.md` beside these.
+`refsr` is the mean of both networks. If both were trained from the same start, the mean is at least as good as either
+(Wortsman et al. 2022, "Model soups"). The prior is OTHER's. `refsr_detail` is the network that part 5 exported to
+DETAIL; without DETAIL it is ONE's. All weights are saved in half precision. `made-by/README.md`, beside the shipped
+weights, records which pipelines they were built from.
 """
 
 import sys

@@ -15,7 +15,7 @@ import app
 from def_hub import DEFPipeline
 from tests.conftest import EXAMPLES, make_tiny_pipe
 
-TABS = ("Compare", "Enhanced", "Matches", "Confidence", "Provenance", "Texture", "Steps")
+TABS = ("Compare", "References", "Evidence", "Details")
 
 
 PATIENCE = 240_000  # milliseconds, for machines that are slow or crowded; nothing waits longer than it must
@@ -127,8 +127,42 @@ def use(page: Any, reference: Path) -> None:
 def enlarge(page: Any) -> None:
     """Press the button and wait until all is drawn, and seen."""
     page.locator("#start").click()
-    page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
+    page.locator("#start:disabled").wait_for()
+    done(page)
+
+
+def done(page: Any) -> None:
+    """Wait until a run has ended and all of it is drawn, and seen."""
+    state(page, "done").wait_for()
+    page.locator("#start:enabled").wait_for()
     result_size(page)
+
+
+def state(page: Any, name: str) -> Any:
+    """The status, when it is in this state."""
+    return page.locator(f"#status .def-status[data-state='{name}']")
+
+
+def open_tab(page: Any, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def open_fold(page: Any, title: str) -> None:
+    """Open a part of the page that is closed."""
+    button = page.get_by_role("button", name=title)
+    if button.get_attribute("aria-expanded") == "false":
+        button.click()
+
+
+def read_python(page: Any) -> str:
+    open_tab(page, "Details")
+    page.locator("#python .cm-content").wait_for()
+    return page.locator("#python").inner_text()
+
+
+def drawn(page: Any) -> None:
+    """Wait until a drawing has reached the server."""
+    page.locator("#info", has_text="only parts of the pictures").wait_for()
 
 
 def result_size(page: Any) -> list[int]:
@@ -142,7 +176,7 @@ def settled(page: Any, read: Callable[[], Any], moment: int = 500) -> Any:
     """What `read` gives when it has given the same for a moment (milliseconds): while something moves it differs."""
     before = None
     for _ in range(PATIENCE // moment):
-        page.wait_for_timeout(moment)
+        page.wait_for_timeout(moment)  # a poll: the condition is that nothing moves any more
         now = read()
         if now == before:
             break
@@ -171,8 +205,7 @@ def set_steps(page: Any, number: int) -> None:
     from playwright.sync_api import expect  # not at the top: where it is missing, these tests are skipped
 
     box = page.get_by_label("number input for Diffusion steps")
-    if not box.is_visible():
-        page.get_by_text("Settings", exact=True).click()
+    open_fold(page, "Settings")
     box.fill(str(number))
     box.press("Tab")
     expect(box).to_have_value(str(number), timeout=PATIENCE)

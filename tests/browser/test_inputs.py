@@ -1,12 +1,25 @@
 """What visitors give: pictures of every kind, bad files, drawings, second thoughts."""
 
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import PATIENCE, corner, enlarge, give, result_size, use
+from tests.browser.conftest import (
+    PATIENCE,
+    corner,
+    done,
+    drawn,
+    enlarge,
+    give,
+    open_fold,
+    read_python,
+    result_size,
+    state,
+    use,
+)
 from tests.conftest import EXAMPLES
 
 
@@ -19,12 +32,17 @@ def test_bad_files_are_refused_with_a_way_out(page: Any, tmp_path: Path) -> None
         (large, "at most 1 million are taken. Make it smaller"),
     ]:
         give(page, "#photo", path)
-        page.locator("#info .def-warn", has_text=words).wait_for()
-        page.locator("#photo input[type=file]").first.wait_for(state="attached")
+        page.locator("#refused .def-warn", has_text=words).wait_for()
     give(page, "#photo", corner(tmp_path))
     page.locator("#info", has_text="32×24 in").wait_for()
     give(page, "#files", text)
-    page.locator("#info .def-warn", has_text="text.png is not a picture").wait_for()
+    refused = page.locator("#refused .def-warn", has_text="text.png is not a picture")
+    refused.wait_for()
+    page.get_by_role("radio", name="Fast").click()
+    page.locator("#info", has_text="One search").wait_for()
+    assert refused.is_visible()  # until it has been read
+    page.locator("#refused .def-dismiss").click()
+    refused.wait_for(state="detached")
 
 
 @pytest.mark.parametrize("kind", ["turned.jpg", "transparent.png", "sixteen.png", "picture.tif"])
@@ -41,7 +59,7 @@ def test_drawing_keeps_references_away(page: Any, tmp_path: Path) -> None:
     give(page, "#photo", corner(tmp_path))
     page.locator("#info", has_text="32×24 in").wait_for()
     use(page, EXAMPLES / "street_ref1.jpg")
-    page.get_by_text("Draw which parts count").click()
+    open_fold(page, "Choose which parts to use")
     canvas = page.locator("#canvas canvas")
     canvas.wait_for()
     page.locator("#canvas .def-brush").fill("25")
@@ -51,10 +69,9 @@ def test_drawing_keeps_references_away(page: Any, tmp_path: Path) -> None:
     for share in (0.5, 1.0):
         page.mouse.move(box["x"] + 2, box["y"] + share * box["height"] - 2)
     page.mouse.up()
-    page.wait_for_timeout(500)  # the drawing is on its way
+    drawn(page)
     enlarge(page)
-    page.get_by_text("Copy as Python").click()
-    assert "mask='inputs/mask.png'" in page.locator("#python").inner_text()
+    assert "mask='inputs/mask.png'" in read_python(page)
 
 
 def test_one_bad_file_costs_no_good_one(page: Any, tmp_path: Path) -> None:
@@ -63,18 +80,17 @@ def test_one_bad_file_costs_no_good_one(page: Any, tmp_path: Path) -> None:
     give(page, "#photo", corner(tmp_path))
     page.locator("#info", has_text="32×24 in").wait_for()
     give(page, "#files", cut, EXAMPLES / "banana_ref1.jpg")
-    page.locator("#info", has_text="cut.jpg is not a picture that can be read").wait_for()
-    page.locator("#info", has_text="32×24 in").wait_for()
-    assert page.locator("#candidates .def-card").count() == page.locator("#files tr").count() == 1
+    page.locator("#refused", has_text="cut.jpg is not a picture that can be read").wait_for()
+    page.locator("#candidates .def-card").wait_for()
+    assert page.locator("#candidates .def-card").count() == 1
 
 
 def test_a_photograph_of_an_example_can_be_removed(page: Any) -> None:
     page.locator("#examples .def-card").nth(2).click()
-    page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
-    page.locator("#start:enabled").wait_for()
-    page.get_by_label("Remove Image").click()
-    page.locator("#info", has_text="At most 1 million pixels").wait_for()
-    assert page.locator("#photo img").count() == 0
+    done(page)
+    page.get_by_label("Remove the photo").click()
+    page.locator("#info", has_text="Up to 1 million pixels").wait_for()
+    assert page.locator("#photo img").count() == page.locator("#candidates .def-card").count() == 0
 
 
 def test_a_drawing_is_seen_again_after_another(page: Any, tmp_path: Path) -> None:
@@ -82,12 +98,12 @@ def test_a_drawing_is_seen_again_after_another(page: Any, tmp_path: Path) -> Non
     give(page, "#photo", corner(tmp_path))
     page.locator("#info", has_text="32×24 in").wait_for()
     use(page, EXAMPLES / "street_ref1.jpg")
-    page.get_by_text("Draw which parts count").click()
+    open_fold(page, "Choose which parts to use")
     page.locator("#canvas canvas").click()
     ink = "document.querySelector('#canvas canvas').getContext('2d').getImageData(16, 12, 1, 1).data[3] > 99"
     assert page.evaluate(ink)
-    page.wait_for_timeout(500)  # the drawing is on its way
-    for option, name, there in ((1, "reference 1", "false"), (0, "the photograph", "true")):
+    drawn(page)
+    for option, name, there in ((1, "reference 1", "false"), (0, "the photo", "true")):
         page.get_by_label("Draw over", exact=True).click()
         page.get_by_role("option").nth(option).click()
         page.locator("#canvas .def-names", has_text=name).wait_for()
@@ -101,9 +117,98 @@ def test_what_the_camera_takes_is_a_photograph(browser: Any, url: str) -> None:
     page = browser.new_context(permissions=["camera"]).new_page()
     page.set_default_timeout(PATIENCE)
     page.goto(url)
-    page.get_by_label("Capture from camera").click()
-    page.get_by_text("Click to Access Webcam").click()
-    page.wait_for_function("document.querySelector('#photo video')?.videoWidth > 0")  # Gradio takes nothing before
-    page.get_by_label("capture photo").click()
+    page.get_by_role("button", name="Use the camera").click()
+    page.wait_for_function("document.querySelector('.def-camera video')?.videoWidth > 0")
+    page.get_by_role("button", name="Take the photo").click()
     page.locator("#info", has_text="1024×768 in, 4096×3072 out").wait_for()
+    assert not page.locator(".def-camera").count()
     page.close()
+
+
+def test_ones_own_photo_replaces_an_example_at_once(page: Any, tmp_path: Path) -> None:
+    """With its references and its result; the drop area takes the next photo, too."""
+    page.locator("#examples .def-card").nth(2).click()
+    done(page)
+    assert page.locator("#candidates .def-card").count() == 1
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in, 128×96 out, no reference").wait_for()
+    assert not page.locator("#candidates .def-card").count() and not page.locator("#compare img").count()
+    page.locator("#downloads button[disabled]").nth(5).wait_for()
+    state(page, "idle").wait_for(state="attached")
+    with page.expect_file_chooser() as chooser:
+        page.locator("#photo").get_by_role("button", name="Replace").click()
+    other = tmp_path / "other.png"
+    Image.open(EXAMPLES / "banana_lr.png").crop((0, 0, 40, 24)).save(other)
+    chooser.value.set_files(str(other))
+    page.locator("#info", has_text="40×24 in").wait_for()
+
+
+def paste(page: Any, kind: str, data: str) -> None:
+    """As if the visitor had pressed Ctrl+V: a text, or a file as base64."""
+    page.evaluate(
+        """([kind, data]) => {
+          const clipboard = new DataTransfer();
+          if (kind === 'text') clipboard.setData('text/plain', data);
+          else clipboard.items.add(new File([Uint8Array.from(atob(data), c => c.charCodeAt(0))], 'pasted.png',
+            {type: 'image/png'}));
+          document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: clipboard, bubbles: true}));
+        }""",
+        [kind, data],
+    )
+
+
+def test_pictures_and_links_are_pasted(page: Any, url: str, tmp_path: Path) -> None:
+    """A link is fetched by the browser, never by the server."""
+    path = corner(tmp_path)
+    paste(page, "file", b64encode(path.read_bytes()).decode())
+    page.locator("#info", has_text="32×24 in").wait_for()
+    assert page.locator("#photo .def-drop-bar span").inner_text() == "pasted.png"
+    page.route("**/elsewhere/small.png", lambda route: route.fulfill(path=str(EXAMPLES / "banana_lr.png")))
+    paste(page, "text", f"{url}elsewhere/small.png")
+    page.locator("#info", has_text="128×128 in").wait_for()
+    page.route("**/elsewhere/page.html", lambda route: route.fulfill(body="<p>", content_type="text/html"))
+    paste(page, "text", f"{url}elsewhere/page.html")
+    page.locator("#photo .def-drop-words", has_text="could not fetch a picture from this link").wait_for()
+
+
+def test_a_photo_is_dropped_on_the_one_that_is_there(page: Any, tmp_path: Path) -> None:
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    data = b64encode((EXAMPLES / "banana_lr.png").read_bytes()).decode()
+    page.locator("#photo .def-drop").evaluate(
+        """(area, data) => {
+          const dropped = new DataTransfer();
+          dropped.items.add(new File([Uint8Array.from(atob(data), c => c.charCodeAt(0))], 'dropped.png',
+            {type: 'image/png'}));
+          area.dispatchEvent(new DragEvent('drop', {dataTransfer: dropped, bubbles: true, cancelable: true}));
+        }""",
+        data,
+    )
+    page.locator("#info", has_text="128×128 in").wait_for()
+
+
+def test_references_are_added_and_removed(page: Any, tmp_path: Path) -> None:
+    """Each appears once, as a card; what is given later is added."""
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    cards = page.locator("#candidates .def-card")
+    for number, name in enumerate(("street_ref1.jpg", "banana_ref1.jpg")):
+        give(page, "#files", EXAMPLES / name)
+        cards.nth(number).wait_for()
+    assert page.get_by_text("street_ref1.jpg", exact=False).count() == 1
+    page.get_by_label("Remove banana_ref1.jpg").click()
+    cards.nth(1).wait_for(state="detached")
+    assert "street_ref1.jpg" in cards.nth(0).inner_text()
+
+
+def test_a_stroke_is_undone(page: Any, tmp_path: Path) -> None:
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    open_fold(page, "Choose which parts to use")
+    canvas = page.locator("#canvas canvas")
+    ink = "document.querySelector('#canvas canvas').getContext('2d').getImageData(0, 0, 32, 24).data.some(v => v)"
+    canvas.click()
+    drawn(page)
+    assert page.evaluate(ink)
+    page.locator("#canvas").get_by_role("button", name="Undo").click()
+    assert not page.evaluate(ink)

@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import Image
 
-from tests.browser.conftest import corner, enlarge, give, use
+from tests.browser.conftest import corner, done, drawn, enlarge, give, use
 from tests.conftest import EXAMPLES
 
 FOCUS = """() => {
@@ -24,7 +24,7 @@ def test_everything_is_reached_and_seen_by_keys(page: Any, tmp_path: Path) -> No
     use(page, EXAMPLES / "street_ref1.jpg")
     enlarge(page)
     page.locator("#start:enabled").wait_for()
-    page.locator("#examples .def-card").first.focus()
+    page.locator("#photo [data-do=choose]").focus()
     page.keyboard.press("Shift+Tab")
     reached: list[dict[str, Any]] = []
     for _ in range(150):  # what opens is opened on the way
@@ -38,10 +38,10 @@ def test_everything_is_reached_and_seen_by_keys(page: Any, tmp_path: Path) -> No
     reached = [focus for focus in reached if not focus["body"]]
     assert not [focus for focus in reached if not (focus["seen"] and focus["name"])]
     names = [focus["name"] for focus in reached]
-    wanted = ["Cathedral", "Click to upload", "#1 ·", "Draw over", "Brush", "Wipe", "Drawing over", "Fast", "Settings",
-              "number input for Diffusion steps", "Seed", "Random seed", "Reset to the preset", "Enlarge", "Compare",
-              "bicubic", "Fit", "400 %", "result", "Divider", "Do you have the original", "PNG", "Everything (ZIP)",
-              "Copy as Python"]  # fmt: skip
+    wanted = ["Replace", "Remove the photo", "2 · References", "street_ref1.jpg", "Remove street_ref1.jpg", "Fast",
+              "Enlarge", "Cathedral", "Choose which parts to use", "Draw over", "Brush", "Undo", "Wipe", "Drawing over",
+              "Settings", "number input for Diffusion steps", "Seed", "Random seed", "Reset to the preset", "Compare",
+              "Plain enlargement", "Fit", "400 %", "result", "Divider", "PNG", "All (ZIP)", "Report"]  # fmt: skip
     at = 0
     for name in wanted:
         found = [number for number, there in enumerate(names) if number >= at and there.startswith(name)]
@@ -54,7 +54,7 @@ def choose(page: Any, where: str, label: str, key: str, file: Path) -> None:
     """Ask by a key for the window in which files are chosen, and choose."""
     from playwright.sync_api import TimeoutError  # not at the top: where it is missing, these tests are skipped
 
-    page.locator(where).get_by_label(label, exact=True).focus()
+    page.locator(where).get_by_role("button", name=label).focus()
     for _ in range(10):  # of either key, a headless Chromium now and then shows no window for a press
         try:
             with page.expect_file_chooser(timeout=5000) as chooser:
@@ -69,11 +69,11 @@ def choose(page: Any, where: str, label: str, key: str, file: Path) -> None:
 def test_a_visit_by_keys_alone(page: Any, tmp_path: Path) -> None:
     """But for the window in which files are chosen, which is not the page's."""
     keys = page.keyboard
-    choose(page, "#photo", "Drop an image file here to upload", "Enter", corner(tmp_path))
+    choose(page, "#photo", "1 · Your photo", "Enter", corner(tmp_path))
     page.locator("#info", has_text="32×24 in").wait_for()
     reference = tmp_path / "reference.png"
     Image.open(EXAMPLES / "street_ref1.jpg").crop((160, 120, 352, 280)).save(reference)
-    choose(page, "#files", "Click to upload or drop files", "Space", reference)
+    choose(page, "#files", "2 · References", "Space", reference)
     card = page.locator("#candidates .def-card")
     card.wait_for()
     card.focus()
@@ -83,29 +83,31 @@ def test_a_visit_by_keys_alone(page: Any, tmp_path: Path) -> None:
         after = {"true": "false", "false": "true"}[before]
         page.locator(f"#candidates .def-card[aria-pressed='{after}']:focus").wait_for()  # the focus stays
         before = after
-    page.get_by_role("button", name="Draw which parts count").focus()
+    page.get_by_role("button", name="Choose which parts to use").focus()
     keys.press("Enter")
     canvas = page.locator("#canvas canvas")
     canvas.focus()
     for key in ("Space", "Shift+ArrowLeft", "Shift+ArrowUp", "Space", "ArrowLeft"):
         keys.press(key)
-    drawn = (
-        "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.filter(v => v).length"
-    )
-    assert canvas.evaluate(drawn) > 50
-    page.wait_for_timeout(500)  # the drawing is on its way
+    ink = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.filter(v => v).length"
+    assert canvas.evaluate(ink) > 50
+    drawn(page)
     page.get_by_role("radio", name="Fast").focus()
     keys.press("Space")
     page.locator("input[type=radio][value=fast]:checked").wait_for()
     page.locator("#start").focus()
     keys.press("Enter")
-    page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
-    page.locator("#start:enabled").wait_for()
-    assert "mask='inputs/mask.png'" in (page.locator("#python").text_content() or "")
+    page.locator("#start:disabled").wait_for()
+    done(page)
+    page.get_by_role("tab", name="Details", exact=True).focus()
+    keys.press("Enter")
+    page.locator("#python .cm-content", has_text="mask='inputs/mask.png'").wait_for()
+    page.get_by_role("tab", name="Compare", exact=True).focus()
+    keys.press("Enter")
     page.locator("#compare").get_by_role("button", name="200 %").focus()
     keys.press("Enter")
     assert page.locator("#compare img.def-after").bounding_box()["width"] == 2 * 128
-    page.get_by_role("tab", name="Matches", exact=True).focus()
+    page.get_by_role("tab", name="References", exact=True).focus()
     keys.press("Enter")
     page.locator("#pick .def-pane").focus()
     keys.press("ArrowRight")

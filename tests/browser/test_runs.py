@@ -8,19 +8,32 @@ from PIL import Image
 
 import app
 from def_hub import DEFPipeline
+from def_hub.service import examples, workers
+from def_hub.service.call import Call
 from def_hub.space import page as space_page
-from def_hub.space import run, shipped
-from tests.browser.conftest import PATIENCE, Gate, corner, enlarge, give, opened, result_size, serving, set_steps
+from tests.browser.conftest import (
+    PATIENCE,
+    Gate,
+    corner,
+    done,
+    enlarge,
+    give,
+    opened,
+    result_size,
+    serving,
+    set_steps,
+    state,
+)
 from tests.conftest import EXAMPLES
 
 
 def test_cancel_stops_and_keeps_the_last_result(page: Any, held: Any) -> None:
     first, opened = held
-    ((worker, stop),) = run._WORKERS.items()
+    ((worker, stop),) = workers.WORKERS.items()
     page.locator("#cancel").click()
     assert stop.wait(PATIENCE / 1000)
     opened.set()
-    page.locator("#status", has_text="Cancelled").wait_for()
+    state(page, "cancelled").wait_for()
     worker.join(60)
     assert not worker.is_alive()
     page.locator(f"#compare img.def-after[src='{first}']").wait_for()
@@ -33,12 +46,11 @@ def test_another_photograph_while_one_is_enlarged(page: Any, held: Any, tmp_path
     _, opened = held
     other = tmp_path / "other.png"
     Image.open(EXAMPLES / "banana_lr.png").crop((0, 0, 40, 24)).save(other)
-    page.get_by_label("Remove Image").click()
     give(page, "#photo", other)
     page.locator("#info", has_text="40×24 in").wait_for()
     page.locator("#status [aria-current=step]", has_text="Enhancing").wait_for()  # what runs is said on
     opened.set()
-    page.locator("#status", has_text="still that of the earlier photograph").get_by_text("128×96 in").wait_for()
+    page.locator("#status [data-stale='photograph']", has_text="of an earlier photo").get_by_text("128×96").wait_for()
 
 
 def test_no_example_is_taken_during_a_run(page: Any, held: Any) -> None:
@@ -48,17 +60,17 @@ def test_no_example_is_taken_during_a_run(page: Any, held: Any) -> None:
     page.locator("#examples .def-card[aria-disabled='true']").nth(2).wait_for()
     example.focus()
     page.keyboard.press("Enter")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if "queue/join" in request.url else None)
     example.click(force=True)
-    page.wait_for_timeout(500)
     opened.set()
-    page.locator("#status", has_text="128×96 in").wait_for()  # of the photograph, and stays
-    page.locator("#start:enabled").wait_for()
-    page.wait_for_timeout(500)
-    assert result_size(page) == [128, 96]
+    done(page)
+    assert result_size(page) == [128, 96] and not sent  # of the photo: no example was asked for
     set_steps(page, 1)
     page.locator("#examples .def-card[aria-disabled='false']").nth(2).focus()
     page.keyboard.press("Enter")
     page.locator("#status", has_text="512×512 in").wait_for()
+    done(page)
     assert example.evaluate("card => card === document.activeElement")
 
 
@@ -84,8 +96,8 @@ def test_who_waits_is_told_and_can_leave(
     browser: Any, url: str, tiny: DEFPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that was called off before its turn does nothing when it comes; another, asked for since, is made."""
-    made, make = [], run.Call.make
-    monkeypatch.setattr(run.Call, "make", lambda call, *given, **more: made.append(call) or make(call, *given, **more))
+    made, make = [], Call.make
+    monkeypatch.setattr(Call, "make", lambda call, *given, **more: made.append(call) or make(call, *given, **more))
     with opened(browser, url) as first, opened(browser, url) as second, Gate(tiny.unet) as gate:
         for page in (first, second):
             give(page, "#photo", corner(tmp_path))
@@ -94,30 +106,30 @@ def test_who_waits_is_told_and_can_leave(
         assert gate.reached.wait(PATIENCE / 1000)
         for called_off in (True, True, False):
             second.locator("#start").click()
-            second.locator("#status", has_text="Waiting for your turn").wait_for()
+            state(second, "waiting").wait_for()
             assert second.locator("#start").is_disabled()
-            second.wait_for_timeout(500)  # it reaches the queue
+            second.locator("#place", has_text=" before yours").wait_for()  # in the queue
             if called_off:
                 second.locator("#cancel").click()
-                second.locator("#status", has_text="Cancelled").wait_for()
+                state(second, "cancelled").wait_for()
+                second.locator("#place .def-status").wait_for(state="detached")
                 second.locator("#start:enabled").wait_for()
                 assert second.locator("#cancel").is_disabled()
                 assert not second.locator("#examples .def-card[aria-disabled='true']").count()
         gate.open()
         for page in (second, first):
-            page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
+            done(page)
             page.locator("#start:enabled").wait_for()
         assert len(made) == 2
-        second.locator("#start").click()  # then nobody waits
-        second.locator("#start:disabled").wait_for()
-        second.locator("#start:enabled").wait_for()
+        enlarge(second)  # then nobody waits
+        assert not second.locator("#place .def-status").count()
         second.locator("#cancel:disabled").wait_for()
         assert len(made) == 3
 
 
 def test_leaving_the_page_stops_computing(page: Any, held: Any) -> None:
     _, opened = held
-    ((worker, stop),) = run._WORKERS.items()
+    ((worker, stop),) = workers.WORKERS.items()
     page.close()
     assert stop.wait(PATIENCE / 1000)
     opened.set()
@@ -139,14 +151,14 @@ def test_a_full_queue_is_said_on_the_page(browser: Any, tiny: DEFPipeline, tmp_p
         first.locator("#start").click()
         assert gate.reached.wait(PATIENCE / 1000), first.locator("#status").inner_text()
         second.locator("#start").click()
-        second.wait_for_timeout(3000)  # it waits: that fills the queue
+        second.locator("#place", has_text="One run is before yours").wait_for()  # that fills the queue
         last.locator("#start").click()
         last.locator("#status .def-warn", has_text="The queue is full: too many people are waiting").wait_for()
         give(last, "#files", EXAMPLES / "banana_ref1.jpg")
         last.locator("#info .def-warn", has_text="The queue is full").wait_for()
         gate.open()
         for page in (first, second):
-            page.locator("#status .def-note", has_text="of the detail comes from").wait_for()
+            done(page)
         enlarge(last)
 
 
@@ -156,24 +168,39 @@ def test_an_example_that_is_being_prepared_is_waited_for(
     for name in ("street", "robot"):
         corner(tmp_path, f"{name}_lr.png")
         Image.open(EXAMPLES / f"{name}_ref1.jpg").crop((100, 100, 260, 240)).save(tmp_path / f"{name}_ref1.jpg")
-    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    monkeypatch.setattr(examples, "FOLDER", tmp_path)
     later: list[Any] = []
     monkeypatch.setattr(space_page, "start_thread", lambda work, name: later.append((work, name)))
     demo = app.build_demo(tiny, prepare=True).queue()
     with serving(demo) as url, Gate(tiny.unet) as gate, opened(browser, url) as page, opened(browser, url) as other:
-        page.locator("#status", has_text="of the detail comes from").wait_for()  # the first is shown at once
-        made, make = [], run.Call.make
-        monkeypatch.setattr(
-            run.Call, "make", lambda call, *given, **more: made.append(call) or make(call, *given, **more)
-        )
-        run.start(*later[0])
+        for visitor in (page, other):
+            state(visitor, "done").wait_for()  # the first is shown at once
+        made, make = [], Call.make
+        monkeypatch.setattr(Call, "make", lambda call, *given, **more: made.append(call) or make(call, *given, **more))
+        workers.start(*later[0])
         assert gate.reached.wait(PATIENCE / 1000)
         for visitor in (page, other):
             visitor.locator("#examples .def-card").nth(1).click()
-        page.locator("#status .def-progress", has_text="just being prepared").wait_for()
-        other.wait_for_timeout(500)
+        page.locator("#status .def-note", has_text="just being prepared").wait_for()
+        state(other, "waiting").wait_for()
         gate.open()
         for visitor in (page, other):
-            visitor.locator("#status .def-note", has_text="of the detail comes from").wait_for()
+            done(visitor)
             visitor.locator("#start:enabled").wait_for()
         assert len(made) == 1
+
+
+def test_after_an_error_the_inputs_are_still_there(page: Any, tiny: DEFPipeline, tmp_path: Path) -> None:
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    hook = tiny.unet.register_forward_pre_hook(fail)
+    page.locator("#start").click()
+    state(page, "failed").get_by_text("There is not enough memory").wait_for()
+    hook.remove()
+    page.locator("#start:enabled").wait_for()
+    enlarge(page)
+    assert result_size(page) == [128, 96]

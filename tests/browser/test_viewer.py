@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import PATIENCE, becomes, enlarge, give, opened, settled, use
+from tests.browser.conftest import (
+    PATIENCE,
+    TABS,
+    becomes,
+    enlarge,
+    give,
+    open_fold,
+    open_tab,
+    opened,
+    settled,
+    use,
+)
 from tests.conftest import EXAMPLES
 
 # Where a part of a viewer is, from the left and top of its pane, and how large the pane is.
@@ -82,11 +93,10 @@ def test_text_can_be_read(browser: Any, url: str, tmp_path: Path, theme: str) ->
         upload(page, tmp_path)
         give(page, "#files", reference)
         page.locator("#candidates .def-card").wait_for()
-        page.get_by_text("Settings", exact=True).click()
+        open_fold(page, "Settings")
         enlarge(page)
-        page.locator("#start:enabled").wait_for()
         page.mouse.move(0, 0)
-        for tab in ("Matches", "Provenance", "Compare"):
+        for tab in TABS:
             page.get_by_role("tab", name=tab, exact=True).click()
             assert settled(page, lambda: page.evaluate(FAINT)) == []  # colours fade
 
@@ -163,7 +173,7 @@ def test_a_finger_moves_a_zoomed_picture(browser: Any, url: str, tmp_path: Path)
             touch("touchStart", x, y)
             for n in range(1, 9):
                 touch("touchMove", x + far * n / 8, y)
-                page.wait_for_timeout(30)
+                page.evaluate("() => new Promise(requestAnimationFrame)")  # as a finger moves: from frame to frame
             touch("touchEnd")
 
         def line() -> dict[str, float]:
@@ -186,7 +196,7 @@ def test_the_lit_place_of_a_zoomed_reference_is_in_the_middle(page: Any, tmp_pat
     use(page, reference)
     enlarge(page)
     page.locator("#start:enabled").wait_for()
-    page.get_by_role("tab", name="Matches", exact=True).click()
+    open_tab(page, "References")
     zoom(page, "#found", "400 %")
     for x in (0.3, 0.5, 0.7):
         box, words = page.locator("#pick .def-stack").bounding_box(), page.locator("#words").inner_text()
@@ -248,9 +258,9 @@ def test_a_pixel_is_a_pixel_of_the_screen(browser: Any, url: str, tmp_path: Path
 def test_what_comes_is_brought_into_sight(browser: Any, url: str, tmp_path: Path) -> None:
     with opened(browser, url) as page:  # beside a long form
         upload(page, tmp_path)
-        for part in ("Settings", "Draw which parts count (optional)"):
-            page.get_by_text(part, exact=True).click()
-        page.get_by_role("tab", name="Steps", exact=True).click()
+        for part in ("Settings", "Choose which parts to use"):
+            open_fold(page, part)
+        open_tab(page, "Details")
         enlarge(page)
         box = page.locator("#compare .def-pane").bounding_box()
         assert box["y"] >= 0 and box["y"] + box["height"] <= 900
@@ -259,7 +269,7 @@ def test_what_comes_is_brought_into_sight(browser: Any, url: str, tmp_path: Path
         assert box["y"] >= 0 and box["y"] + box["height"] <= 900
     with screen(browser, url, 390, 844, has_touch=True, is_mobile=True) as page:  # below a form
         upload(page, tmp_path)
-        page.get_by_role("tab", name="Steps", exact=True).click()
+        open_tab(page, "Details")
         page.locator("#start").click()
         page.locator("#compare img.def-before").wait_for()
         box = settled(page, page.locator("#compare .def-pane").bounding_box, 1000)  # it scrolls

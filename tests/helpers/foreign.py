@@ -14,7 +14,7 @@ State = dict[str, Tensor]
 
 
 class Weights:
-    """Makes random layers under foreign names."""
+    """Random layers, under the names of the original network."""
 
     def __init__(self, seed: int = 0) -> None:
         self.state: State = {}
@@ -38,7 +38,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class ADM:
-    """The architecture of guided-diffusion's U-Net; `attention` by level, fine to coarse."""
+    """guided-diffusion's U-Net. `attention` has one entry for each level, fine to coarse."""
 
     width: int = 32
     multipliers: tuple[int, ...] = (1, 2, 2)
@@ -51,7 +51,7 @@ class ADM:
     inputs: int = 3
 
     def blocks(self) -> Iterator[tuple[str, list[tuple[str, str, int, int]]]]:
-        """(name of the block, its modules as (kind, name, channels in, channels out)), in the order of computing."""
+        """The blocks in the order of computation: (name, modules as (kind, name, input channels, output channels))."""
         channels, skips = self.width, [self.width]
         number = 1
         levels = len(self.multipliers)
@@ -189,7 +189,7 @@ VGG19 = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512
 
 
 def vgg19_state(shrink: int = 1, seed: int = 0) -> State:
-    """`features.N` with a classifier behind. From relu4_1 on `shrink` times fewer channels: nobody looks there."""
+    """`features.N` and a classifier. Unused layers, from relu4_1 on, have `shrink` times fewer channels."""
     weights, number, inputs = Weights(seed), 0, 3
     for entry in VGG19:
         if entry == "M":
@@ -203,7 +203,7 @@ def vgg19_state(shrink: int = 1, seed: int = 0) -> State:
 
 
 def vgg19(state: State, image: Tensor, prefix: str = "features.") -> list[Tensor]:
-    """relu1_1, relu2_1, relu3_1 of images in [0, 1], normalised as ImageNet is."""
+    """relu1_1, relu2_1 and relu3_1 of images in [0, 1], with ImageNet's normalisation."""
     mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
     x = (image - mean[:, None, None]) / std[:, None, None]
     found, number = [], 0

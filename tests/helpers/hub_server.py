@@ -1,8 +1,8 @@
-"""A Hub on loopback for the tests: the HTTP protocol that `huggingface_hub` speaks, over repositories kept in memory.
+"""A Hub for the tests: a local server for the HTTP protocol of `huggingface_hub`, with repositories in memory.
 
-Repositories of models and Spaces with branches, pull requests and immutable commits; regular files (git blobs) and LFS
-objects with batch, upload and verify; tokens and private repositories; and, on demand, faults: a status instead of an
-answer, or a connection that is cut while a body is being sent.
+It has repositories of models and Spaces with branches, pull requests and immutable commits, regular files (git blobs)
+and LFS objects with batch, upload and verify, tokens and private repositories. On demand it fails: it answers with an
+error status, or cuts the connection while a body is being sent.
 """
 
 import base64
@@ -17,13 +17,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-LFS_SUFFIXES = (".safetensors", ".bin", ".png", ".jpg", ".webp")  # what a new repository's .gitattributes sends there
+LFS_SUFFIXES = (
+    ".safetensors",
+    ".bin",
+    ".png",
+    ".jpg",
+    ".webp",
+)  # as in the .gitattributes of a new repository
 KINDS = "models|spaces|datasets"
 
 
 @dataclass(frozen=True)
 class Blob:
-    """A file of a commit. `data` are its bytes, whichever way they came."""
+    """A file of a commit. `data` holds its bytes, also for an LFS file."""
 
     data: bytes
     lfs: bool
@@ -34,7 +40,7 @@ class Blob:
 
     @property
     def oid(self) -> str:
-        """Git's name: of the content, or of the pointer that git holds instead of an LFS object."""
+        """Git's hash of the content, or of the pointer that git stores instead of an LFS object."""
         data = self.data
         if self.lfs:
             lines = ("version https://git-lfs.github.com/spec/v1", f"oid sha256:{self.sha256}", f"size {len(data)}\n")
@@ -48,13 +54,13 @@ class Blob:
 
 @dataclass
 class Repository:
-    """Commits are trees by their names; branches and pull requests point to them."""
+    """A repository. Commits are trees, by their hash; branches and pull requests refer to commits."""
 
     owner: str
     private: bool
     commits: dict[str, dict[str, Blob]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
-    objects: dict[str, bytes] = field(default_factory=dict)  # LFS, stored before any commit names them
+    objects: dict[str, bytes] = field(default_factory=dict)  # LFS objects, uploaded before a commit refers to them
     messages: dict[str, str] = field(default_factory=dict)
     proposals: dict[int, tuple[str, str]] = field(default_factory=dict)  # open pull requests: author and branch
 
@@ -90,7 +96,7 @@ class HubError(Exception):
 
 
 class HubServer:
-    """Start with `start`, ask `repositories` what arrived, and `requests` what was asked: (method, path)."""
+    """The server. `start` starts it, `repositories` holds the published files, `requests` lists (method, path)."""
 
     def __init__(self, bound: socket.socket) -> None:
         self.repositories: dict[tuple[str, str], Repository] = {}  # by (kind, name)
@@ -119,7 +125,7 @@ class HubServer:
         self.faults.append(Fault(method, path, status, times, **how))
 
     def put(self, name: str, files: dict[str, bytes], kind: str = "models", ref: str = "main", **options: Any) -> None:
-        """A repository with these files, as somebody else might have made it."""
+        """Create a repository with these files, as if somebody else had published it."""
         repository = self.repositories.get((kind, name)) or self.create(kind, name, name.split("/")[0], **options)
         blobs = {path: Blob(data, path.endswith(LFS_SUFFIXES)) for path, data in files.items()}
         repository.commit(ref, repository.commits[repository.refs["main"]] | blobs, "put")
@@ -132,13 +138,13 @@ class HubServer:
         return repository
 
     def files(self, name: str, kind: str = "models", ref: str = "main") -> dict[str, bytes]:
-        """What a revision holds, without .gitattributes."""
+        """The files of a revision, without .gitattributes."""
         repository = self.repositories[kind, name]
         tree = repository.commits[repository.refs[ref]]
         return {path: blob.data for path, blob in tree.items() if path != ".gitattributes"}
 
     def uploads(self) -> list[tuple[str, str]]:
-        """The requests that brought content or changed something."""
+        """The requests that uploaded or changed something."""
         return [(m, p) for m, p in self.requests if m == "PUT" or "/commit/" in p or "repos/create" in p]
 
 
@@ -165,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             return
         self.body = self._read()
-        asked = "GET" if self.command == "HEAD" else self.command  # whatever can be got can be asked about
+        asked = "GET" if self.command == "HEAD" else self.command  # a HEAD request is answered like a GET request
         try:
             if fault is not None:
                 raise HubError(fault.status or 500, "a fault that the test asked for", fault.code)
@@ -204,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _json(self, value: Any) -> None:
         self._send(json.dumps(value).encode())
 
-    # ------------------------------------------------------------------ who asks for what
+    # ------------------------------------------------------------------ users and repositories
 
     def _user(self) -> str | None:
         header = self.headers.get("Authorization", "")
@@ -218,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _repository(self, kind: str, name: str, write: bool = False) -> Repository:
         repository, user = self.hub.repositories.get((kind, name)), self._user()
         if repository is None or (repository.private and user != repository.owner):
-            # the real one does not tell the two apart either
+            # like the real Hub: the same answer for a missing and for a private repository
             raise HubError(404 if user else 401, "Repository not found", "RepoNotFound")
         if write and user != repository.owner:
             raise HubError(403 if user else 401, "You have no write access to this repository")
@@ -352,7 +358,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def discussions(self, kind: str, name: str) -> None:
-        """The client filters nothing itself: what it asks for is what it gets."""
+        """The pull requests that match the query. The client does not filter the answer."""
         repository, asked = self._repository(kind, name), {k: v[0] for k, v in self.query.items()}
         numbers = [n for n, (author, _) in repository.proposals.items() if asked.get("author", author) == author]
         if asked.get("type") == "discussion" or asked.get("status") == "closed":
@@ -424,7 +430,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise HubError(404, "Entry not found", "EntryNotFound")
         headers |= {"ETag": f'"{blob.etag}"', "Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if asked:  # a download that goes on where it was cut
+        if asked:  # a download that continues where it was cut
             start, size = int(asked[1]), len(blob.data)
             headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
             self._send(blob.data[start:], 206, headers)

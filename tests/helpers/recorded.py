@@ -1,6 +1,6 @@
-"""Results that were recorded, and the kind of processor that they were recorded on.
+"""Recorded results, and the kind of processor that recorded them.
 
-`python -m tests.helpers.recorded` records the shipped examples anew: only where a change of their bytes is intended.
+`python -m tests.helpers.recorded` records the shipped examples again. Run it only if their bytes change on purpose.
 """
 
 import hashlib
@@ -18,19 +18,19 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORDED = ROOT / "tests" / "data" / "recorded"
 EXAMPLES = ("street", "robot", "banana")
 PRESETS = ("fast", "balanced", "detail")
-SIDE = 96  # pixels of the middle of a result that are kept
+SIDE = 96  # side of the middle part of a result that is stored, in pixels
 
 
 def processor() -> str:
-    """What decides the last bit of a float32 result: processor, its widest instructions, torch's version."""
+    """Everything that decides the last bits of a float32 result: processor, instruction sets, version of torch."""
     try:
         lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
     except OSError:
         lines = []
     about = {key.strip(): value.strip() for key, _, value in reversed(lines)}
     kind = [about.get(key, "?") for key in ("vendor_id", "cpu family", "model", "cache size")]
-    able = [name for name, there in torch.cpu.get_capabilities().items() if there is True]
-    return " ".join([*kind, *sorted(able), torch.__version__])
+    flags = [name for name, there in torch.cpu.get_capabilities().items() if there is True]
+    return " ".join([*kind, *sorted(flags), torch.__version__])
 
 
 def digest(image: Image.Image) -> str:
@@ -48,7 +48,7 @@ def place(example: str, preset: str) -> tuple[int, int]:
 
 
 def enlarged(pipe: "DEFPipeline", example: str, preset: str) -> Image.Image:
-    """A shipped example with all its references, in float32 on two threads."""
+    """The result of a shipped example with all its references, in float32 on two threads."""
     folder, threads = ROOT / "examples", torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -1,4 +1,4 @@
-"""The network as the pipeline uses it, in one call."""
+"""Estimating, matching and restoring in one call, as the pipeline does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +13,10 @@ from def_hub.reference.matching import Correspondence, Views
 
 @dataclass(frozen=True)
 class Result:
-    """sr, alone: with and without references."""
+    """sr: the result with references. without_reference: the result without."""
 
     sr: torch.Tensor
-    alone: torch.Tensor
+    without_reference: torch.Tensor
     matches: Correspondence | None = None
 
 
@@ -31,7 +31,7 @@ def restore(
     strength: float = 1.0,
     turns: int = 1,
 ) -> Result:
-    """Estimate, match and restore; references are seen by their own views."""
+    """The results of the network for an image and references, given as views."""
     estimate = network.estimate(y, image.enhanced, turns)
     if not references:
         return Result(estimate.mean, estimate.mean)

@@ -1,0 +1,83 @@
+"""The page on screens of many sizes: what matters is in sight, and everything is reached."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import corner, enlarge, give, open_tab, opened, settled, state
+
+LAPTOPS = [(1440, 900), (1280, 720), (1512, 860), (1920, 940)]
+
+# The middle of each button that cannot be seen, although its part of the page was scrolled to: (text, left, top).
+OUT_OF_SIGHT = """() => {
+  const hidden = [];
+  for (const button of document.querySelectorAll('button, a[download], input:not([type=file])')) {
+    if (!button.checkVisibility({checkVisibilityCSS: true, checkOpacity: true}) || button.closest('footer')) continue;
+    button.scrollIntoView({block: 'center'});
+    const box = button.getBoundingClientRect(), x = (box.left + box.right) / 2, y = (box.top + box.bottom) / 2;
+    const top = document.elementFromPoint(x, y);
+    const there = top && (button.contains(top) || top.contains(button) || top.closest('label')?.contains(button));
+    if (box.left < 0 || box.right > innerWidth + 1 || !there)
+      hidden.push([button.innerText || button.ariaLabel || button.type, box.left, box.top]);
+  }
+  scrollTo(0, 0);
+  return hidden;
+}"""
+
+
+def inside(page: Any, where: str) -> bool:
+    """Whether all of an element is in the window, without scrolling."""
+    box, size = page.locator(where).bounding_box(), page.viewport_size
+    return 0 <= box["y"] and box["y"] + box["height"] <= size["height"] and box["x"] + box["width"] <= size["width"]
+
+
+@pytest.mark.parametrize(("width", "height"), LAPTOPS)
+def test_everything_is_reached_on_a_laptop(browser: Any, url: str, tmp_path: Path, width: int, height: int) -> None:
+    with opened(browser, url) as page:
+        page.set_viewport_size({"width": width, "height": height})
+        assert inside(page, "#start") and inside(page, "#photo") and inside(page, "#files")
+        give(page, "#photo", corner(tmp_path))
+        page.locator("#info", has_text="32×24 in").wait_for()
+        enlarge(page)
+        assert inside(page, "#start") and inside(page, "#compare .def-pane") and inside(page, "#downloads")
+        assert page.evaluate(OUT_OF_SIGHT) == []
+        open_tab(page, "Details")
+        page.locator("#python .cm-content").wait_for()
+        assert page.evaluate(OUT_OF_SIGHT) == []
+
+
+def test_the_main_action_stays_in_sight_on_a_phone(browser: Any, url: str, tmp_path: Path) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.goto(url)
+    page.locator("#start").wait_for()
+    for end in ("scrollTo(0, 0)", "scrollTo(0, document.body.scrollHeight)"):
+        page.evaluate(end)
+        assert inside(page, "#start") and inside(page, "#cancel")
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    page.locator("#start").tap()
+    state(page, "done").wait_for()
+    assert settled(page, lambda: inside(page, "#status")) and inside(page, "#start")
+    small = page.evaluate(
+        """() => [...document.querySelectorAll('button, [role=tab], label:has(input[type=radio])')]
+          .filter(e => e.checkVisibility({checkVisibilityCSS: true}) && !e.closest('footer, .cm-editor'))
+          .map(e => [e.innerText || e.ariaLabel, Math.round(e.getBoundingClientRect().height)])
+          .filter(([name, height]) => height < 44)"""
+    )
+    assert small == []
+    page.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_keeps_people_with_impairments_out(browser: Any, url: str, tmp_path: Path, theme: str) -> None:
+    axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-playwright-python")
+    with opened(browser, f"{url}?__theme={theme}") as page:
+        give(page, "#photo", corner(tmp_path))
+        page.locator("#info", has_text="32×24 in").wait_for()
+        enlarge(page)
+        for tab in ("Compare", "Evidence", "Details"):
+            open_tab(page, tab)
+            found = axe_playwright.Axe().run(page).response["violations"]
+            serious = [v for v in found if v["impact"] in ("serious", "critical")]
+            assert not [(v["id"], [node["html"][:200] for node in v["nodes"]]) for v in serious], tab
