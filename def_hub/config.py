@@ -33,7 +33,6 @@ class SourceConfig:
 class DataConfig:
     """size: side of an HR crop in pixels. unrelated, missing: share of samples whose reference is another scene's,
     or absent; with `missing` 1 the reference part is trained on single images, crops that are drawn anew every time.
-    degraded: LR images are what `observation.degradation.Degradation.random` leaves of a crop, a third of them clean.
     holdout: groups of the pair sources (beginnings of their names) that are kept for validation and never trained on.
     """
 
@@ -41,8 +40,21 @@ class DataConfig:
     size: int = 160
     unrelated: float = 0.15
     missing: float = 0.1
-    degraded: bool = False
     holdout: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DegradationConfig:
+    """What LR images went through, beside being shrunk; references are degraded in the same way.
+
+    names: degradations as `--degradation` takes them, such as "phone" or "noise6+jpeg60", equally often; empty: the mix
+    of `observation.degradation.Degradation.random`, a third of it clean. clean: share that stays clean beside `names`.
+    spread: their amounts vary by about this share.
+    """
+
+    names: tuple[str, ...] = ()
+    clean: float = 0.33
+    spread: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -166,8 +178,9 @@ class LogConfig:
 class RunConfig:
     """One training run: which part, on what, how long, written where.
 
-    init: `export` folder of a run to start from, a pipeline's folder, its name on the Hub, or "def-mini". freeze:
-    beginnings of the names of parameters that stay as they are.
+    degradation: with this table, even an empty one, LR images are degraded. init: `export` folder of a run to start
+    from, a pipeline's folder, its name on the Hub, or "def-mini". freeze: beginnings of the names of parameters
+    that stay as they are.
     """
 
     part: Literal["extractor", "prior", "reference"]
@@ -175,6 +188,7 @@ class RunConfig:
     data: DataConfig
     optim: OptimConfig
     seed: int = 0
+    degradation: DegradationConfig | None = None
     init: str | None = None
     freeze: tuple[str, ...] = ()
     extractor: ExtractorConfig = field(default_factory=ExtractorConfig)

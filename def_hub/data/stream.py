@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from def_hub.config import DataConfig
+from def_hub.config import DataConfig, DegradationConfig
+from def_hub.data.degrading import degraded_pair, observed_at_random
 from def_hub.data.sources import Source
-from def_hub.observation.degradation import PLANES, Degradation, degrade, planes
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,6 @@ class Prepared:
 
 SPARE = 4
 """Every `SPARE`-th pair is also matched with an unrelated reference. Few samples use one, so these pairs suffice."""
-
-
-AMOUNTS = PLANES.index("blur") + 1
-"""The first planes are amounts; the others are kernels."""
-DRAWN = 97
-"""Keeps the degradation of a pair apart from everything else that is drawn from its number."""
 
 
 def unrelated(index: int, count: int) -> int:
@@ -83,6 +77,7 @@ class SampleStream(Dataset[dict[str, Tensor]]):
         paired: bool = True,
         taught: Sequence[Targets] = (),
         taught_share: float = 0.0,
+        degradation: DegradationConfig | None = None,
     ) -> None:
         self.sources = sources
         self.config = config
@@ -91,6 +86,7 @@ class SampleStream(Dataset[dict[str, Tensor]]):
         self.paired = paired
         self.taught = taught
         self.taught_share = taught_share
+        self.degradation = degradation
         share = np.array([s.weight for s in config.sources], dtype=np.float64)
         self.share = share / share.sum()
         self.weights = [s.weights / s.weights.sum() for s in sources]
@@ -118,8 +114,8 @@ class SampleStream(Dataset[dict[str, Tensor]]):
             sample["match"] = turned_match(match, self.config.size, turns, flip)
         if present is not None:
             sample["present"] = torch.tensor(float(present))
-        if self.config.degraded and not self.paired:
-            sample |= _observed_at_random(sample["image"], rng)
+        if self.degradation is not None and not self.paired:
+            sample |= observed_at_random(sample["image"], self.degradation, rng)
         return sample
 
     def _single(self, source: int, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -139,9 +135,9 @@ class SampleStream(Dataset[dict[str, Tensor]]):
         index = index - index % SPARE if wrong else index
         other = unrelated(index, len(pairs)) if wrong else index
         sample = {"image": pairs[index].image, "reference": pairs[other].reference}
-        if self.config.degraded:
-            sample |= degraded_pair(pairs, index)
-            sample["y_reference"] = degraded_pair(pairs, other)["y_reference"]
+        if self.degradation is not None:
+            sample |= degraded_pair(pairs, index, self.degradation)
+            sample["y_reference"] = degraded_pair(pairs, other, self.degradation)["y_reference"]
         if self.taught:
             sample["taught"] = self.taught[source][index]
         if self.prepared:
@@ -156,38 +152,6 @@ class SampleStream(Dataset[dict[str, Tensor]]):
     def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
         source = int(rng.choice(len(self.sources), p=self.share))
         return source, int(rng.choice(len(self.sources[source]), p=self.weights[source]))
-
-
-def observed(image: Tensor, degradation: Degradation, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-    """The LR version of a picture `[3, H, W]` and all that can be known of it: see `SampleStream`."""
-    y = degrade(image, degradation, rng=rng).picture[0]
-    known = planes(degradation).view(-1, 1, 1).repeat(1, *y.shape[1:])
-    return {"y": y, "known": known, "clean": torch.tensor(degradation == Degradation())}
-
-
-def degraded_pair(source: Source, index: int) -> dict[str, Tensor]:
-    """What is left of pair `index` after a degradation that is drawn from its number, and what is known of it: `y`,
-    `known`, `clean` and `y_reference` as in `SampleStream`, but `y` and `y_reference` uint8."""
-    rng, pair = np.random.default_rng((index, DRAWN)), source[index]
-    degradation = Degradation.random(rng)
-    sample = observed(pair.image, degradation, rng)
-    sample["known"] = _about(sample["known"], rng)
-    sample["y_reference"] = degrade(pair.reference, degradation, rng=rng).picture[0]
-    return sample | {name: (sample[name] * 255).round().byte() for name in ("y", "y_reference")}
-
-
-def _observed_at_random(image: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
-    """A random LR version of a picture, and as much as can be found out of it."""
-    sample = observed(image, Degradation.random(rng), rng)
-    return sample | {"known": _about(sample["known"], rng)}
-
-
-def _about(known: Tensor, rng: np.random.Generator) -> Tensor:
-    """Planes as a measurement gives them: amounts to about a tenth, and not always the kernel, which is hard to see."""
-    known[:AMOUNTS] *= float(np.exp(rng.normal(0, 0.1)))
-    if rng.random() < 0.3:
-        known[AMOUNTS:] = 0
-    return known
 
 
 def _turn(x: Tensor, turns: int, flip: bool) -> Tensor:

@@ -17,9 +17,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from def_hub import reference
-from def_hub.config import DataConfig, ReferenceConfig
-from def_hub.data import SPARE, Prepared, Source, degraded_pair, unrelated
-from def_hub.observation import degradation
+from def_hub.config import DegradationConfig, ReferenceConfig, RunConfig
+from def_hub.data import SPARE, Prepared, Source, degraded_pair, degrading, unrelated
 from def_hub.reference.matching import CELL
 from def_hub.training.given import given, given_reference
 from def_hub.training.tasks import ReferenceTask, enhance, enhance_given
@@ -27,29 +26,31 @@ from def_hub.training.tasks import ReferenceTask, enhance, enhance_given
 BATCH = 8
 
 
-def prepare(source: Source, task: ReferenceTask, data: DataConfig) -> Prepared:
+def prepare(source: Source, task: ReferenceTask, run: RunConfig) -> Prepared:
     """Enhanced images of all pairs of a source, and with `match_once` their matches, as memory-mapped arrays.
 
-    Where the run file degrades samples, each pair is degraded as `def_hub.data.degraded_pair` always does it.
+    Where the run file degrades samples, each pair is always degraded as `degraded_pair` does it.
     """
-    config, enhancer, size = task.config, task.enhancer, data.size
+    config, enhancer, size, degradation = task.config, task.enhancer, run.data.size, run.degradation
     assert enhancer is not None  # a task with a prior has an enhancer
-    pictures = _pictures(source, config, data.degraded)
+    pictures = _pictures(source, config, degradation)
 
     def batch_of(images: list[int], references: list[int]) -> dict[str, Tensor]:
         batch = {
             "image": torch.stack([source[i].image for i in images]).float() / 255,
             "reference": torch.stack([source[i].reference for i in references]).float() / 255,
         }
-        if data.degraded:
-            pairs = [degraded_pair(source, i) for i in images]
+        if degradation is not None:
+            pairs = [degraded_pair(source, i, degradation) for i in images]
             batch |= {name: torch.stack([pair[name] for pair in pairs]) for name in ("y", "known", "clean")}
-            batch["y_reference"] = torch.stack([degraded_pair(source, i)["y_reference"] for i in references])
+            batch["y_reference"] = torch.stack(
+                [degraded_pair(source, i, degradation)["y_reference"] for i in references]
+            )
             batch |= {name: batch[name].float() / 255 for name in ("y", "y_reference")}
         return batch
 
     def enhanced(first: int, last: int) -> np.ndarray:
-        if data.degraded:
+        if degradation is not None:
             batch = batch_of(own := list(range(first, last)), own)
             views = (given(batch, config.known), given_reference(batch, config.known))
             result = torch.stack([enhance_given(enhancer, of, config.enhancer_steps) for of in views], dim=1)
@@ -109,10 +110,10 @@ def _stored(
     return np.load(path, mmap_mode="c")  # copy on write: torch needs a writable array, and the file never changes
 
 
-def _pictures(source: Source, config: ReferenceConfig, degraded: bool) -> str:
+def _pictures(source: Source, config: ReferenceConfig, degradation: DegradationConfig | None) -> str:
     """The digest of the enhanced images."""
     prior = Path(str(config.prior))
-    how = Path(str(degradation.__file__)).read_bytes() if degraded else b""
+    how = b"" if degradation is None else f"{degradation}".encode() + Path(str(degrading.__file__)).read_bytes()
     return _digest(
         f"{config.enhancer_steps} {_precision()}".encode() + how,
         *(path.read_bytes() for path in sorted((*prior.glob("unet/*"), *prior.glob("scheduler/*")))),

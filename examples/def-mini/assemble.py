@@ -1,4 +1,4 @@
-"""Put the parts that the run files trained together: `python examples/def-mini/assemble.py [FOLDER]`, in half precision.
+"""Put together, in half precision, what the run files trained: `python examples/def-mini/assemble.py [FOLDER]`.
 
 The extractor is the embedded one, which came with the weights that part 3 started from. The weights of the preset
 "detail" are included only if part 5 was trained.
