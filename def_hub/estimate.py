@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from def_hub.observation.downsample import SCALE
 from def_hub.pipeline import Stage
 from def_hub.precision import compute_in
 from def_hub.reference.matching import CELL, PAIRINGS, levels
@@ -93,18 +94,30 @@ def estimate(
     reference_sizes: Sequence[tuple[int, int]] = (),
     preset: str = "balanced",
     num_inference_steps: int | None = None,
+    scale: float = SCALE,
 ) -> Estimate:
     """Time and memory of a call for an image and references of the given (height, width), in pixels.
 
     The first call in a process measures the speed of this machine, in a few hundredths of a second.
 
+    Args:
+        scale: of the result. Beyond ×4 the networks run twice, the second time on a larger image.
+
     Raises:
         ValueError: for an unknown preset, fewer than one step, or a side below one pixel.
     """
-    work = load(image_size, reference_sizes, preset, num_inference_steps)
+    sizes = [image_size]
+    if scale > SCALE:
+        sizes.append((math.ceil(image_size[0] * scale / SCALE), math.ceil(image_size[1] * scale / SCALE)))
     networks, rest = (here / fitted_for for here, fitted_for in zip(probe(), PROBE, strict=True))
-    stages = {stage: networks * NETWORKS.of(part) + rest * REST.of(part) for stage, part in _stages(work).items()}
-    return Estimate(sum(stages.values()), int(BYTES.of(work)), stages)
+    stages: dict[Stage, float] = {}
+    most = 0
+    for size in sizes:
+        work = load(size, reference_sizes, preset, num_inference_steps)
+        most = max(most, int(BYTES.of(work)))
+        for stage, part in _stages(work).items():
+            stages[stage] = stages.get(stage, 0.0) + networks * NETWORKS.of(part) + rest * REST.of(part)
+    return Estimate(sum(stages.values()), most, stages)
 
 
 def load(

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub import DEFPipeline
-from def_hub.evaluation.benchmark import load_dataset
+from def_hub.evaluation.datasets import load_dataset
 from def_hub.observation.downsample import Downsample
 from def_hub.reference.features import FeatureExtractor, VGG19Features
 from def_hub.reference.matching import CELL, EVERY, Correspondence, Views, align, find, match, refine

@@ -16,7 +16,8 @@ import torch
 from tqdm.auto import tqdm
 
 from def_hub import DEFPipeline
-from def_hub.evaluation.benchmark import bicubic, load_dataset, restorer
+from def_hub.evaluation.datasets import load_dataset
+from def_hub.evaluation.methods import Bicubic, Pipeline, Restore
 from def_hub.evaluation.metrics import Protocol, feature_distance, grid_pattern, psnr
 from def_hub.reference.features import VGG19Features
 
@@ -36,19 +37,19 @@ def main() -> None:
     pipe.set_progress_bar_config(disable=True)
     dataset = load_dataset(options.dataset)
     indices = range(0, len(dataset.items), options.every)
-    methods = {"bicubic": bicubic} | {name: restorer(pipe, preset=name) for name in options.presets}
+    methods: list[Restore] = [Bicubic(), *(Pipeline(name, pipe, {"preset": name}) for name in options.presets)]
     print(f"{dataset.name}, {len(indices)} pictures, first reference; PSNR: {Protocol()}; distance: VGG19 relu1_1-3_1")
     print("| preset | PSNR | distance | grid, mean | most |\n|---|---:|---:|---:|---:|")
-    for name, method in methods.items():
+    for method in methods:
         scores, distances, grids = [], [], []
-        for index in tqdm(indices, desc=name, disable=None, leave=False):
+        for index in tqdm(indices, desc=method.name, disable=None, leave=False):
             truth, small = dataset.load(index)
-            result = method(small, dataset.load_references(index, "first"))
+            result = method(small, dataset.load_references(index, "first")).image
             scores.append(float(psnr(result, truth)))
             distances.append(float(feature_distance(result, truth, features)))
             grids.append(float(grid_pattern(result, truth)))
         means = (sum(scores) / len(scores), sum(distances) / len(distances), sum(grids) / len(grids))
-        print("| {} | {:.2f} | {:.4f} | {:.2f} | {:.2f} |".format(name, *means, max(grids)), flush=True)
+        print("| {} | {:.2f} | {:.4f} | {:.2f} | {:.2f} |".format(method.name, *means, max(grids)), flush=True)
 
 
 if __name__ == "__main__":

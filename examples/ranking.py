@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from def_hub import rank_references
-from def_hub.evaluation.benchmark import load_dataset
+from def_hub.evaluation.datasets import load_dataset
 from def_hub.reference.selection import LIKELY, UNLIKELY
 
 

@@ -1,4 +1,4 @@
-"""Screenshots of the browser interface for the README: each tab on a desktop, on a phone, and in dark mode.
+"""Pictures of the page for the README: each tab on a laptop, the page on a phone and in the dark.
 
     python examples/screenshots.py [FOLDER]
 
@@ -19,7 +19,8 @@ from def_hub import DEFPipeline
 from def_hub.space.page import build_demo, launch_options
 
 FOLDER = Path(__file__).parent / "screenshots"
-TABS = ("Compare", "Enhanced", "Matches", "Confidence", "Provenance", "Texture", "Steps")
+TABS = ("Compare", "References", "Evidence", "Details")
+SIZES = (("desktop", 1280, 800, "light"), ("dark", 1280, 800, "dark"), ("phone", 390, 844, "light"))
 
 
 def main() -> None:
@@ -34,17 +35,15 @@ def main() -> None:
         browser = started.chromium.launch(
             executable_path=next(filter(None, map(shutil.which, names)), None), args=["--no-sandbox"]
         )
-        # tall enough for all results; in a lower window they scroll
-        sizes = (("desktop", 1280, 1400, "light"), ("dark", 1280, 1400, "dark"), ("phone", 390, 860, "light"))
-        for name, width, height, theme in sizes:
+        for name, width, height, theme in SIZES:
             page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)
             page.goto(f"{url}?__theme={theme}")
             page.locator("#compare img.def-before").wait_for(timeout=300_000)
-            for tab in TABS if name == "desktop" else ("Compare", "Provenance") if name == "dark" else ("Compare",):
+            for tab in TABS if name == "desktop" else ("Compare", "Evidence") if name == "dark" else ("Compare",):
                 show(page, tab)
                 # only the right half differs between the tabs
                 part = tab != "Compare" and name == "desktop"
-                shot = page.locator(".column:has(> .tabs)").screenshot() if part else page.screenshot(full_page=True)
+                shot = page.locator("#results").screenshot() if part else page.screenshot()
                 keep(shot, folder / f"{name}-{tab.lower()}.png")
             page.close()
         browser.close()
@@ -54,10 +53,11 @@ def main() -> None:
 def show(page: Any, tab: str) -> None:
     """Open a tab, choose a point in "Matches", and wait until everything is loaded."""
     page.get_by_role("tab", name=tab, exact=True).click()
-    if tab == "Matches":
+    if tab == "References":
         page.locator("#pick .def-stack").click(position={"x": 90, "y": 200})
         page.locator("#found .def-mark").wait_for()
-    page.wait_for_timeout(1500)
+    page.wait_for_function("[...document.images].every(image => image.complete)")
+    page.wait_for_timeout(500)  # what moves or fades has come to rest
 
 
 def keep(shot: bytes, path: Path) -> None:

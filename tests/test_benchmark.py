@@ -1,188 +1,206 @@
-"""`benchmark`: layouts, reference modes, means, resuming; and the known numbers of bicubic."""
+"""`benchmark`: plans, rows, tables, resuming, scoring; and the known numbers of bicubic."""
 
+import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
+from def_hub import images
 from def_hub.evaluation import benchmark
+from def_hub.evaluation.benchmark import Measures
+from def_hub.evaluation.datasets import Dataset, load_dataset
+from def_hub.evaluation.methods import Bicubic, Pipeline, Restored
 from def_hub.evaluation.metrics import Protocol
+from def_hub.evaluation.rows import Row, summarise
 
-
-def picture(path: Path, seed: int, size: tuple[int, int] = (24, 32)) -> None:
-    """A smooth random picture of (height, width), so that bicubic can say something about it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    Image.fromarray(noise).resize(size[::-1], Image.Resampling.BICUBIC).save(path, format="PNG")
+from .helpers.evaluation import Nearly, Stopping, multiview, save_picture
 
 
 @pytest.fixture
-def multiview(tmp_path: Path) -> Path:
-    """Four groups, three of one scene; the references have other sizes and misleading suffixes."""
-    folder = tmp_path / "views"
-    for group in range(4):
-        picture(folder / f"{group:03}_0.png", 10 * group, (26, 35))
-        for reference in range(1, 3):
-            picture(folder / f"{group:03}_{reference}.jpg", 10 * group + reference, (20 + 4 * group, 40))
-    (folder / "groups.tsv").write_text("group\tscene\n000\ttower\n001\ttower\n002\ttower\n003\tbridge\n")
-    return folder
+def views(tmp_path: Path) -> Dataset:
+    return load_dataset(multiview(tmp_path / "views"))
 
 
 @pytest.fixture
-def paired(tmp_path: Path) -> Path:
-    folder = tmp_path / "pairs"
-    for number in range(1, 4):
-        picture(folder / "input" / f"{number:03}.png", number)
-        picture(folder / "ref" / f"{number:03}_ref.png", 100 + number)
-    return folder
+def photographs(tmp_path: Path) -> Dataset:
+    for number in range(2):
+        save_picture(tmp_path / "photographs" / "HR" / f"{number}.png", number, (32, 40))
+        save_picture(tmp_path / "photographs" / "LR" / f"{number}.png", 50 + number, (8, 10))
+    return load_dataset(tmp_path / "photographs")
 
 
-@pytest.fixture
-def plain(tmp_path: Path) -> Path:
-    for number in range(3):
-        picture(tmp_path / "plain" / f"img_{number:03}.png", number, (29, 38))
-    return tmp_path / "plain"
-
-
-def test_layouts_are_recognised(multiview: Path, paired: Path, plain: Path) -> None:
-    views = benchmark.load_dataset(multiview)
-    assert (views.name, views.layout) == ("views", "CUFED5")
-    assert [item.name for item in views.items] == ["000", "001", "002", "003"]
-    assert [path.name for path in views.items[2].references] == ["002_1.jpg", "002_2.jpg"]
-    pairs = benchmark.load_dataset(paired)
-    assert pairs.layout == "WR-SR" and [item.references[0].name for item in pairs.items] == [
-        "001_ref.png",
-        "002_ref.png",
-        "003_ref.png",
-    ]
-    single = benchmark.load_dataset(plain)
-    assert single.layout == "plain" and len(single.items) == 3 and not single.items[0].references
-
-
-def test_the_small_picture_is_pillows(plain: Path) -> None:
-    dataset = benchmark.load_dataset(plain)
-    truth, small = dataset.load(0)
-    assert truth.shape == (1, 3, 28, 36)
-    with Image.open(dataset.items[0].image) as opened:
-        expected = np.asarray(opened.crop((0, 0, 36, 28)).resize((9, 7), Image.Resampling.BICUBIC))
-    assert np.array_equal((small[0] * 255).round().permute(1, 2, 0).numpy(), expected)
-
-
-def test_reference_modes(multiview: Path, paired: Path, plain: Path) -> None:
-    views = benchmark.load_dataset(multiview)
-    assert [tuple(r.shape) for r in views.load_references(3, "all")] == [(1, 3, 32, 40), (1, 3, 32, 40)]
-    assert len(views.load_references(3, "first")) == 1 and views.load_references(3, "none") == []
-    assert [views.unrelated(index) for index in range(4)] == [3, 3, 3, 1]  # never the same scene
-    assert torch.equal(views.load_references(0, "unrelated")[0], views.load_references(3, "first")[0])
-    pairs = benchmark.load_dataset(paired)
-    assert all(pairs.unrelated(index) != index for index in range(3))
-    single = benchmark.load_dataset(plain)
-    assert torch.equal(single.load_references(1, "first")[0], single.load(1)[1])
-    assert torch.equal(single.load_references(0, "unrelated")[0], single.load(1)[1])
-
-
-def test_one_scene_has_nothing_unrelated(multiview: Path) -> None:
-    (multiview / "groups.tsv").write_text("group\tscene\n" + "".join(f"{n:03}\ttower\n" for n in range(4)))
-    with pytest.raises(ValueError, match="no item shows another scene than 000"):
-        benchmark.load_dataset(multiview).unrelated(0)
-
-
-def test_wrong_folders_are_refused(tmp_path: Path, multiview: Path, paired: Path, plain: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no such folder"):
-        benchmark.load_dataset(tmp_path / "absent")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="expected pictures, or NNN_0"):
-        benchmark.load_dataset(tmp_path / "empty")
-    (paired / "ref" / "002_ref.png").unlink()
-    with pytest.raises(ValueError, match="002.png has no reference 002_ref"):
-        benchmark.load_dataset(paired)
-    (multiview / "001_0.png").unlink()
-    with pytest.raises(ValueError, match="group 001 needs 001_0"):
-        benchmark.load_dataset(multiview)
+def test_the_plan_says_what_cannot_be_done(views: Dataset, photographs: Dataset) -> None:
+    tasks, notes = benchmark.plan([Bicubic(), Nearly(views)], [views, photographs], ["first", "none", "3"])
+    counts: dict[tuple[str, ...], int] = {}
+    for task in tasks:
+        counts[task.key[:3]] = counts.get(task.key[:3], 0) + 1
+    assert counts == {
+        ("bicubic", "views", "none"): 4,
+        ("nearly", "views", "first"): 4,
+        ("nearly", "views", "none"): 4,
+        ("bicubic", "photographs", "none"): 2,
+        ("nearly", "photographs", "none"): 2,
+    }
+    assert notes == ["views: has no references 3", "photographs: has no references first, 3"]
+    needy = Nearly(views, needs_references=True)
+    tasks, notes = benchmark.plan([needy], [views, photographs], ["first", "none"])
+    assert {task.key[:3] for task in tasks} == {("nearly", "views", "first")}
+    assert notes == ["photographs: has no references first", "photographs: nearly needs references"]
     with pytest.raises(ValueError, match="references must be one of"):
-        benchmark.evaluate(benchmark.bicubic, benchmark.load_dataset(plain), "best")  # type: ignore[arg-type]
+        benchmark.plan([Bicubic()], [views], ["best"])  # type: ignore[list-item]
 
 
-def test_rows_means_and_table(multiview: Path, tmp_path: Path) -> None:
-    dataset = benchmark.load_dataset(multiview)
-    base = benchmark.evaluate(benchmark.bicubic, dataset, "none", method="bicubic")
-
-    def perfect(image: Tensor, references: list[Tensor]) -> Tensor:
-        """Looks the answer up: one level beside the truth everywhere."""
-        for index in range(len(dataset.items)):
-            truth, small = dataset.load(index)
-            if torch.equal(small, image):
-                return (truth + 1 / 255).clamp(0, 1)
-        raise AssertionError("not a picture of this data set")
-
-    best = benchmark.evaluate(perfect, dataset, "first", method="perfect", save_to=tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"00{n}.png" for n in range(4)]
-    assert all(row.psnr > 45 and row.ssim > 0.99 for row in best)
+def test_rows_means_and_table(views: Dataset, tmp_path: Path) -> None:
+    tasks, notes = benchmark.plan([Bicubic(), Nearly(views)], [views], ["first"])
+    rows = benchmark.run(tasks, save_to=tmp_path / "out")
+    assert not notes and [row.key for row in rows] == [task.key for task in tasks]
+    assert sorted(path.name for path in (tmp_path / "out" / "views").iterdir()) == [
+        "bicubic-none",
+        "input",
+        "nearly-first",
+        "truth",
+    ]
+    saved = images.to_tensor(tmp_path / "out" / "views" / "truth" / "002.png")
+    assert torch.equal(saved, views.load(2)[0])
+    base, best = rows[:4], rows[4:]
+    assert all(row.psnr > 45 and row.ssim > 0.99 and row.served == 0.25 and row.transfer == math.inf for row in best)
     assert max(row.consistency for row in best) < min(row.consistency for row in base)
-    summaries = benchmark.summarise([*base, *best])
-    assert [(s.method, s.images) for s in summaries] == [("bicubic", 4), ("perfect", 4)]
+    assert all(math.isnan(row.lpips) and row.seconds >= 0 for row in rows)
+    summaries = summarise(rows)
+    assert [(s.method, s.images) for s in summaries] == [("bicubic", 4), ("nearly", 4)]
     assert summaries[0].psnr == pytest.approx(sum(row.psnr for row in base) / 4)
-    assert summaries[0].consistency == max(row.consistency for row in base)
     table = benchmark.markdown(summaries, Protocol())
-    assert "Y (BT.601, 16-235), no border crop, 8 bit" in table
+    assert "×4, LR = Pillow bicubic, Y (BT.601, 16-235), no border crop, 8 bit" in table
     gain = f"{summaries[1].psnr - summaries[0].psnr:+.2f}"
-    assert f"| views | 4 | perfect | first | {summaries[1].psnr:.2f} | {gain} |" in table
-    assert table.index("| bicubic |") < table.index("| perfect |")
+    assert f"| views | 4 | nearly | first | {summaries[1].psnr:.2f} | {gain} |" in table
+    assert table.index("| bicubic |") < table.index("| nearly |")
+    assert table.splitlines()[-1].startswith("Unavailable: LPIPS (squeeze), gain of references,")
+    assert "25%" in table and "| – |" in table  # bicubic reports no share
 
 
-def test_a_stopped_evaluation_goes_on(multiview: Path, tmp_path: Path) -> None:
-    dataset = benchmark.load_dataset(multiview)
-    calls: list[int] = []
+def test_the_agreement_is_with_what_made_the_picture(photographs: Dataset) -> None:
+    """Nothing made a photograph smaller: there is nothing to agree with."""
+    tasks, _ = benchmark.plan([Bicubic()], [photographs], ["none"])
+    assert all(math.isnan(row.consistency) for row in benchmark.run(tasks))
 
-    def failing(image: Tensor, references: list[Tensor]) -> Tensor:
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return benchmark.bicubic(image, references)
 
-    settings = {"steps": 4}
+def test_the_memory_is_that_of_the_call(views: Dataset) -> None:
+    class Hungry:
+        name, uses_references, needs_references = "hungry", False, False
+
+        def __call__(self, image: Tensor, references: list[Tensor]) -> Restored:
+            torch.ones(300_000_000, dtype=torch.uint8)
+            return Bicubic()(image, references)
+
+    tasks, _ = benchmark.plan([Bicubic(), Hungry(), Bicubic()], [views], ["none"])
+    before, hungry, after = (row.memory for row in benchmark.run(tasks[::4]))
+    if math.isnan(before):
+        pytest.skip("this system does not tell a process's largest memory anew")
+    assert hungry > before + 250 and after < hungry - 250
+
+
+def test_lpips_is_measured_where_it_is_there(views: Dataset) -> None:
+    measures = Measures(lpips=lambda image, truth: (image - truth).abs().mean((1, 2, 3)))
+    tasks, _ = benchmark.plan([Bicubic(), Nearly(views)], [views], ["none"])
+    base, best = summarise(benchmark.run(tasks, measures))
+    assert best.lpips == pytest.approx(1 / 255, rel=0.1) and base.lpips > best.lpips
+    assert f"{base.lpips:.4f}" in benchmark.markdown([base, best], Protocol())
+
+
+def test_pictures_that_cannot_be_read_are_named_and_the_rest_is_measured(views: Dataset) -> None:
+    (views.items[1].image).write_text("no picture")
+    tasks, _ = benchmark.plan([Bicubic()], [views], ["none"])
+    problems: list[str] = []
+    rows = benchmark.run(tasks, on_problem=problems.append)
+    assert [row.image for row in rows] == ["000", "002", "003"]
+    assert len(problems) == 1 and problems[0].startswith("views/001, bicubic: ") and "not a readable" in problems[0]
+    with pytest.raises(ValueError, match="not a readable picture"):
+        benchmark.run(tasks)
+
+
+def test_a_stopped_evaluation_goes_on(views: Dataset, tmp_path: Path) -> None:
+    method = Stopping()
+    tasks, _ = benchmark.plan([method], [views], ["none"])
+    settings = {"steps": 4, "call": {"eta": 0.0}}
     journal = benchmark.Journal(tmp_path / "run", settings)
     with pytest.raises(KeyboardInterrupt):
-        benchmark.evaluate(failing, dataset, "none", method="m", done=journal.done, on_row=journal.add)
+        benchmark.run(tasks, done=journal.done, on_row=journal.add)
     with (tmp_path / "run" / "rows.csv").open("a") as file:
         file.write("m,views,none,0")  # cut off while it was written
     again = benchmark.Journal(tmp_path / "run", settings, resume=True)
     assert [row.image for row in again.done] == ["000", "001"]
-    rows = benchmark.evaluate(failing, dataset, "none", method="m", done=again.done, on_row=again.add)
-    assert len(calls) == 5 and [row.image for row in rows] == ["000", "001", "002", "003"]
-    straight = benchmark.evaluate(benchmark.bicubic, dataset, "none", method="m")
+    rows = benchmark.run(tasks, done=again.done, on_row=again.add)
+    assert method.calls == 5 and [row.image for row in rows] == ["000", "001", "002", "003"]
+    straight = benchmark.run(benchmark.plan([Bicubic()], [views], ["none"])[0])
     assert [row.psnr for row in rows] == [row.psnr for row in straight]
-    summaries = benchmark.summarise(rows)
-    again.finish(summaries, benchmark.markdown(summaries, Protocol()))
+    again.finish(rows, ["one missing"], "the table")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "rows.csv",
         "settings.json",
         "summary.json",
+        "summary.csv",
         "table.md",
     }
-    with pytest.raises(ValueError, match="other settings"):
-        benchmark.Journal(tmp_path / "run", {"steps": 5}, resume=True)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["settings"] == settings and summary["problems"] == ["one missing"]
+    assert summary["results"][0]["images"] == 4 and summary["results"][0]["lpips"] is None
+    with pytest.raises(ValueError, match=r"other settings \(call.eta was 0.0, is 0.5\)"):
+        benchmark.Journal(tmp_path / "run", settings | {"call": {"eta": 0.5}}, resume=True)
     assert benchmark.Journal(tmp_path / "run", {"steps": 5}).done == []
+    assert not (tmp_path / "run" / "rows.csv").exists()
 
 
-def test_the_pipeline_is_called_alike_for_every_picture(plain: Path) -> None:
-    dataset = benchmark.load_dataset(plain)
+def test_rows_of_all_processes_are_taken_over(views: Dataset, tmp_path: Path) -> None:
+    """Three processes were killed: one goes on with what all of them had done."""
+    settings = {"steps": 4}
+    for number in range(3):
+        processes: Any = SimpleNamespace(number=number, first=number == 0, wait=lambda: None)
+        journal = benchmark.Journal(tmp_path / "run", settings, resume=True, processes=processes)
+        journal.add(Row("m", "views", "none", f"00{number}", 30.0, 0.9))
+    again = benchmark.Journal(tmp_path / "run", settings, resume=True)
+    assert sorted(row.image for row in again.done) == ["000", "001", "002"]
+    assert [path.name for path in (tmp_path / "run").glob("rows*")] == ["rows.csv"]
+
+
+def test_results_of_others_are_scored(tmp_path: Path) -> None:
+    for number in range(3):
+        save_picture(tmp_path / "truth" / f"{number}_HR.png", number)
+        save_picture(tmp_path / "theirs" / f"{number}.png", number + (number == 2))
+    save_picture(tmp_path / "theirs" / "more.png", 9)
+    rows, problems = benchmark.score(tmp_path / "theirs", tmp_path / "truth")
+    assert [row.psnr == math.inf for row in rows] == [True, True, False]
+    assert (rows[0].method, rows[0].dataset, rows[0].image) == ("theirs", "truth", "0_HR")
+    assert len(problems) == 1 and "more.png: no partner" in problems[0]
+    save_picture(tmp_path / "theirs" / "1.png", 1, (24, 28))
+    rows, problems = benchmark.score(tmp_path / "theirs", tmp_path / "truth")
+    assert len(rows) == 2 and any("of one shape" in problem for problem in problems)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="nothing can be compared"):
+        benchmark.score(tmp_path / "empty", tmp_path / "truth")
+
+
+def test_the_pipeline_is_called_alike_for_every_picture(views: Dataset) -> None:
     seen: list[tuple[int, Any]] = []
 
     def pipe(image: Tensor, reference: Any, *, generator: torch.Generator, output_type: str, steps: int) -> Any:
         assert output_type == "pt" and steps == 3
         seen.append((generator.initial_seed(), None if reference is None else len(reference)))
-        return SimpleNamespace(images=[benchmark.bicubic(image, [])[0]])
+        result = Bicubic()(image, []).image[0]
+        shares = torch.tensor([0.5, 0.2, 0.2, 0.1]).view(4, 1, 1).expand(-1, *result.shape[1:])
+        return SimpleNamespace(images=[result], provenance=[shares], transferred=[result])
 
-    restore = benchmark.restorer(pipe, seed=7, steps=3)
-    rows = benchmark.evaluate(restore, dataset, "none") + benchmark.evaluate(restore, dataset, "first")
-    assert seen == [(7, None)] * 3 + [(7, 1)] * 3
-    assert [row.psnr for row in rows[:3]] == [row.psnr for row in rows[3:]]
+    method = Pipeline("def", pipe, {"steps": 3}, seed=7)
+    tasks, _ = benchmark.plan([method], [views], ["none", "all"])
+    rows = benchmark.run(tasks)
+    assert seen == [(7, None)] * 4 + [(7, 2)] * 4
+    assert [row.psnr for row in rows[:4]] == [row.psnr for row in rows[4:]]
+    assert all(math.isnan(row.served) for row in rows[:4])
+    assert all(row.served == pytest.approx(0.3) and row.transfer == row.psnr for row in rows[4:])
 
 
 def test_fingerprints_follow_the_weights() -> None:
@@ -199,6 +217,14 @@ def test_fingerprints_follow_the_weights() -> None:
     [("Set5", 5, 28.43, 0.811), ("Set14", 14, 25.86, 0.706), ("MultiView", 27, 27.01, 0.736)],
 )
 def test_bicubic_has_the_known_numbers(shared_data: Path, name: str, count: int, psnr: float, ssim: float) -> None:
-    dataset = benchmark.load_dataset(shared_data / "eval-dev" / name)
-    (summary,) = benchmark.summarise(benchmark.evaluate(benchmark.bicubic, dataset, "none", method="bicubic"))
-    assert (summary.images, round(summary.psnr, 2), round(summary.ssim, 3)) == (count, psnr, ssim)
+    tasks, notes = benchmark.plan([Bicubic()], [load_dataset(shared_data / "eval-dev" / name)], ["none"])
+    (summary,) = summarise(benchmark.run(tasks))
+    assert not notes and (summary.images, round(summary.psnr, 2), round(summary.ssim, 3)) == (count, psnr, ssim)
+
+
+@pytest.mark.parametrize("name", ["RealSR", "DRealSR"])
+def test_photographs_of_two_lenses_are_recognised(shared_data: Path, name: str) -> None:
+    dataset = load_dataset(shared_data / "eval-dev" / name)
+    assert (dataset.layout, len(dataset.items), dataset.problems) == ("RealSR", 24, ())
+    truth, small = dataset.load(0)
+    assert (truth.shape, small.shape) == ((1, 3, 512, 512), (1, 3, 128, 128))

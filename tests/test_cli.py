@@ -258,10 +258,13 @@ def test_choices_are_those_of_the_program() -> None:
     from typing import get_args
 
     from def_hub.assemble import CONFIGS
-    from def_hub.cli import parser
-    from def_hub.evaluation.benchmark import References
+    from def_hub.cli import evaluate, parser
+    from def_hub.evaluation.datasets import Layout, References
+    from def_hub.evaluation.metrics import PROTOCOLS
 
-    assert parser.REFERENCE_MODES == get_args(References)
+    assert evaluate.REFERENCES == get_args(References)
+    assert evaluate.LAYOUTS == get_args(Layout)
+    assert evaluate.PROTOCOLS == tuple(PROTOCOLS)
     assert parser.CONFIGS == CONFIGS
 
 

@@ -115,3 +115,9 @@ def test_the_seconds_of_the_stages_add_up() -> None:
 def test_impossible_calls_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         estimate(**arguments)
+
+
+def test_two_passes_cost_both() -> None:
+    first, both = (estimate((40, 60), [(200, 200)], "fast", scale=scale) for scale in (4, 8))
+    again = estimate((80, 120), [(200, 200)], "fast")
+    assert both.seconds == pytest.approx(first.seconds + again.seconds) and both.bytes == again.bytes

@@ -48,7 +48,7 @@ def test_subfolders_variants_and_replaced_components(hub: HubServer, tmp_path: P
     prior = make_unet(3, 3)
     c = DEFPipeline.from_pretrained(NAME, subfolder="x4/v1.0", unet=prior, cache_dir=own)
     assert c.unet is prior and fetched(own) == set() and enlarged(c).size == (40, 36)
-    with pytest.raises(ValueError, match="has no model_index.json"):
+    with pytest.raises(ValueError, match="there is no model_index.json"):
         DEFPipeline.from_pretrained(NAME, cache_dir=own)
 
 

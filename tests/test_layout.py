@@ -15,7 +15,7 @@ LEVELS = (
     ("def_hub.space",),
     ("def_hub.service",),  # what page, endpoints and MCP share: no Gradio
     ("def_hub.training", "def_hub.assemble", "def_hub.estimate"),
-    # published networks and LPIPS; convert reads their weights
+    # published networks and LPIPS, whose weights convert reads
     ("def_hub.evaluation.baselines", "def_hub.evaluation.perceptual"),
     ("def_hub.convert",),
     ("def_hub.pipeline", "def_hub.data", "def_hub.visualization"),
@@ -23,14 +23,17 @@ LEVELS = (
     ("def_hub.report", "def_hub.provenance", "def_hub.inputs", "def_hub.loading"),
     ("def_hub.diffusion", "def_hub.reference"),
     ("def_hub.hub",),  # publishing gets the loading function as an argument; the card reads measured results
-    ("def_hub.evaluation.benchmark",),  # measures any restoring function, without importing the pipeline
+    ("def_hub.evaluation.benchmark", "def_hub.evaluation.report"),  # measures any method: no pipeline in it
+    ("def_hub.evaluation.methods", "def_hub.evaluation.datasets"),
+    ("def_hub.evaluation.compare", "def_hub.evaluation.published"),
+    ("def_hub.evaluation.rows",),  # the card reads these files, too
     (
         "def_hub.observation",
         "def_hub.config",
         "def_hub.evaluation.metrics",
         "def_hub.training.losses",
     ),
-    ("def_hub.images", "def_hub.tiling", "def_hub.precision"),
+    ("def_hub.images", "def_hub.tiling", "def_hub.precision", "def_hub.sharing"),
     ("def_hub.colour", "def_hub.formats", "def_hub.metadata"),
     ("def_hub.png",),
     ("def_hub.settings",),  # what a call may be told: no torch
@@ -54,7 +57,8 @@ DOORS = {
     ),
     "pillow_heif": ("def_hub.formats",),
     "huggingface_hub": ("def_hub.hub",),
-    "accelerate": ("def_hub.training", "def_hub.evaluation"),
+    "datasets": ("def_hub.hub.datasets",),
+    "accelerate": ("def_hub.training", "def_hub.sharing"),
     "diffusers": (
         "def_hub.diffusion",
         "def_hub.loading",

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from def_hub.evaluation.metrics import Protocol, feature_distance, grid_pattern, luma, psnr, ssim
+from def_hub.evaluation.metrics import PROTOCOLS, Protocol, feature_distance, grid_pattern, luma, psnr, ssim
 
 
 def pictures(height: int = 32, width: int = 40, batch: int = 2) -> tuple[Tensor, Tensor]:
@@ -73,6 +73,33 @@ def test_agreement_with_the_definitions(channel: str, border: int) -> None:
         expected = np.mean([slow_ssim(a, b) for a, b in zip(*planes, strict=True)])
         assert psnr(image, truth, protocol)[index].item() == pytest.approx(10 * math.log10(255**2 / error), abs=1e-9)
         assert ssim(image, truth, protocol)[index].item() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("channel", ["y", "rgb"])
+def test_agreement_with_scikit_image(channel: str) -> None:
+    """An implementation by others, given what the protocol says to compare."""
+    skimage = pytest.importorskip("skimage.metrics")
+    image, truth = pictures(61, 75)
+    for index in range(2):
+        planes = [(p[index].double().mul(255).round()).numpy() for p in (image, truth)]
+        if channel == "y":
+            planes = [(16 + (65.481 * p[0] + 128.553 * p[1] + 24.966 * p[2]) / 255)[None] for p in planes]
+        a, b = planes
+        options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+        similarity = skimage.structural_similarity(a, b, channel_axis=0, **options)
+        protocol = Protocol(channel)  # type: ignore[arg-type]
+        noise = skimage.peak_signal_noise_ratio(b, a, data_range=255)
+        assert psnr(image, truth, protocol)[index].item() == pytest.approx(noise, abs=1e-3)
+        assert ssim(image, truth, protocol)[index].item() == pytest.approx(similarity, abs=1e-3)
+
+
+def test_presets_are_what_the_published_code_compares() -> None:
+    assert {name: str(protocol) for name, protocol in PROTOCOLS.items()} == {
+        "ttsr": "Y (BT.601, 16-235), no border crop, 8 bit",
+        "masa": "Y (BT.601, 16-235), no border crop, 8 bit",
+        "c2": "Y (BT.601, 16-235), 4 px border cropped, 8 bit",
+        "mmagic": "RGB, 4 px border cropped, 8 bit",
+    }
 
 
 def test_rounding_and_border_are_part_of_the_protocol() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from def_hub import DEFPipeline, rank_references
-from def_hub.evaluation.benchmark import load_dataset
+from def_hub.evaluation.datasets import load_dataset
 from def_hub.images import shrink, to_tensor
 from tests.conftest import EXAMPLES
 

@@ -1,4 +1,4 @@
-"""`def-hub upscale | rank | evaluate | train | convert | assemble | card | publish | app`.
+"""`def-hub upscale | rank | evaluate | compare | train | convert | assemble | card | publish | app`.
 
 A command's own file is imported when the command runs, so that `--help` and a mistyped option answer at once. What a
 user did wrong ends in one line on stderr and status 2; set `DEF_DEBUG=1` to see the traceback instead.

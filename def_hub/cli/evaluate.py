@@ -1,72 +1,371 @@
-"""`def-hub evaluate`: a model on data sets, as a table."""
+"""`def-hub evaluate`: methods on data sets, or somebody's results against the truth, as a table."""
 
 import argparse
+import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
+if TYPE_CHECKING:
+    from def_hub.evaluation.baselines import Baseline
+    from def_hub.evaluation.benchmark import Measures
+    from def_hub.evaluation.datasets import Dataset
+    from def_hub.evaluation.methods import Restore
+    from def_hub.evaluation.rows import Row
 
-from def_hub.cli.console import say
-from def_hub.cli.model import commit, load
-from def_hub.cli.options import call_options
-from def_hub.evaluation import benchmark
-from def_hub.evaluation.metrics import Protocol
-from def_hub.report import conditions, versions
+REFERENCES = ("first", "all", "none", "unrelated", "1", "2", "3", "4", "5")
+LAYOUTS = ("plain", "CUFED5", "WR-SR", "Sun80", "Manga109", "RealSR")
+PROTOCOLS = ("ttsr", "masa", "c2", "mmagic")
+DEFAULT_REFERENCES = ("first", "none", "unrelated")
+
+
+def add_arguments(add: Callable[..., Any]) -> None:
+    """The options of the command, without those that name the model and its call."""
+    add(
+        "dataset",
+        nargs="*",
+        metavar="DATASET",
+        help="folder, recognised by its layout (see --layout), or on the Hub: hub:user/name[:split]",
+    )
+    add("--layout", choices=LAYOUTS, metavar="NAME", help=f"what the folders are: one of {', '.join(LAYOUTS)}")
+    add(
+        "--pair",
+        type=Path,
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("LR", "HR"),
+        help="two folders of any name; LR pictures are taken as they are",
+    )
+    add("--score", type=Path, metavar="RESULTS", help="compare a folder of finished pictures instead, with --truth")
+    add("--truth", type=Path, metavar="HR", help="what --score is compared with")
+    add(
+        "--method",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="bicubic, def, def:PRESET, def:PRESET,SETTING=VALUE …, or a published network with its weights, like "
+        "rlfn=FILE; repeat for several (default: bicubic and def)",
+    )
+    add(
+        "--references",
+        nargs="+",
+        choices=REFERENCES,
+        metavar="MODE",
+        help=f"one or more of {', '.join(REFERENCES)} (default: {' '.join(DEFAULT_REFERENCES)}; first with --protocol)",
+    )
+    add("--every", type=_positive, default=1, metavar="N", help="measure every N-th picture only (default: 1)")
+    add("--protocol", choices=PROTOCOLS, help="what a published method compares; the options below override it")
+    add("--channel", choices=("y", "rgb"), help="what is compared (default: y)")
+    add("--border", type=_border, metavar="PX", help="pixels cropped first, or 'scale' for 4 (default: 0)")
+    add("--unrounded", action="store_true", help="do not round results to 8 bits first")
+    add("--kernel", choices=("pillow", "matlab"), default="pillow", help="what makes LR pictures (default: pillow)")
+    add(
+        "--degradation",
+        dest="lr_degradation",
+        metavar="NAME",
+        help="make LR pictures with this degradation instead",
+    )
+    add("--lpips", metavar="FILE", help="also measure LPIPS v0.1 (squeeze): its weights, or a Hub name user/name/file")
+    add("--output", type=Path, metavar="DIR", help="write rows.csv, summary.json, summary.csv and table.md here")
+    add("--save-images", action="store_true", help="keep the results, too (needs --output)")
+    add("--report", action="store_true", help="also write report.html, a page to compare by eye (needs --output)")
+    add("--resume", action="store_true", help="go on with what --output holds already")
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Measure the model on data sets and print the table; bicubic comes first."""
-    if (options.save_images or options.resume) and options.output is None:
-        raise ValueError("--save-images and --resume need --output")
-    protocol = Protocol(options.channel, options.border)
-    datasets = [benchmark.load_dataset(folder) for folder in options.dataset]
-    if len({dataset.name for dataset in datasets}) < len(datasets):
-        raise ValueError("two data sets have the same folder name, their rows could not be told apart")
-    pipe = load(options)
-    pipe.set_progress_bar_config(disable=True)
-    call = call_options(options)
+    """Measure and print a table. The status is 1 where something asked for could not be measured."""
+    if (options.save_images or options.resume or options.report) and options.output is None:
+        raise ValueError("--save-images, --resume and --report need --output")
+    if (options.score is None) != (options.truth is None):
+        raise ValueError("--score and --truth need each other")
+    if options.score is not None:
+        if options.dataset or options.pair:
+            raise ValueError("--score compares finished pictures: leave out the data sets")
+        return _score(options)
+    return _run(options)
+
+
+def _score(options: argparse.Namespace) -> int:
+    from def_hub.evaluation import benchmark
+    from def_hub.evaluation.rows import summarise
+
+    measures = _measures(options)
+    rows, problems = benchmark.score(options.score, options.truth, measures)
+    settings = {"results": str(options.score), "truth": str(options.truth), **_described(measures)}
+    table = benchmark.markdown(summarise(rows), measures.protocol, "made by others") + "\n" + _made_with(settings)
+    if options.output is not None:
+        benchmark.Journal(options.output, settings).finish(rows, problems, table)
+    return _tell(table, problems)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from def_hub.evaluation import benchmark, published, report
+    from def_hub.evaluation.rows import summarise
+    from def_hub.sharing import Processes
+
+    datasets = _datasets(options)
+    measures = _measures(options)
+    modes = options.references or (["first"] if options.protocol else list(DEFAULT_REFERENCES))
+    methods, described = _methods(options)
+    tasks, notes = benchmark.plan(methods, datasets, modes)
+    tasks = [task for task in tasks if task.index % options.every == 0]
+    given = [d.name for d in datasets if d.layout == "RealSR"]
     settings = {
-        "model": str(options.model or "embedded default"),
-        "weights": benchmark.fingerprint(pipe.parts(options.preset)),
-        "call": call,
-        "conditions": conditions(pipe, options.preset, call["precision"]),
+        **described,
         "seed": options.seed,
-        "protocol": str(protocol),
-        "versions": versions(),
-        "commit": commit(),
+        **_described(measures),
+        "low_resolution": measures.low_resolution + (f" (as given: {', '.join(given)})" if given else ""),
+        "every": options.every,
+        "references_of": {d.name: benchmark.reference_files(d) for d in datasets if d.layout == "Manga109"},
     }
-    journal = benchmark.Journal(options.output, settings, options.resume) if options.output else None
-    restore = benchmark.restorer(pipe, options.seed, **call)
-    methods: list[tuple[str, benchmark.Restore, benchmark.References]]
-    methods = [("bicubic", benchmark.bicubic, "none")]
-    methods += [("def", restore, mode) for mode in dict.fromkeys(options.references)]
+    processes = Processes()
+    journal = benchmark.Journal(options.output, settings, options.resume, processes) if options.output else None
+    save_to = options.output / "images" if options.save_images or options.report else None
+    own, unreadable = _measure(processes, tasks, measures, journal, save_to)
+    rows = {row.key: row for row in processes.gather(own)}
+    problems = [f"{dataset.name}: {problem}" for dataset in datasets for problem in dataset.problems]
+    problems += processes.gather(unreadable)
+    status = 0
+    if processes.first:
+        ordered = [rows[task.key] for task in tasks if task.key in rows]
+        if options.references is None:  # nobody asked for what this data set lacks
+            _note(notes)
+        else:
+            problems = notes + problems
+        table = benchmark.markdown(summarise(ordered), measures.protocol, settings["low_resolution"])
+        table += "\n" + _made_with(settings)
+        if not options.lr_degradation and (theirs := published.markdown({d.name: len(d.items) for d in datasets})):
+            table += "\n\n" + theirs
+        if journal is not None:
+            journal.finish(ordered, problems, table)
+        if options.report:
+            report.write(options.output)
+        status = _tell(table, problems)
+    processes.end()
+    return status
 
-    rows: list[benchmark.Row] = []
-    total = len(methods) * sum(len(dataset.items) for dataset in datasets)
-    done = journal.done if journal else []
-    with tqdm(total=total, initial=len(done), unit="image", disable=None) as bar:
 
-        def on_row(row: benchmark.Row) -> None:
+def _measure(
+    processes: Any, tasks: list[Any], measures: "Measures", journal: Any, save_to: Path | None
+) -> tuple[list["Row"], list[str]]:
+    """This process's share of the rows, and what could not be measured. Shows the time that is left."""
+    from tqdm.auto import tqdm
+
+    from def_hub.evaluation import benchmark
+
+    own = processes.share(tasks)
+    done = journal.done if journal is not None else []
+    known = {row.key for row in done}
+    problems: list[str] = []
+    left = sum(task.key not in known for task in own)
+    with tqdm(total=left, unit="image", disable=None if processes.first else True) as bar:
+
+        def on_row(row: "Row") -> None:
+            bar.set_description(f"{row.dataset}, {row.method}, {row.references}")
             bar.update()
             if journal is not None:
                 journal.add(row)
 
-        for dataset in datasets:
-            for method, function, mode in methods:
-                bar.set_description(f"{dataset.name}, {method}, {mode}")
-                folder = Path(options.output or "") / "images" / dataset.name / f"{method}-{mode}"
-                rows += benchmark.evaluate(
-                    function,
-                    dataset,
-                    mode,
-                    method=method,
-                    protocol=protocol,
-                    done=done,
-                    save_to=folder if options.save_images else None,
-                    on_row=on_row,
-                )
-    summaries = benchmark.summarise(rows)
-    table = benchmark.markdown(summaries, protocol)
-    if journal is not None:
-        journal.finish(summaries, table)
-    say(table)
-    return 0
+        rows = benchmark.run(own, measures, done=done, save_to=save_to, on_row=on_row, on_problem=problems.append)
+    return rows, problems
+
+
+def _datasets(options: argparse.Namespace) -> list["Dataset"]:
+    from def_hub.evaluation.datasets import load_dataset, load_pair
+
+    datasets = [load_dataset(_folder(name), options.layout) for name in options.dataset]
+    datasets += [load_pair(lr, hr) for lr, hr in options.pair]
+    if not datasets:
+        raise ValueError("nothing to measure: name a data set's folder, --pair LR HR, or --score RESULTS --truth HR")
+    if len({dataset.name for dataset in datasets}) < len(datasets):
+        raise ValueError("two data sets have the same folder name, their rows could not be told apart")
+    return datasets
+
+
+def _folder(name: str) -> Path:
+    """A folder as it is; `hub:user/name:split` as the folder to which it is fetched."""
+    if not name.startswith("hub:"):
+        return Path(name)
+    from def_hub.hub import datasets
+
+    repository, _, split = name.removeprefix("hub:").partition(":")
+    return datasets.fetch(repository, split or "test")
+
+
+def _measures(options: argparse.Namespace) -> "Measures":
+    from dataclasses import replace
+
+    from def_hub.evaluation.benchmark import Measures
+    from def_hub.evaluation.metrics import PROTOCOLS, Protocol
+    from def_hub.evaluation.perceptual import LPIPS
+
+    protocol = PROTOCOLS[options.protocol] if options.protocol else Protocol()
+    protocol = replace(
+        protocol,
+        channel=options.channel or protocol.channel,
+        border=protocol.border if options.border is None else options.border,
+        rounded=not options.unrounded,
+    )
+    lpips = LPIPS.from_file(_file(options.lpips)) if options.lpips else None
+    if options.lr_degradation:
+        if options.kernel != "pillow":
+            raise ValueError("--degradation brings its own kernel: leave out --kernel")
+        shrink = _degradation(options.lr_degradation)
+        return Measures(protocol, f"degradation {options.lr_degradation}", shrink, None, lpips)
+    if options.kernel == "matlab":
+        return Measures(protocol, "MATLAB bicubic", _matlab, "matlab", lpips)
+    return Measures(protocol, lpips=lpips)
+
+
+def _file(name: str) -> Path:
+    """A file here, or `user/name/file` on the Hub."""
+    from def_hub.hub.fetch import locate_file
+
+    user, _, rest = name.partition("/")
+    repository, _, file = rest.partition("/")
+    if Path(name).exists() or not file or not user:
+        return Path(name)
+    return locate_file(f"{user}/{repository}", file)
+
+
+def _degradation(name: str) -> Any:
+    """What makes LR pictures of that degradation, see `datasets.Shrink`."""
+    from importlib.util import find_spec
+
+    from def_hub.evaluation.datasets import Degrading
+
+    if find_spec("def_hub.observation.degradation") is None:
+        raise ValueError(f"--degradation {name}: this version of def_hub has no named degradations")
+    degradation = import_module("def_hub.observation.degradation")
+    return Degrading(degradation.degrade, degradation.Degradation.parse(name))
+
+
+def _matlab(truth: Any, generator: Any) -> Any:
+    """`imresize(HR, 1/4)`, rounded to 8 bits as a file is."""
+    from def_hub.observation.downsample import Downsample
+
+    return (Downsample("matlab", 4).forward(truth).clamp(0, 1) * 255).round() / 255
+
+
+def _methods(options: argparse.Namespace) -> tuple[list["Restore"], dict[str, Any]]:
+    """The methods in order, and what of them decides the numbers. The pipeline is loaded only where it is asked for."""
+    from def_hub.cli.model import load
+    from def_hub.cli.options import call_options
+    from def_hub.evaluation.benchmark import fingerprint
+    from def_hub.evaluation.methods import Bicubic, Network, Pipeline
+    from def_hub.report import conditions
+
+    names = list(dict.fromkeys(options.method or ["bicubic", "def"]))
+    wanted = {name: _settings(name, call_options(options)) for name in names if name.split(":")[0] == "def"}
+    described: dict[str, Any] = {"methods": {}}
+    pipe = None
+    if wanted:
+        pipe = load(options)
+        pipe.set_progress_bar_config(disable=True)
+        call = wanted.get("def") or next(iter(wanted.values()))
+        described |= {"model": str(options.model or "embedded default"), "call": call}
+        described["weights"] = fingerprint(pipe.parts(call["preset"]))
+        described["conditions"] = conditions(pipe, call["preset"], call["precision"])
+    methods: list[Restore] = []
+    for name in names:
+        if name in wanted:
+            assert pipe is not None
+            methods.append(Pipeline(name, pipe, wanted[name], options.seed))
+            weights = {"weights": fingerprint(pipe.parts(wanted[name]["preset"]))}
+            described["methods"][name] = {} if name == "def" else wanted[name] | weights  # "call" has those of def
+        elif name == "bicubic":
+            methods.append(Bicubic())
+            described["methods"][name] = {}
+        else:
+            kind, baseline, files = _baseline(name)
+            network = baseline.load(*files)
+            references = baseline.uses_references, baseline.needs_references
+            methods.append(Network(kind, network, *references, options.device or "cpu"))
+            described["methods"][kind] = {"weights": fingerprint({kind: network})}
+    if len(described["methods"]) < len(names):
+        raise ValueError("two methods have the same name, their rows could not be told apart")
+    return methods, described
+
+
+def _baseline(name: str) -> tuple[str, "Baseline", list[str]]:
+    """`rlfn=FILE` or `c2-matching=FILE,FILE,FILE` → its name, what it is, and its files."""
+    from def_hub.evaluation.baselines import BASELINES
+
+    kind, _, files = name.partition("=")
+    if kind not in BASELINES:
+        known = ", ".join(f"{k}=FILE" for k in BASELINES)
+        raise ValueError(f"--method {name}: expected bicubic, def, def:PRESET, {known}")
+    if not files:
+        raise ValueError(f"--method {name}: its weights are not part of this package, give {kind}=FILE")
+    return kind, BASELINES[kind], files.split(",")
+
+
+def _settings(name: str, call: dict[str, Any]) -> dict[str, Any]:
+    """`def:detail,refine=false` → the arguments of the call, complete. A bare `def` has those of the command line."""
+    from def_hub.settings import resolve
+
+    kind, _, rest = name.partition(":")
+    if not rest:
+        return call
+    preset, *changes = rest.split(",")
+    overrides = dict(_setting(name, change) for change in changes)
+    return {"preset": preset, **resolve(preset, **overrides).as_dict()}
+
+
+def _setting(name: str, change: str) -> tuple[str, Any]:
+    """`refine=false` → ("refine", False)."""
+    import json
+
+    key, equals, value = change.partition("=")
+    if not equals:
+        raise ValueError(f"--method {name}: expected SETTING=VALUE, got {change!r}")
+    try:
+        return key, json.loads(value)
+    except ValueError:  # a word
+        return key, value
+
+
+def _described(measures: "Measures") -> dict[str, Any]:
+    from def_hub.cli.model import commit
+    from def_hub.report import versions
+
+    return {
+        "protocol": str(measures.protocol),
+        "low_resolution": measures.low_resolution,
+        "lpips": "v0.1 (squeeze)" if measures.lpips is not None else "unavailable: no --lpips",
+        "versions": versions(),
+        "commit": commit(),
+    }
+
+
+def _made_with(settings: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
+    return f"Commit {settings['commit'] or 'unknown'}; {versions}."
+
+
+def _note(notes: list[str]) -> None:
+    for note in notes:
+        print(f"def-hub: {note}", file=sys.stderr)
+
+
+def _tell(table: str, problems: list[str]) -> int:
+    print(table)
+    for problem in problems:
+        print(f"def-hub: not measured: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def _border(text: str) -> int:
+    if text == "scale":
+        return 4
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number of pixels or 'scale', got {text!r}")
+    return int(text)

@@ -20,8 +20,8 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", metavar="DEVICE", help="cpu, cuda, mps … (default: cuda if there is one)")
 
 
-def add_call_options(command: argparse.ArgumentParser) -> None:
-    """`--preset`, `--seed` and one option for each setting of a call."""
+def add_call_options(command: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
+    """`--preset`, `--seed` and one option for each setting of a call, `without` some."""
     presets = "; ".join(f"{name}: {preset.summary or 'no description'}" for name, preset in settings.PRESETS.items())
     command.add_argument(
         "--preset",
@@ -32,12 +32,13 @@ def add_call_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=whole_number(), default=0, help="of all randomness (default: 0)")
     group = command.add_argument_group("settings of the call", "Each one overrides the preset's.")
     for setting in settings.SETTINGS:
-        _add_setting(group, setting)
+        if setting.name not in without:
+            _add_setting(group, setting)
 
 
 def call_options(options: argparse.Namespace) -> dict[str, Any]:
     """The preset and every setting of the call, complete, so that a record of them says what was really done."""
-    given = {setting.name: getattr(options, _option(setting.name)) for setting in settings.SETTINGS}
+    given = {setting.name: getattr(options, _option(setting.name), None) for setting in settings.SETTINGS}
     return {"preset": options.preset, **settings.resolve(options.preset, **given).as_dict()}
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from def_hub import __version__
+from def_hub.cli import compare, evaluate
 from def_hub.cli.options import add_call_options, add_model_options, whole_number
 
-REFERENCE_MODES = ("first", "all", "none", "unrelated")
 CHECKPOINTS = ("adm", "vgg19", "ttsr")
 CONFIGS = ("def-base", "def-mini", "base")
 OPERATORS = ("bicubic", "box", "matlab")
@@ -27,13 +27,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="def-hub", description="Reference-based ×4 super-resolution.")
     parser.add_argument("--version", action="version", version=f"def-hub {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command", parser_class=_Parser)
-    for add in (_upscale, _rank, _evaluate, _train, _convert, _assemble, _card, _publish, _app):
+    for add in (_upscale, _inspect, _rank, _evaluate, _compare, _train, _convert, _assemble, _card, _publish, _app):
         add(commands)
     return parser
 
 
 def _upscale(commands: Any) -> None:
-    command = commands.add_parser("upscale", help="enlarge a picture, or every picture of a folder, four times")
+    command = commands.add_parser("upscale", help="enlarge a picture, or every picture of a folder")
     add = command.add_argument
     add("image", type=Path, metavar="LR", help="picture, or folder of pictures")
     add(
@@ -45,6 +45,8 @@ def _upscale(commands: Any) -> None:
         help="sharp photograph of the same kind of thing; repeat for several",
     )
     add("-o", "--output", required=True, metavar="OUT", help="file or folder to write; a new folder may end in /")
+    add("--width", type=whole_number(1), metavar="PX", help="of the result, instead of --scale; the height follows")
+    add("--height", type=whole_number(1), metavar="PX", help="likewise; with --width, both count")
     add("--bits", type=int, choices=(8, 16), default=8, help="of each colour; 16 for .png only (default: 8)")
     add("--recursive", action="store_true", help="also the pictures of the folders in the folder")
     add("--skip-existing", action="store_true", help="leave alone what is there already, and do the rest")
@@ -65,6 +67,13 @@ def _upscale(commands: Any) -> None:
     command.set_defaults(run="def_hub.cli.upscale:upscale")
 
 
+def _inspect(commands: Any) -> None:
+    command = commands.add_parser("inspect", help="say what degraded a picture: JPEG, noise, blur, earlier enlargement")
+    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="pictures")
+    command.add_argument("--json", action="store_true", help="one line of JSON for each file")
+    command.set_defaults(run="def_hub.cli.inspect:inspect")
+
+
 def _rank(commands: Any) -> None:
     command = commands.add_parser("rank", help="order candidate references by the share of a picture they can serve")
     command.add_argument("image", type=Path, metavar="LR", help="the small picture")
@@ -83,31 +92,18 @@ def _rank(commands: Any) -> None:
 
 
 def _evaluate(commands: Any) -> None:
-    command = commands.add_parser("evaluate", help="PSNR and SSIM on data sets")
-    add = command.add_argument
-    add(
-        "dataset",
-        type=Path,
-        nargs="+",
-        metavar="DATASET_FOLDER",
-        help="CUFED5 layout, WR-SR layout, or plain images",
-    )
-    add(
-        "--references",
-        nargs="+",
-        choices=REFERENCE_MODES,
-        default=["first", "none", "unrelated"],
-        metavar="MODE",
-        help=f"one or more of {', '.join(REFERENCE_MODES)}",
-    )
-    add("--channel", choices=("y", "rgb"), default="y", help="what is compared (default: y)")
-    add("--border", type=whole_number(), default=0, metavar="PX", help="pixels cropped first (default: 0)")
-    add("--output", type=Path, metavar="DIR", help="write rows.csv, summary.json and table.md here")
-    add("--save-images", action="store_true", help="keep the results, too (needs --output)")
-    add("--resume", action="store_true", help="continue what --output holds already")
+    command = commands.add_parser("evaluate", help="methods on data sets, by every protocol")
+    evaluate.add_arguments(command.add_argument)
     add_model_options(command)
-    add_call_options(command)
+    # there, --degradation makes the LR pictures, and the results have the truth's size
+    add_call_options(command, without=("degradation", "scale"))
     command.set_defaults(run="def_hub.cli.evaluate:evaluate")
+
+
+def _compare(commands: Any) -> None:
+    command = commands.add_parser("compare", help="whether one evaluation is better than another, and how sure that is")
+    compare.add_arguments(command.add_argument)
+    command.set_defaults(run="def_hub.cli.compare:compare")
 
 
 def _train(commands: Any) -> None:

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from def_hub import images, visualization
+from def_hub import images, settings, visualization
 from def_hub.cli.console import complain, is_users, say, warn
 from def_hub.cli.jobs import Job, check, left_out, plan
 from def_hub.cli.model import load
 from def_hub.cli.options import call_options
 from def_hub.estimate import estimate, gigabytes, total_memory
 from def_hub.images import Photo
-from def_hub.observation.downsample import make_operator
+from def_hub.observation.downsample import Downsample
 from def_hub.report import conditions
 from def_hub.report import report as describe
+from def_hub.scales import target_size
 
 if TYPE_CHECKING:
     from def_hub.pipeline import DEFOutput, DEFPipeline
@@ -73,9 +74,13 @@ class _Run:
         # a bar on a terminal, none in a log file
         self.pipe.set_progress_bar_config(desc=job.source.name, disable=None, leave=False)
         call = call_options(options)
+        if options.width or options.height:
+            call["size"] = (options.width, options.height)
+        # a file that may be degraded is read by the pipeline itself: its JPEG tables say more than its pixels
+        image = photo.picture if call["degradation"] == "clean" or photo.alpha is not None else job.source
         generator = torch.Generator().manual_seed(options.seed)
         started = time.perf_counter()
-        output = self.pipe(photo.picture, self.references or None, generator=generator, output_type="pt", **call)
+        output = self.pipe(image, self.references or None, generator=generator, output_type="pt", **call)
         seconds = time.perf_counter() - started
         report = self._report(job, photo, output, call, seconds)
         if job.explanation is not None:
@@ -122,10 +127,12 @@ def _summary(job: Job, report: dict[str, Any], seconds: float) -> str:
 
 
 def _with_alpha(result: Tensor, photo: Photo, target: Path) -> Tensor:
-    """`[3, 4h, 4w]`, and the photograph's transparency, enlarged, as a fourth channel, or white where it shows."""
+    """The result `[3, H, W]`, and the photograph's transparency, enlarged, as a fourth channel, or white where it
+    shows."""
     if photo.alpha is None:
         return result
-    alpha = make_operator().upsample(photo.alpha.repeat(1, 3, 1, 1))[0, :1].clamp(0, 1)
+    large, small = ((x.shape[-2], x.shape[-1]) for x in (result, photo.alpha))
+    alpha = Downsample.between(large, small).upsample(photo.alpha.repeat(1, 3, 1, 1))[0, :1].clamp(0, 1)
     result = result.cpu()
     if target.suffix.lower() in images.WITH_ALPHA:
         return torch.cat((result, alpha))
@@ -135,7 +142,12 @@ def _with_alpha(result: Tensor, photo: Photo, target: Path) -> Tensor:
 def _check_memory(image: Tensor, references: list[Tensor], options: argparse.Namespace) -> None:
     """Refuse in time what would not fit."""
     sizes = [(x.shape[2], x.shape[3]) for x in (image, *references)]
-    needed = estimate(sizes[0], sizes[1:], options.preset, options.steps).bytes
+    asked = settings.resolve(options.preset, scale=options.scale).scale
+    scale: float = asked
+    if options.width or options.height:
+        target = target_size(sizes[0], asked, (options.width, options.height))
+        scale = max(target[0] / sizes[0][0], target[1] / sizes[0][1])
+    needed = estimate(sizes[0], sizes[1:], options.preset, options.steps, scale).bytes
     limit = total_memory() if options.max_memory is None else int(options.max_memory * 1e9)
     if limit is not None and needed > limit:
         raise ValueError(

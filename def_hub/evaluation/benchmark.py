@@ -1,263 +1,237 @@
-"""Methods × data sets → rows, means and a table; resumable picture by picture.
-
-A method is any function from an LR picture and its references to an enlarged picture, so a published baseline
-is measured by the same lines as our pipeline.
-"""
+"""Methods × data sets × references → rows and a table; resumable picture by picture, shared by processes."""
 
 import csv
 import hashlib
 import json
+import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from statistics import fmean
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from def_hub import images
+from def_hub.evaluation.datasets import SCALE, Dataset, References, Shrink, match_files
+from def_hub.evaluation.methods import Restore, Restored
 from def_hub.evaluation.metrics import Protocol, psnr, ssim
+from def_hub.evaluation.rows import TEXTS, UNAVAILABLE, Row, Summary, append_row, read_rows, summarise, write_rows
 from def_hub.observation.downsample import consistency_error, make_operator
+from def_hub.sharing import Processes
 
-SCALE = 4
-
-Layout = Literal["plain", "WR-SR", "CUFED5"]
-References = Literal["first", "all", "none", "unrelated"]
-Restore = Callable[[Tensor, list[Tensor]], Tensor]  # LR [1,3,h,w], references [1,3,Hr,Wr] → [1,3,4h,4w]
+__all__ = ["Journal", "Measures", "Row", "Task", "fingerprint", "markdown", "plan", "read_rows", "run", "score"]
 
 
 @dataclass(frozen=True)
-class Item:
-    """One picture to enlarge. `scene` is shared by items that show the same place."""
+class Measures:
+    """How LR pictures are made, and what of a result is measured.
 
-    name: str
-    image: Path
-    references: tuple[Path, ...] = ()
-    scene: str = ""
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Pictures with references. In the "plain" layout (Urban100) the reference is the LR picture itself."""
-
-    name: str
-    layout: Layout
-    items: tuple[Item, ...]
-
-    def load(self, index: int) -> tuple[Tensor, Tensor]:
-        """Truth `[1,3,H,W]`, cropped to multiples of 4, and its Pillow-bicubic quarter `[1,3,H/4,W/4]`."""
-        truth = images.to_tensor(self.items[index].image)
-        height, width = (side - side % SCALE for side in truth.shape[-2:])
-        truth = truth[..., :height, :width].contiguous()
-        return truth, images.shrink(truth, SCALE)
-
-    def load_references(self, index: int, references: References) -> list[Tensor]:
-        """The references `[1,3,Hr,Wr]` that the mode gives to item `index`; empty for "none"."""
-        if references == "none":
-            return []
-        owner = self.unrelated(index) if references == "unrelated" else index
-        if self.layout == "plain":
-            return [self.load(owner)[1]]
-        paths = self.items[owner].references
-        return [images.to_tensor(path) for path in (paths if references == "all" else paths[:1])]
-
-    def unrelated(self, index: int) -> int:
-        """The item half the list away, or the next after it, that shows another scene.
-
-        Raises `ValueError` where every item shows the same scene.
-        """
-        count = len(self.items)
-        for step in range(count):
-            other = (index + count // 2 + step) % count
-            if self.items[other].scene != self.items[index].scene:
-                return other
-        raise ValueError(f"data set {self.name}: no item shows another scene than {self.items[index].name}")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One picture enlarged by one method. `consistency` is the largest |A(output) - LR|, in 1/255."""
-
-    method: str
-    dataset: str
-    references: str
-    image: str
-    psnr: float
-    ssim: float
-    consistency: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Means over the rows of one method on one data set; `consistency` is the largest of all pictures."""
-
-    method: str
-    dataset: str
-    references: str
-    images: int
-    psnr: float
-    ssim: float
-    consistency: float
-    seconds: float
-
-
-def load_dataset(folder: str | Path) -> Dataset:
-    """Recognise a folder: CUFED5's `NNN_0`, `NNN_1` …, WR-SR's `input/` and `ref/`, or plain images.
-
-    A `groups.tsv` beside CUFED5-like files (columns `group` and `scene`) says which groups show one scene.
-    Files are opened by content, whatever their suffix. Raises `FileNotFoundError` for a missing folder and
-    `ValueError` for one that fits no layout or in which an input lacks its reference.
+    Attributes:
+        low_resolution: what makes an LR picture, in words, for tables.
+        shrink: the same as a function; None is Pillow's bicubic.
+        operator: the kernel that results must agree with when they are shrunk again; None where there is none.
+        lpips: LPIPS with its weights (`perceptual.LPIPS`), or None.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"data set {folder}: no such folder")
-    if (folder / "input").is_dir() and (folder / "ref").is_dir():
-        layout: Layout = "WR-SR"
-        items = _paired(folder)
-    elif any(_group(path) for path in images.list_pictures(folder)):
-        layout = "CUFED5"
-        items = _grouped(folder)
-    else:
-        layout = "plain"
-        items = [Item(path.stem, path, scene=path.stem) for path in images.list_pictures(folder)]
-    if not items:
-        raise ValueError(f"data set {folder}: expected pictures, or NNN_0 with NNN_1 …, or the folders input/ and ref/")
-    return Dataset(folder.resolve().name, layout, tuple(items))
+
+    protocol: Protocol = Protocol()
+    low_resolution: str = "Pillow bicubic"
+    shrink: Shrink | None = None
+    operator: str | None = "bicubic"
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def compare(self, image: Tensor, truth: Tensor) -> dict[str, float]:
+        """PSNR, SSIM and LPIPS of a picture `[1,3,H,W]`, by their names in `Row`."""
+        values = {"psnr": float(psnr(image, truth, self.protocol)), "ssim": float(ssim(image, truth, self.protocol))}
+        if self.lpips is not None:
+            with torch.inference_mode():
+                values["lpips"] = float(self.lpips(_in_8_bits(image), _in_8_bits(truth)))
+        return values
 
 
-def bicubic(image: Tensor, references: list[Tensor]) -> Tensor:
-    """The method that every table starts with: Pillow's bicubic enlargement, no reference."""
-    return make_operator("bicubic", SCALE).upsample(image)
+@dataclass(frozen=True)
+class Task:
+    """One picture to be enlarged by one method with one choice of references."""
+
+    method: Restore
+    dataset: Dataset
+    references: References
+    index: int
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """As `Row.key`."""
+        return self.method.name, self.dataset.name, self.references, self.dataset.items[self.index].name
 
 
-def restorer(pipe: Callable[..., Any], seed: int = 0, **options: Any) -> Restore:
-    """A `DEFPipeline` with its call options as a method. Every picture starts from the same `seed`."""
+def plan(
+    methods: Sequence[Restore], datasets: Sequence[Dataset], references: Sequence[References]
+) -> tuple[list[Task], list[str]]:
+    """All tasks in the order of the table, and one line for each choice of references that a data set does not offer.
 
-    def restore(image: Tensor, references: list[Tensor]) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        output = pipe(image, references or None, generator=generator, output_type="pt", **options)
-        return output.images[0][None].float().cpu()
+    Methods without references are measured once for each data set, whatever `references` says.
 
-    return restore
+    Raises ValueError for an unknown choice of references.
+    """
+    for mode in references:
+        if mode not in get_args(References):
+            raise ValueError(f"references must be one of {', '.join(get_args(References))}, got {mode!r}")
+    tasks: list[Task] = []
+    notes: list[str] = []
+    for dataset in datasets:
+        offered = [mode for mode in dict.fromkeys(references) if dataset.offers(mode)]
+        missing = [mode for mode in dict.fromkeys(references) if mode not in offered]
+        if missing and any(method.uses_references for method in methods):
+            notes.append(f"{dataset.name}: has no references {', '.join(missing)}")
+        for method in methods:
+            modes: list[References] = offered if method.uses_references else ["none"]
+            if method.needs_references:
+                modes = [mode for mode in modes if mode != "none"]
+                notes += [] if modes else [f"{dataset.name}: {method.name} needs references"]
+            for mode in modes:
+                tasks += [Task(method, dataset, mode, index) for index in range(len(dataset.items))]
+    return tasks, notes
 
 
-def measure(
-    restore: Restore,
-    dataset: Dataset,
-    index: int,
-    references: References = "first",
-    *,
-    method: str = "def",
-    protocol: Protocol = Protocol(),
-    save_to: Path | None = None,
-) -> Row:
-    """Enlarge one item and compare it with the truth; `save_to` is a folder for the result."""
-    truth, small = dataset.load(index)
-    sources = dataset.load_references(index, references)
-    started = time.perf_counter()
-    result = restore(small, sources)
-    seconds = time.perf_counter() - started
-    name = dataset.items[index].name
+def measure(task: Task, measures: Measures = Measures(), save_to: Path | None = None) -> Row:
+    """Enlarge one picture and compare it with the truth.
+
+    Args:
+        save_to: folder for pictures: `DATASET/METHOD-REFERENCES/NAME.png`, beside `truth/` and `input/`.
+    """
+    dataset, item = task.dataset, task.dataset.items[task.index]
+    truth, small = dataset.load(task.index, measures.shrink)
+    references = dataset.load_references(task.index, task.references, measures.shrink)
+    restored, seconds, memory = _timed(task.method, small, references)
+    values = measures.compare(restored.image, truth)
+    if restored.transferred is not None:
+        values["transfer"] = float(psnr(restored.transferred, truth, measures.protocol))
+    if measures.operator is not None and item.given is None:
+        operator = make_operator(measures.operator, SCALE)  # type: ignore[arg-type]
+        values["consistency"] = 255 * consistency_error(operator, restored.image, small)
+    measured = {**values, "seconds": seconds, "memory": memory, "served": restored.served}
+    row = Row(**dict(zip(TEXTS, task.key, strict=True)), **measured)  # type: ignore[arg-type]
     if save_to is not None:
-        save_to.mkdir(parents=True, exist_ok=True)
-        images.save_image(result, save_to / f"{name}.png")
-    return Row(
-        method=method,
-        dataset=dataset.name,
-        references=references,
-        image=name,
-        psnr=float(psnr(result, truth, protocol)),
-        ssim=float(ssim(result, truth, protocol)),
-        consistency=255 * consistency_error(make_operator("bicubic", SCALE), result, small),
-        seconds=seconds,
-    )
+        folder = save_to / dataset.name
+        _save(restored.image, folder / row.folder / f"{item.name}.png")
+        for kind, picture in (("truth", truth), ("input", small)):
+            if not (folder / kind / f"{item.name}.png").exists():
+                _save(picture, folder / kind / f"{item.name}.png")
+    return row
 
 
-def evaluate(
-    restore: Restore,
-    dataset: Dataset,
-    references: References = "first",
+def run(
+    tasks: Iterable[Task],
+    measures: Measures = Measures(),
     *,
-    method: str = "def",
-    protocol: Protocol = Protocol(),
     done: Iterable[Row] = (),
     save_to: Path | None = None,
     on_row: Callable[[Row], None] | None = None,
+    on_problem: Callable[[str], None] | None = None,
 ) -> list[Row]:
-    """One row per item, in order. Rows in `done` are taken over instead of being computed again.
+    """One row for each task, in order. Rows in `done` are taken over instead of being computed again.
 
     Args:
-        references: "first" (the single-reference setting), "all", "none", or "unrelated" (the first reference
-            of another scene). Raises `ValueError` for another word.
-        save_to: folder for the enlarged pictures.
         on_row: called with every new row as soon as it is there.
+        on_problem: called with one line for every picture that cannot be read or compared, which then has no row;
+            without it, the error is raised.
     """
-    if references not in get_args(References):
-        raise ValueError(f"references must be one of {get_args(References)}, got {references!r}")
-    known = {(row.method, row.dataset, row.references, row.image): row for row in done}
+    known = {row.key: row for row in done}
     rows = []
-    for index, item in enumerate(dataset.items):
-        row = known.get((method, dataset.name, references, item.name))
+    for task in tasks:
+        row = known.get(task.key)
         if row is None:
-            row = measure(restore, dataset, index, references, method=method, protocol=protocol, save_to=save_to)
+            try:
+                row = measure(task, measures, save_to)
+            except (ValueError, FileNotFoundError) as error:
+                if on_problem is None:
+                    raise
+                on_problem(f"{task.dataset.name}/{task.key[3]}, {task.method.name}: {error}")
+                continue
             if on_row is not None:
                 on_row(row)
         rows.append(row)
     return rows
 
 
-def summarise(rows: Sequence[Row]) -> list[Summary]:
-    """Means per method, data set and reference mode, in the order in which they first appear."""
-    groups: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.method, row.dataset, row.references), []).append(row)
-    return [
-        Summary(
-            *key,
-            images=len(group),
-            psnr=fmean(row.psnr for row in group),
-            ssim=fmean(row.ssim for row in group),
-            consistency=max(row.consistency for row in group),
-            seconds=fmean(row.seconds for row in group),
-        )
-        for key, group in groups.items()
-    ]
+def score(results: Path, truth: Path, measures: Measures = Measures()) -> tuple[list[Row], list[str]]:
+    """Pictures that somebody else made, compared with the truth file by file (see `datasets.match_files`).
+
+    Returns the rows, whose method is the name of the folder of results, and one line for each file that could not be
+    compared.
+
+    Raises FileNotFoundError for a missing folder, ValueError where nothing could be compared.
+    """
+    for folder in (results, truth):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no such folder")
+    pairs, alone = match_files(images.list_pictures(results), images.list_pictures(truth))
+    problems = [f"{path}: no partner in the other folder" for path in alone]
+    rows = []
+    for result, expected in pairs:
+        try:
+            values = measures.compare(images.to_tensor(result), images.to_tensor(expected))
+        except ValueError as error:
+            problems.append(f"{result.name}: {error}")
+            continue
+        row = Row(results.resolve().name, truth.resolve().name, "", expected.stem, values["psnr"], values["ssim"])
+        rows.append(replace(row, lpips=values.get("lpips", UNAVAILABLE)))
+    if not rows:
+        raise ValueError(f"{results}: nothing can be compared with {truth} ({'; '.join(problems) or 'both are empty'})")
+    return rows, problems
 
 
-def markdown(summaries: Sequence[Summary], protocol: Protocol) -> str:
-    """The table people read. "gain" is the PSNR above bicubic on the same data set."""
+def markdown(summaries: Sequence[Summary], protocol: Protocol, low_resolution: str = "Pillow bicubic") -> str:
+    """The table people read. "gain" is the PSNR above bicubic on the same data set; "–" is what is unavailable.
+
+    Columns that are unavailable in every line are left out, and named below the table.
+    """
     base = {s.dataset: s.psnr for s in summaries if s.method == "bicubic"}
+    columns: dict[str, tuple[str, Callable[[Summary], float]]] = {
+        "PSNR": (".2f", lambda s: s.psnr),
+        "gain": ("+.2f", lambda s: s.psnr - base.get(s.dataset, UNAVAILABLE)),
+        "SSIM": (".4f", lambda s: s.ssim),
+        "LPIPS (squeeze)": (".4f", lambda s: s.lpips),
+        "consistency": (".2f", lambda s: s.consistency),
+        "gain of references": ("+.2f", lambda s: s.gain),
+        "served": (".0%", lambda s: s.served),
+        "transfer PSNR": (".2f", lambda s: s.transfer),
+        "MB": (".0f", lambda s: s.memory),
+        "s/image": (".1f", lambda s: s.seconds),
+    }
+    shown = {name: c for name, c in columns.items() if not all(math.isnan(c[1](s)) for s in summaries)}
     lines = [
-        f"×{SCALE}, LR = Pillow bicubic, {protocol}. consistency: largest |A(output) − LR| in 1/255.",
+        f"×{SCALE}, LR = {low_resolution}, {protocol}. consistency: largest |A(output) − LR| in 1/255.",
         "",
-        "| data set | images | method | reference | PSNR | gain | SSIM | consistency | s/image |",
-        "|---|---:|---|---|---:|---:|---:|---:|---:|",
+        "| data set | images | method | reference | " + " | ".join(shown) + " |",
+        "|---|---:|---|---|" + "---:|" * len(shown),
     ]
     for s in summaries:
-        gain = f"{s.psnr - base[s.dataset]:+.2f}" if s.dataset in base else ""
-        lines.append(
-            f"| {s.dataset} | {s.images} | {s.method} | {s.references} | {s.psnr:.2f} | {gain} "
-            f"| {s.ssim:.4f} | {s.consistency:.2f} | {s.seconds:.1f} |"
-        )
+        values = ["–" if math.isnan(value(s)) else format(value(s), kind) for kind, value in shown.values()]
+        lines.append(f"| {s.dataset} | {s.images} | {s.method} | {s.references} | {' | '.join(values)} |")
+    left_out = [name for name in columns if name not in shown]
+    lines += ["", f"Unavailable: {', '.join([*left_out, 'NIQE'])}."]
     return "\n".join(lines)
 
 
 class Journal:
-    """The folder of one evaluation: `rows.csv` grows picture by picture, so a stopped run can go on.
+    """The folder of one evaluation, which a stopped run can go on from, `kill -9` included.
 
-    `settings` (everything that decides the numbers) are kept in `settings.json`. Opening a folder with other
-    settings starts it anew when `resume` is false and raises `ValueError` when it is true; another "commit", however,
-    may go on, because most commits change no number.
+    `rows.csv` grows picture by picture; each further process writes a `rows-N.csv` of its own, which is taken into
+    `rows.csv` at the end or when the folder is opened again. `settings` (everything that decides the numbers) are kept
+    in `settings.json`. Opening a folder with other settings starts it anew when `resume` is false and raises
+    `ValueError` when it is true; another "commit", however, may go on, because most commits change no number.
     """
 
-    def __init__(self, folder: str | Path, settings: dict[str, Any], resume: bool = False) -> None:
+    def __init__(
+        self, folder: str | Path, settings: dict[str, Any], resume: bool = False, processes: Processes | None = None
+    ) -> None:
         self.folder = Path(folder)
+        self.settings = settings
+        self._processes = processes or Processes()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._rows = self.folder / "rows.csv"
         described = self.folder / "settings.json"
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         if resume and described.exists() and (changed := _differences(described.read_text(), text)):
@@ -265,25 +239,48 @@ class Journal:
                 f"{described}: this evaluation was begun with other settings ({changed}); start it anew, without "
                 "resuming, or in another folder"
             )
-        described.write_text(text)
-        self.done = list(read_rows(self._rows)) if resume and self._rows.exists() else []
-        self._rows.unlink(missing_ok=True)
-        for row in self.done:  # written again without the line that a stopped process left unfinished
-            self.add(row)
+        rows = {row.key: row for path in self._files() for row in read_rows(path)} if resume else {}
+        self.done = list(rows.values())
+        self._processes.wait()  # all have read before the first of them writes
+        if self._processes.first:
+            described.write_text(text)
+            self._replace(self.done)
+        self._processes.wait()
+        number = self._processes.number
+        self._own = self.folder / (f"rows-{number}.csv" if number else "rows.csv")
 
     def add(self, row: Row) -> None:
-        """Append one row."""
-        new = not self._rows.exists()
-        with self._rows.open("a", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Row)])
-            if new:
-                writer.writeheader()
-            writer.writerow(asdict(row))
+        """Keep one row."""
+        append_row(self._own, row)
 
-    def finish(self, summaries: Sequence[Summary], table: str) -> None:
-        """Write `summary.json` and `table.md`."""
-        (self.folder / "summary.json").write_text(json.dumps([asdict(s) for s in summaries], indent=2) + "\n")
+    def finish(self, rows: Sequence[Row], problems: Sequence[str], table: str) -> None:
+        """Write all rows in their order, `summary.json`, `summary.csv` and `table.md`. For the first process only."""
+        self._replace(rows)
+        summaries = summarise(rows)
+        described = {
+            "settings": self.settings,
+            "results": [_readable(asdict(s)) for s in summaries],
+            "problems": list(problems),
+        }
+        (self.folder / "summary.json").write_text(json.dumps(described, indent=2) + "\n")
+        with (self.folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            told = [name for name in ("low_resolution", "protocol", "commit", "versions") if name in self.settings]
+            environment = [json.dumps(self.settings[name]).strip('"') for name in told]
+            writer.writerow([*(field.name for field in fields(Summary)), *told])
+            writer.writerows([*map(_cell, asdict(s).values()), *environment] for s in summaries)
         (self.folder / "table.md").write_text(table + "\n")
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("rows*.csv"))
+
+    def _replace(self, rows: Sequence[Row]) -> None:
+        """One `rows.csv` that holds exactly these, in place of all there were."""
+        if rows:
+            write_rows(self.folder / "rows.csv", rows)
+        for path in self._files():
+            if path.name != "rows.csv" or not rows:
+                path.unlink()
 
 
 def fingerprint(modules: dict[str, Any]) -> str:
@@ -295,6 +292,49 @@ def fingerprint(modules: dict[str, Any]) -> str:
                 data = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
                 digest.update(f"{name}.{key}{tuple(value.shape)}{value.dtype}".encode() + data)
     return digest.hexdigest()[:12]
+
+
+def reference_files(dataset: Dataset) -> dict[str, list[str]]:
+    """The names of the references of every picture. Pages of Manga109 are drawn: this says which."""
+    return {item.name: [path.name for path in item.references] for item in dataset.items if item.references}
+
+
+def _timed(method: Restore, image: Tensor, references: list[Tensor]) -> tuple[Restored, float, float]:
+    """What a method makes, the seconds it took, and the largest memory in MB meanwhile."""
+    forgotten = _forget_peak()
+    started = time.perf_counter()
+    restored = method(image, references)
+    seconds = time.perf_counter() - started
+    return restored, seconds, _peak() if forgotten else UNAVAILABLE
+
+
+def _forget_peak() -> bool:
+    """Start a new count of the largest memory in use. False where this system offers none."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return True
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM
+    except OSError:
+        return False
+    return True
+
+
+def _peak() -> float:
+    """Largest memory since `_forget_peak`, in MB: of the graphics card where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024 / 1e6
+
+
+def _save(image: Tensor, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images.save_image(image, path)
+
+
+def _in_8_bits(image: Tensor) -> Tensor:
+    return (image.clamp(0, 1) * 255).round() / 255
 
 
 def _differences(before: str, now: str) -> str:
@@ -312,48 +352,13 @@ def _flat(settings: dict[str, Any], where: str = "") -> dict[str, Any]:
     return flat
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a `rows.csv`, but for a last line that a stopped process left unfinished."""
-    with path.open(newline="") as file:
-        for line in csv.DictReader(file):
-            if None in line or None in line.values():
-                continue  # the process ended while it wrote this line
-            text = [line[field.name] for field in fields(Row)]
-            yield Row(text[0], text[1], text[2], text[3], *map(float, text[4:]))
+def _readable(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has neither NaN nor infinity: null is unavailable, and equal pictures have the word."""
+    return {
+        k: (None if math.isnan(v) else "infinite") if isinstance(v, float) and not math.isfinite(v) else v
+        for k, v in values.items()
+    }
 
 
-def _group(path: Path) -> re.Match[str] | None:
-    return re.fullmatch(r"(\d+)_(\d+)", path.stem)
-
-
-def _paired(folder: Path) -> list[Item]:
-    references = {path.stem: path for path in images.list_pictures(folder / "ref")}
-    items = []
-    for path in images.list_pictures(folder / "input"):
-        reference = references.get(f"{path.stem}_ref") or references.get(path.stem)
-        if reference is None:
-            raise ValueError(f"data set {folder}: {path.name} has no reference {path.stem}_ref in ref/")
-        items.append(Item(path.stem, path, (reference,), scene=path.stem))
-    return items
-
-
-def _grouped(folder: Path) -> list[Item]:
-    groups: dict[str, dict[int, Path]] = {}
-    for path in images.list_pictures(folder):
-        if match := _group(path):
-            groups.setdefault(match[1], {})[int(match[2])] = path
-    scenes = _scenes(folder / "groups.tsv")
-    items = []
-    for name, members in sorted(groups.items()):
-        if 0 not in members or len(members) < 2:
-            raise ValueError(f"data set {folder}: group {name} needs {name}_0 and at least {name}_1")
-        references = tuple(members[number] for number in sorted(members) if number > 0)
-        items.append(Item(name, members[0], references, scene=scenes.get(name, name)))
-    return items
-
-
-def _scenes(table: Path) -> dict[str, str]:
-    if not table.exists():
-        return {}
-    with table.open(newline="") as file:
-        return {line["group"]: line["scene"] for line in csv.DictReader(file, delimiter="\t")}
+def _cell(value: Any) -> str:
+    return "" if isinstance(value, float) and math.isnan(value) else str(value)

@@ -46,6 +46,16 @@ class Protocol:
         return f"{channel}, {border}, {'8 bit' if self.rounded else 'float'}"
 
 
+PROTOCOLS: dict[str, Protocol] = {
+    "ttsr": Protocol(),
+    "masa": Protocol(),
+    "c2": Protocol(border=4),
+    "mmagic": Protocol("rgb", border=4),
+}
+"""What the published code of TTSR, MASA, C2-Matching and mmagic compares. All four make LR pictures with Pillow's
+bicubic, round results to 8 bits, and use the first reference of CUFED5."""
+
+
 def psnr(image: Tensor, truth: Tensor, protocol: Protocol = Protocol()) -> Tensor:
     """Peak signal-to-noise ratio in dB (peak 255) of each picture: two `[B,3,H,W]` in `[0,1]` → `[B]` float64.
 

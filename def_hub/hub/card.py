@@ -16,7 +16,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from safetensors import safe_open
 
-from def_hub.evaluation.benchmark import Row, read_rows
+from def_hub.evaluation.rows import Row, read_rows
 from def_hub.hub.fetch import is_variant
 from def_hub.settings import DEFAULT_PRESET
 from def_hub.settings import PRESETS as SETTINGS_OF

@@ -54,11 +54,13 @@ def forgetting(folder: Path, age: float, every: float = 600) -> Iterator[None]:
         while not over.wait(every):
             delete_old(folder, age, kept)
 
-    threading.Thread(target=look, name="def-forget", daemon=True).start()
+    looking = threading.Thread(target=look, name="def-forget", daemon=True)
+    looking.start()
     try:
         yield
     finally:
         over.set()
+        looking.join(10)
 
 
 def delete_old(folder: Path, age: float, kept: Set[Path]) -> None:
