@@ -33,7 +33,6 @@ class SourceConfig:
 class DataConfig:
     """size: side of an HR crop in pixels. unrelated, missing: share of samples whose reference is another scene's,
     or absent; with `missing` 1 the reference part is trained on single images, crops that are drawn anew every time.
-    degraded: LR images are what `observation.degradation.Degradation.random` leaves of a crop, a third of them clean.
     holdout: groups of the pair sources (beginnings of their names) that are kept for validation and never trained on.
     """
 
@@ -41,8 +40,21 @@ class DataConfig:
     size: int = 160
     unrelated: float = 0.15
     missing: float = 0.1
-    degraded: bool = False
     holdout: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DegradationConfig:
+    """What LR images went through, beside being shrunk; references are degraded in the same way.
+
+    names: degradations as `--degradation` takes them, such as "phone" or "noise6+jpeg60", equally often; empty: the mix
+    of `observation.degradation.Degradation.random`, a third of it clean. clean: share that stays clean beside `names`.
+    spread: their amounts vary by about this share.
+    """
+
+    names: tuple[str, ...] = ()
+    clean: float = 0.33
+    spread: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,8 @@ class OptimConfig:
 
     batch: samples per step, of all processes together. accumulate: parts that each process computes its share in, one
     after the other, to hold less at once. lr: the rate after the warm-up; final_lr: what a cosine leaves of it at the
-    end. clip: largest norm of the gradient. average: decay of the averaged weights that are exported. precision: of the
+    end. schedule: "timed" is a cosine over the minutes that the run is given, for a machine that is lent for so long.
+    clip: largest norm of the gradient. average: decay of the averaged weights that are exported. precision: of the
     forward pass; the weights stay float32. workers: processes that make samples beside the training (0: it makes them
     itself); the samples are the same. compiled: the networks that learn are compiled first, which takes a minute.
     """
@@ -62,7 +75,7 @@ class OptimConfig:
     accumulate: int = 1
     precision: Literal["no", "bf16", "fp16"] = "no"
     lr: float = 1e-4
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant", "timed"] = "cosine"
     final_lr: float = 0.02
     betas: tuple[float, float] = (0.9, 0.999)
     warmup: int = 100
@@ -118,10 +131,10 @@ class ReferenceConfig:
     grid: weight of `training.losses.grid_loss`, which joins with them.
     known: how many planes of what is known of the degradation the network is given: the first of
     `observation.degradation.PLANES`, which are 9.
-    teacher: safetensors of HiT-SRF (`evaluation.baselines.hitsrf`), whose outputs are computed once into `cache`; for
-    single images only. taught: share of the samples that are fixed crops with its output, which is `teaching` of their
-    target; the truth is the rest. kept: where teaching is cheap, as on a GPU, nothing is kept in `cache` and every
-    sample is taught.
+    teacher: safetensors of a network of `evaluation.baselines` whose output for the clean LR image is `teaching` of the
+    target (the truth is the rest), less where a reference shows more; teacher_network: which network it is. The outputs
+    are computed once into `cache`. On single images only `taught` of the samples are fixed crops with an output. kept:
+    where teaching is cheap, as on a GPU, nothing is kept in `cache` and every sample is taught.
     """
 
     prior: str | None = None
@@ -144,6 +157,7 @@ class ReferenceConfig:
     reconstruction_steps: int = 0
     known: int = 0
     teacher: str | None = None
+    teacher_network: Literal["hitsrf", "rrdb"] = "hitsrf"
     taught: float = 0.5
     teaching: float = 0.75
     kept: bool = True
@@ -164,8 +178,9 @@ class LogConfig:
 class RunConfig:
     """One training run: which part, on what, how long, written where.
 
-    init: `export` folder of a run to start from, a pipeline's folder, its name on the Hub, or "def-mini". freeze:
-    beginnings of the names of parameters that stay as they are.
+    degradation: with this table, even an empty one, LR images are degraded. init: `export` folder of a run to start
+    from, a pipeline's folder, its name on the Hub, or "def-mini". freeze: beginnings of the names of parameters
+    that stay as they are.
     """
 
     part: Literal["extractor", "prior", "reference"]
@@ -173,6 +188,7 @@ class RunConfig:
     data: DataConfig
     optim: OptimConfig
     seed: int = 0
+    degradation: DegradationConfig | None = None
     init: str | None = None
     freeze: tuple[str, ...] = ()
     extractor: ExtractorConfig = field(default_factory=ExtractorConfig)

@@ -1,22 +1,25 @@
 """Training on degraded pictures: networks that are told start as those that are not; teachers are asked once."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from def_hub.config import load_config
-from def_hub.data import SampleStream, observed, open_source
+from def_hub.config import DegradationConfig, ReferenceConfig, load_config
+from def_hub.data import SampleStream, degraded_pair, drawn, observed, open_source
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.evaluation.baselines.hitsrf import HiTSRF
 from def_hub.observation.degradation import PLANES, Degradation
 from def_hub.observation.downsample import Downsample
+from def_hub.reference.matching import Correspondence
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.restoring.aggregation import FoldedAggregator
 from def_hub.training import run
 from def_hub.training.given import given
-from def_hub.training.tasks import load_grown
+from def_hub.training.tasks import ReferenceTask, load_grown
 from def_hub.training.teacher import Taught, Teacher
 
 from .conftest import make_unet
@@ -77,9 +80,10 @@ def test_a_prior_that_is_told_starts_as_one_that_is_not(pixels: int, patch: int)
 
 
 def test_degraded_samples(workplace: Path) -> None:
-    config = load_config(write("run", "prior", PRIOR.replace("size = 32", "size = 32\ndegraded = true"), 1))
+    config = load_config(write("run", "prior", PRIOR, 1))
     sources = [open_source(s, 32, config.data.holdout) for s in config.data.sources]
-    stream, again = (SampleStream(sources, config.data, 3, paired=False) for _ in range(2))
+    mix = DegradationConfig()
+    stream, again = (SampleStream(sources, config.data, 3, paired=False, degradation=mix) for _ in range(2))
     samples = [stream[i] for i in range(40)]
     assert all(torch.equal(sample[k], again[i][k]) for i, sample in enumerate(samples[:8]) for k in sample)
     clean = [sample for sample in samples if sample["clean"]]
@@ -89,6 +93,21 @@ def test_degraded_samples(workplace: Path) -> None:
         assert (sample["y"] - OPERATOR.forward(sample["image"][None])[0].clamp(0, 1)).abs().max() <= 1.01 / 255
     assert sum(bool(sample["known"].any()) for sample in samples) > 15
     assert samples[0]["known"].shape == (TOLD, 8, 8)
+
+
+def test_a_run_file_names_its_degradations(workplace: Path) -> None:
+    body = PRIOR + '[degradation]\nnames = ["noise6+jpeg60", "nearest"]\nclean = 0.25\nspread = 0.2\n'
+    config = load_config(write("run", "prior", body, 1)).degradation
+    assert config is not None
+    rng = np.random.default_rng(1)
+    made = [drawn(config, rng) for _ in range(200)]
+    assert 30 < sum(degradation == Degradation() for degradation in made) < 70
+    phones = [degradation for degradation in made if degradation.noise]
+    assert 55 < len(phones) < 95 and {d.kernel for d in made} == {"bicubic", "nearest"}
+    assert all(2 < d.noise < 13 and d.quality is not None and 20 < d.quality < 80 for d in phones)
+    assert len({d.noise for d in phones}) == len(phones)
+    with pytest.raises(ValueError, match="degradation: expected clean, jpegQ"):
+        drawn(replace(config, names=("foggy",), clean=0.0), rng)
 
 
 def test_only_clean_images_are_projected() -> None:
@@ -128,11 +147,11 @@ def test_a_teacher_is_asked_once(workplace: Path, teacher: Path, monkeypatch: py
 
 
 def test_a_trunk_learns_from_degraded_pictures_and_a_teacher(workplace: Path, teacher: Path) -> None:
-    degraded = ("size = 32", "size = 32\nmissing = 1.0\nunrelated = 0.0\ndegraded = true")
+    alone = ("size = 32", "size = 32\nmissing = 1.0\nunrelated = 0.0")
     run(write("extractor", "extractor", COMMON, 1))
-    run(write("prior", "prior", PRIOR.replace(*degraded) + f"known = {TOLD}\n", 2))
+    run(write("prior", "prior", PRIOR.replace(*alone) + f"known = {TOLD}\n[degradation]\n", 2))
     assert "psnr_jpeg40" in Path("prior/validation.csv").read_text()
-    body = REFERENCE.replace(*degraded) + f'known = {TOLD}\nteacher = "{teacher}"\n'
+    body = REFERENCE.replace(*alone) + f'known = {TOLD}\nteacher = "{teacher}"\n[degradation]\n'
     folder = run(write("trunk", "reference", body, 40, lr=5e-3))
     losses = [float(line.split(",")[1]) for line in Path("trunk/train.csv").read_text().splitlines()[1:]]
     assert sum(losses[-10:]) < sum(losses[:10])
@@ -141,3 +160,46 @@ def test_a_trunk_learns_from_degraded_pictures_and_a_teacher(workplace: Path, te
     assert "psnr_phone" in Path("trunk/validation.csv").read_text()
     outputs = sorted(Path("cache").glob("taught-*.npy"))
     assert len(outputs) == 4  # of two sources, with their checksums
+
+
+@pytest.mark.slow
+def test_references_are_degraded_as_the_image_is(workplace: Path, teacher: Path) -> None:
+    """Enhanced and matched once, as whole pairs; a teacher fills in what no reference shows."""
+    run(write("extractor", "extractor", COMMON, 1))
+    run(write("prior", "prior", PRIOR + f"known = {TOLD}\n", 1))
+    body = REFERENCE.replace("size = 32", "size = 32\nunrelated = 0.3\nmissing = 0.2")
+    body += f'known = {TOLD}\nmatch_once = true\nteacher = "{teacher}"\n[degradation]\n'
+    config = load_config(write("pairs", "reference", body, 3))
+    run(config)
+    caches = sorted(Path("cache").glob("*.npy"))
+    assert len(caches) == 2 * 3 + 2 * 2  # of two sources: enhanced, matched, mismatched; taught and checksums
+    run(write("again", "reference", body, 2))
+    assert sorted(Path("cache").glob("*.npy")) == caches
+    sources = [open_source(s, 32, config.data.holdout) for s in config.data.sources]
+    assert config.degradation is not None
+    stream = SampleStream(sources, config.data, 1, degradation=config.degradation)
+    for index in range(len(sources[0])):
+        first, second = (degraded_pair(sources[0], index, config.degradation) for _ in range(2))
+        assert torch.equal(first["y"], second["y"]) and torch.equal(first["y_reference"], second["y_reference"])
+    noisy = [sample for sample in (stream[i] for i in range(30)) if sample["known"][0].mean() > 0.3]
+    assert noisy  # what is done to the image is done to its reference
+    for sample in noisy:
+        shrunk = OPERATOR.forward(sample["reference"][None])[0]
+        assert (sample["y_reference"] - shrunk).std() > 0.015
+
+
+def test_the_target_is_the_teacher_s_where_no_reference_shows_more(workplace: Path) -> None:
+    task = ReferenceTask(ReferenceConfig(extractor="mini", features=(8, 4, 3), blocks=(1, 1, 1, 1), teaching=0.5), [])
+    batch = {"image": torch.zeros(1, 3, 32, 32), "taught": torch.ones(1, 3, 32, 32)}
+    assert torch.allclose(task._target(batch, None), torch.tensor(0.5))
+    matches = found_nowhere(8, 8)
+    sure = replace(matches, confidence=torch.ones(1, 1, 8, 8))
+    assert torch.allclose(task._target(batch, matches), torch.tensor(0.5))
+    assert torch.allclose(task._target(batch, sure), torch.tensor(0.0), atol=1e-6)
+
+
+def found_nowhere(height: int, width: int) -> Correspondence:
+    """Matches that are not trusted at all."""
+    frame = torch.eye(2).view(1, 2, 2, 1, 1).expand(1, 2, 2, height, width)
+    nothing = torch.zeros(1, 1, height, width)
+    return Correspondence(nothing[:, 0].long(), nothing.expand(1, 2, height, width), nothing, frame)

@@ -1,7 +1,8 @@
 """Training data: sources of pairs, and the stream of samples drawn from them."""
 
+from def_hub.data.degrading import degraded_pair, drawn, observed
 from def_hub.data.sources import Pair, PairFolder, PhotoFolder, SceneFolder, Source, open_source, open_validation
-from def_hub.data.stream import SPARE, Prepared, SampleStream, observed, turned_match, unrelated
+from def_hub.data.stream import SPARE, Prepared, SampleStream, turned_match, unrelated
 
 __all__ = [
     "SPARE",
@@ -12,6 +13,8 @@ __all__ = [
     "SampleStream",
     "SceneFolder",
     "Source",
+    "degraded_pair",
+    "drawn",
     "observed",
     "open_source",
     "open_validation",

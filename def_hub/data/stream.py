@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from def_hub.config import DataConfig
+from def_hub.config import DataConfig, DegradationConfig
+from def_hub.data.degrading import degraded_pair, observed_at_random
 from def_hub.data.sources import Source
-from def_hub.observation.degradation import PLANES, Degradation, degrade, planes
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,6 @@ class Prepared:
 
 SPARE = 4
 """Every `SPARE`-th pair is also matched with an unrelated reference. Few samples use one, so these pairs suffice."""
-
-
-AMOUNTS = PLANES.index("blur") + 1
-"""The first planes are amounts, which are measured to about a tenth; the others are kernels."""
 
 
 def unrelated(index: int, count: int) -> int:
@@ -66,6 +62,8 @@ class SampleStream(Dataset[dict[str, Tensor]]):
     y, known, clean: only if the run file degrades samples. `y` `[3, size/4, size/4]` is the LR image; `known`
         `[K, size/4, size/4]` is what is known of its degradation, about as well as `observation.assessment` finds it;
         `clean` says that it was shrunk by the bicubic kernel and nothing else happened.
+    y_reference: like `y`, only if pairs are degraded: what the same degradation leaves of the reference. A pair is
+        always degraded in the same way, so what is prepared of it fits.
     taught: like `image`, only if `taught` is given (one for each source, see `training.teacher.Taught`): what a teacher
         makes of the clean LR image, or the image itself where the teacher was not asked.
     """
@@ -79,6 +77,7 @@ class SampleStream(Dataset[dict[str, Tensor]]):
         paired: bool = True,
         taught: Sequence[Targets] = (),
         taught_share: float = 0.0,
+        degradation: DegradationConfig | None = None,
     ) -> None:
         self.sources = sources
         self.config = config
@@ -87,6 +86,7 @@ class SampleStream(Dataset[dict[str, Tensor]]):
         self.paired = paired
         self.taught = taught
         self.taught_share = taught_share
+        self.degradation = degradation
         share = np.array([s.weight for s in config.sources], dtype=np.float64)
         self.share = share / share.sum()
         self.weights = [s.weights / s.weights.sum() for s in sources]
@@ -108,13 +108,14 @@ class SampleStream(Dataset[dict[str, Tensor]]):
             sample, present = self._single(source, index, rng), None
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
         match = sample.pop("match", None)
-        sample = {name: _turn(x, turns, flip).float() / 255 for name, x in sample.items()}
+        given = {name: sample.pop(name) for name in ("known", "clean") if name in sample}
+        sample = {name: _turn(x, turns, flip).float() / 255 for name, x in sample.items()} | given
         if match is not None:
             sample["match"] = turned_match(match, self.config.size, turns, flip)
         if present is not None:
             sample["present"] = torch.tensor(float(present))
-        if self.config.degraded:
-            sample |= _observed_at_random(sample["image"], rng)
+        if self.degradation is not None and not self.paired:
+            sample |= observed_at_random(sample["image"], self.degradation, rng)
         return sample
 
     def _single(self, source: int, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -134,6 +135,11 @@ class SampleStream(Dataset[dict[str, Tensor]]):
         index = index - index % SPARE if wrong else index
         other = unrelated(index, len(pairs)) if wrong else index
         sample = {"image": pairs[index].image, "reference": pairs[other].reference}
+        if self.degradation is not None:
+            sample |= degraded_pair(pairs, index, self.degradation)
+            sample["y_reference"] = degraded_pair(pairs, other, self.degradation)["y_reference"]
+        if self.taught:
+            sample["taught"] = self.taught[source][index]
         if self.prepared:
             prepared = self.prepared[source]
             sample["enhanced"] = torch.from_numpy(prepared.enhanced[index, 0])
@@ -146,22 +152,6 @@ class SampleStream(Dataset[dict[str, Tensor]]):
     def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
         source = int(rng.choice(len(self.sources), p=self.share))
         return source, int(rng.choice(len(self.sources[source]), p=self.weights[source]))
-
-
-def observed(image: Tensor, degradation: Degradation, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-    """The LR version of a picture `[3, H, W]` and all that can be known of it: see `SampleStream`."""
-    y = degrade(image, degradation, rng=rng).picture[0]
-    known = planes(degradation).view(-1, 1, 1).repeat(1, *y.shape[1:])
-    return {"y": y, "known": known, "clean": torch.tensor(degradation == Degradation())}
-
-
-def _observed_at_random(image: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
-    """The same after a random degradation, of which as much is known as can be found out."""
-    sample = observed(image, Degradation.random(rng), rng)
-    sample["known"][:AMOUNTS] *= float(np.exp(rng.normal(0, 0.1)))
-    if rng.random() < 0.3:  # a kernel is hard to see
-        sample["known"][AMOUNTS:] = 0
-    return sample
 
 
 def _turn(x: Tensor, turns: int, flip: bool) -> Tensor:

@@ -17,27 +17,46 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from def_hub import reference
-from def_hub.config import ReferenceConfig
-from def_hub.data import SPARE, Prepared, Source, unrelated
+from def_hub.config import DegradationConfig, ReferenceConfig, RunConfig
+from def_hub.data import SPARE, Prepared, Source, degraded_pair, degrading, unrelated
 from def_hub.reference.matching import CELL
-from def_hub.training.tasks import ReferenceTask, enhance
+from def_hub.training.given import given, given_reference
+from def_hub.training.tasks import ReferenceTask, enhance, enhance_given
 
 BATCH = 8
 
 
-def prepare(source: Source, task: ReferenceTask, size: int) -> Prepared:
+def prepare(source: Source, task: ReferenceTask, run: RunConfig) -> Prepared:
     """Enhanced images of all pairs of a source, and with `match_once` their matches, as memory-mapped arrays.
 
-    Args:
-        size: side of the images of a pair, in pixels.
+    Where the run file degrades samples, each pair is always degraded as `degraded_pair` does it.
     """
-    config, enhancer = task.config, task.enhancer
+    config, enhancer, size, degradation = task.config, task.enhancer, run.data.size, run.degradation
     assert enhancer is not None  # a task with a prior has an enhancer
-    pictures = _pictures(source, config)
+    pictures = _pictures(source, config, degradation)
+
+    def batch_of(images: list[int], references: list[int]) -> dict[str, Tensor]:
+        batch = {
+            "image": torch.stack([source[i].image for i in images]).float() / 255,
+            "reference": torch.stack([source[i].reference for i in references]).float() / 255,
+        }
+        if degradation is not None:
+            pairs = [degraded_pair(source, i, degradation) for i in images]
+            batch |= {name: torch.stack([pair[name] for pair in pairs]) for name in ("y", "known", "clean")}
+            batch["y_reference"] = torch.stack(
+                [degraded_pair(source, i, degradation)["y_reference"] for i in references]
+            )
+            batch |= {name: batch[name].float() / 255 for name in ("y", "y_reference")}
+        return batch
 
     def enhanced(first: int, last: int) -> np.ndarray:
-        images = torch.stack([x for i in range(first, last) for x in (source[i].image, source[i].reference)])
-        result = enhance(enhancer, images.float() / 255, config.enhancer_steps)
+        if degradation is not None:
+            batch = batch_of(own := list(range(first, last)), own)
+            views = (given(batch, config.known), given_reference(batch, config.known))
+            result = torch.stack([enhance_given(enhancer, of, config.enhancer_steps) for of in views], dim=1)
+        else:
+            images = torch.stack([x for i in range(first, last) for x in (source[i].image, source[i].reference)])
+            result = enhance(enhancer, images.float() / 255, config.enhancer_steps)
         return (result * 255).round().byte().view(-1, 2, 3, size, size).numpy()
 
     shape = (len(source), 2, 3, size, size)
@@ -46,13 +65,10 @@ def prepare(source: Source, task: ReferenceTask, size: int) -> Prepared:
         return Prepared(stored)
 
     def matched(images: list[int], references: list[int]) -> np.ndarray:
-        batch = {
-            "image": torch.stack([source[i].image for i in images]),
-            "reference": torch.stack([source[i].reference for i in references]),
-            "enhanced": torch.from_numpy(stored[images, 0]),
-            "enhanced_reference": torch.from_numpy(stored[references, 1]),
-        }
-        return task.match({name: x.float() / 255 for name, x in batch.items()}).numpy()
+        batch = batch_of(images, references)
+        batch["enhanced"] = torch.from_numpy(stored[images, 0]).float() / 255
+        batch["enhanced_reference"] = torch.from_numpy(stored[references, 1]).float() / 255
+        return task.match(batch).numpy()
 
     def with_own(first: int, last: int) -> np.ndarray:
         images = list(range(first, last))
@@ -94,11 +110,12 @@ def _stored(
     return np.load(path, mmap_mode="c")  # copy on write: torch needs a writable array, and the file never changes
 
 
-def _pictures(source: Source, config: ReferenceConfig) -> str:
+def _pictures(source: Source, config: ReferenceConfig, degradation: DegradationConfig | None) -> str:
     """The digest of the enhanced images."""
     prior = Path(str(config.prior))
+    how = b"" if degradation is None else f"{degradation}".encode() + Path(str(degrading.__file__)).read_bytes()
     return _digest(
-        f"{config.enhancer_steps} {_precision()}".encode(),
+        f"{config.enhancer_steps} {_precision()}".encode() + how,
         *(path.read_bytes() for path in sorted((*prior.glob("unet/*"), *prior.glob("scheduler/*")))),
         *_bytes(x for i in range(len(source)) for x in (source[i].image, source[i].reference)),
     )

@@ -55,6 +55,12 @@ def given(batch: dict[str, Tensor], planes: int) -> Given:
     return Given(y, known[:, :planes], clean.view(-1, 1, 1, 1))
 
 
+def given_reference(batch: dict[str, Tensor], planes: int) -> Given:
+    """The same of the references of a batch, which are degraded as the images are."""
+    y = batch["y_reference"] if "y_reference" in batch else OPERATOR.forward(batch["reference"]).clamp(0, 1)
+    return given(batch | {"image": batch["reference"], "y": y}, planes)
+
+
 def degraded(images: Tensor, name: str) -> dict[str, Tensor]:
     """A batch of `images` after the degradation called `name`, without references."""
     samples = [{"image": image, **observed(image, Degradation.parse(name))} for image in images]

@@ -59,12 +59,15 @@ def run(
         state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # as `Accelerator` does later
         precision = compute_in("bfloat16" if config.optim.precision == "bf16" else "float32", state.device)
         with state.local_main_process_first(), precision:  # the first process writes the cache, the others read it
-            prepared = [prepare(source, task, config.data.size) for source in sources]
+            prepared = [prepare(source, task, config) for source in sources]
     taught: list[Taught] = []
-    if config.reference.teacher is not None and config.reference.kept and config.part == "reference" and not paired:
-        teacher, folder = Teacher(Path(config.reference.teacher)), Path(config.reference.cache)
+    wanted = config.reference
+    if config.part == "reference" and wanted.teacher is not None and wanted.kept:
+        teacher, folder = Teacher(Path(wanted.teacher), wanted.teacher_network), Path(wanted.cache)
         taught = [Taught(source, config.data.size, teacher, folder) for source in sources]
-    stream = SampleStream(sources, config.data, config.seed, prepared, paired, taught, config.reference.taught)
+    stream = SampleStream(
+        sources, config.data, config.seed, prepared, paired, taught, wanted.taught, config.degradation
+    )
     return Trainer(task, stream, config, processes).fit(resume=resume, max_minutes=max_minutes)
 
 

@@ -20,7 +20,8 @@ from def_hub.reference.matcher import FeatureMemory, Matcher
 from def_hub.reference.matching import Correspondence, Views
 from def_hub.reference.matching.detail import believed
 from def_hub.reference.network import Estimate, ReferenceNetwork
-from def_hub.training.given import OPERATOR, WATCHED, Given, degrade, degraded, given
+from def_hub.reference.restoring.transfer import spread
+from def_hub.training.given import OPERATOR, WATCHED, Given, degrade, degraded, given, given_reference
 from def_hub.training.losses import Critic, PerceptualLoss, adversarial_loss, critic_loss, grid_loss
 from def_hub.training.teacher import Teacher
 
@@ -135,9 +136,7 @@ class PriorTask(nn.Module):
         scores = {f"psnr_{steps}": mean_psnr(enhance(enhancer, images, steps), images) for steps in (1, 4)}
         for name in WATCHED if self.config.known else ():
             of = given(degraded(images, name), self.config.known)
-            loop = DetailEnhancer(self.denoiser, of, window=self.config.window)
-            result = loop(of.seen, num_inference_steps=1, generator=torch.Generator().manual_seed(0))
-            scores[f"psnr_{name}"] = mean_psnr(result, images)
+            scores[f"psnr_{name}"] = mean_psnr(enhance_given(enhancer, of, 1), images)
         return scores | {"psnr_bicubic": mean_psnr(OPERATOR.upsample(degrade(images)), images)}
 
     @torch.no_grad()
@@ -268,7 +267,8 @@ class ReferenceTask(nn.Module):
             raise ValueError("reference.perceptual needs reference.perceptual_weights")
         self.perceptual = PerceptualLoss(str(config.perceptual_weights)) if config.perceptual else None
         self.critic = Critic() if config.adversarial else None
-        self.teacher = None if config.teacher is None or config.kept else Teacher(Path(config.teacher))
+        kept = config.teacher is None or config.kept
+        self.teacher = None if kept else Teacher(Path(str(config.teacher)), config.teacher_network)
         self.validation = _stack(validation) if validation else {}
         self.enhancer = None if config.prior in (None, BICUBIC) else load_enhancer(str(config.prior))
         if validation and self.enhancer is not None:
@@ -283,71 +283,79 @@ class ReferenceTask(nn.Module):
         return self.network.aggregator
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor:
-        restored, truth = self.restored(batch), batch["image"]
-        loss = F.l1_loss(restored, truth)
-        if self.teacher is not None or "taught" in batch:
-            taught = batch["taught"] if self.teacher is None else self.teacher(truth)
-            loss = torch.lerp(loss, F.l1_loss(restored, taught), self.config.teaching)
+        of = given(batch, self.config.known)
+        output, matches = self._output(of, batch)
+        restored, truth = of.project(output, of.y), batch["image"]
+        target = self._target(batch, matches)
+        loss = F.l1_loss(restored, target)
         if step < self.config.reconstruction_steps:
             return loss
         if self.config.grid:
-            loss = loss + self.config.grid * grid_loss(restored, truth)
+            loss = loss + self.config.grid * grid_loss(restored, target)
         if self.perceptual is not None:
-            loss = loss + self.config.perceptual * self.perceptual(restored, truth)
+            loss = loss + self.config.perceptual * self.perceptual(restored, target)
         if self.critic is not None:
             loss = loss + self.config.adversarial * adversarial_loss(self.critic, restored)
             loss = loss + critic_loss(self.critic, restored, truth, generator)
         return loss
 
+    def _target(self, batch: dict[str, Tensor], matches: Correspondence | None) -> Tensor:
+        """The truth, drawn towards what a teacher makes of the clean image where no reference shows more than that."""
+        truth = batch["image"]
+        if self.teacher is None and "taught" not in batch:
+            return truth
+        taught = batch["taught"] if self.teacher is None else self.teacher(truth)
+        share = self.config.teaching * (1 if matches is None else 1 - spread(matches.confidence, 1))
+        return truth + share * (taught - truth)
+
     @torch.no_grad()
     def match(self, batch: dict[str, Tensor]) -> Tensor:
         """Where the images of a batch are found in its references, `[B, 7, h, w]`: see `def_hub.data.Prepared`."""
-        y = degrade(batch["image"])
-        estimate = self.network.estimate(y, self._treated(batch, "image"))
-        found = self._matches(y, estimate, batch, self.network.memory(y.device))
+        of = given(batch, self.config.known)
+        estimate = self.network.estimate(of.seen, self._treated(batch, "image"))
+        found = self._matches(of.y, estimate, batch, self.network.memory(of.y.device))
         return torch.cat((found.position, found.frames.flatten(1, 2), found.confidence), dim=1)
 
     def restored(self, batch: dict[str, Tensor]) -> Tensor:
         """What the pipeline would return, before clipping: the last projection is part of what is trained for."""
         of = given(batch, self.config.known)
-        return of.project(self._output(of, batch), of.y)
+        return of.project(self._output(of, batch)[0], of.y)
 
-    def _output(self, of: Given, batch: dict[str, Tensor]) -> Tensor:
+    def _output(self, of: Given, batch: dict[str, Tensor]) -> tuple[Tensor, Correspondence | None]:
+        """The network's result, and the matches that it used."""
         if self.config.prior is None or "present" not in batch:
-            return self.network.estimate(of.seen, self._enhanced(of)).once
+            return self.network.estimate(of.seen, self._enhanced(of)).once, None
         with torch.no_grad():  # the estimate is only what is compared; what is restored learns
             estimate = self.network.estimate(of.seen, self._treated(batch, "image"))
         features = self.network.memory(of.y.device)
         known = _correspondence(batch["match"]) if "match" in batch else self._matches(of.y, estimate, batch, features)
         matches = known.trusted(batch["present"].view(-1, 1, 1, 1))
-        return self.network.restored(of.seen, estimate, [batch["reference"]], matches, features).sr
+        return self.network.restored(of.seen, estimate, [batch["reference"]], matches, features).sr, matches
 
     @torch.no_grad()
     def _matches(
         self, y: Tensor, estimate: Estimate, batch: dict[str, Tensor], features: FeatureMemory
     ) -> Correspondence:
-        sharp = batch["reference"]
-        theirs = self.network.estimate(OPERATOR.forward(sharp).clamp(0, 1), self._treated(batch, "reference"))
+        reference = given_reference(batch, self.config.known)
+        theirs = self.network.estimate(reference.seen, self._treated(batch, "reference"))
         matcher = Matcher(features, self.config.matching_image, self.config.refined)
-        key = Views(OPERATOR.upsample(degrade(sharp)), theirs.matched, sharp)
+        key = Views(OPERATOR.upsample(reference.y), theirs.matched, batch["reference"])
         key = believed(key, OPERATOR) if self.network.config.match_estimate else key
         return matcher(Views(OPERATOR.upsample(y), estimate.matched), [key])
 
     def _treated(self, batch: dict[str, Tensor], name: str) -> Tensor:
         """Images or references of a batch, degraded and enhanced."""
         if self.config.prior == BICUBIC:
-            return OPERATOR.upsample(degrade(batch[name]))
+            view = given if name == "image" else given_reference
+            return OPERATOR.upsample(view(batch, self.config.known).y)
         return batch["enhanced" if name == "image" else "enhanced_reference"]
 
     def _enhanced(self, of: Given) -> Tensor:
         """Of single images, which have no cache: they are drawn anew every time."""
         if self.enhancer is None:
             return OPERATOR.pinv(of.y)
-        generator = torch.Generator().manual_seed(0)
-        denoiser, window = self.enhancer.denoiser, self.enhancer.window
         # a crop is not extended to a window: what would be added costs more than the crop itself
-        enhancer = DetailEnhancer(denoiser, of, window=window, smallest=denoiser.multiple)
-        return enhancer(of.seen, num_inference_steps=self.config.enhancer_steps, generator=generator).clamp(0, 1)
+        return enhance_given(self.enhancer, of, self.config.enhancer_steps, self.enhancer.denoiser.multiple)
 
     def start_from(self, folder: Path) -> None:
         load_grown(self.network, ReferenceNetwork.from_pretrained(str(folder / "refsr")).state_dict())
@@ -420,6 +428,13 @@ def enhance(enhancer: DetailEnhancer, images: Tensor, steps: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     parts = [enhancer(degrade(x), num_inference_steps=steps, generator=generator) for x in images.split(8)]
     return torch.cat(parts).clamp(0, 1)
+
+
+def enhance_given(enhancer: DetailEnhancer, of: Given, steps: int, smallest: int | None = None) -> Tensor:
+    """The enhanced images of a batch, told what is known of them, in [0, 1]. smallest: see `DetailEnhancer`."""
+    loop = DetailEnhancer(enhancer.denoiser, of, window=enhancer.window, smallest=smallest)
+    generator = torch.Generator().manual_seed(0)
+    return loop(of.seen, num_inference_steps=steps, generator=generator).clamp(0, 1)
 
 
 def _stack(pairs: list[Pair]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,15 +18,24 @@ from torch import Tensor
 from def_hub.convert.checkpoint import load_strictly
 from def_hub.data import Source
 from def_hub.evaluation.baselines.hitsrf import HiTSRF
+from def_hub.evaluation.baselines.rrdb import RRDBNet, basicsr_name
 from def_hub.training.given import degrade
 
 
 class Teacher:
-    """HiT-SRF with the weights of a safetensors file, on whatever device the pictures are."""
+    """A published network on whatever device the pictures are.
 
-    def __init__(self, weights: Path) -> None:
+    Args:
+        weights: its safetensors.
+        network: "hitsrf", which is nearly the mean of all that may be true, or "rrdb", which looks sharp.
+    """
+
+    def __init__(self, weights: Path, network: Literal["hitsrf", "rrdb"] = "hitsrf") -> None:
         self.digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
-        self.network = load_strictly(HiTSRF(), weights).requires_grad_(False)
+        made = (
+            load_strictly(HiTSRF(), weights) if network == "hitsrf" else load_strictly(RRDBNet(), weights, basicsr_name)
+        )
+        self.network = made.requires_grad_(False)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:

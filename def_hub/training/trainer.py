@@ -93,12 +93,14 @@ class Trainer:
         task.train()
         board = self._board()
         started = saved = time.monotonic()
+        if config.optim.schedule == "timed" and max_minutes is None:
+            raise ValueError('optim.schedule = "timed" needs a number of minutes to fill (--max-minutes)')
         bar = tqdm(initial=self.step, total=config.optim.steps, desc=config.part, mininterval=5, disable=not self._main)
         recent: list[float] = []
         batches = self._batches()
         while self.step < config.optim.steps:
             for group in optimizer.param_groups:
-                group["lr"] = config.optim.lr * self._schedule()
+                group["lr"] = config.optim.lr * self._schedule((time.monotonic() - started) / 60, max_minutes)
             recent.append(self._accumulate(task, batches))
             self.accelerator.clip_grad_norm_(task.parameters(), config.optim.clip)
             optimizer.step()
@@ -227,7 +229,7 @@ class Trainer:
         seed = ((self.config.seed * 1_000_003 + self.step) * 64 + self.accelerator.process_index) * 64 + part
         return torch.Generator().manual_seed(seed)
 
-    def _schedule(self) -> float:
+    def _schedule(self, minutes: float, max_minutes: float | None) -> float:
         """Factor of the learning rate: a linear warm-up, then 1 or a cosine down to `final_lr`."""
         optim = self.config.optim
         if self.step < optim.warmup:
@@ -235,6 +237,8 @@ class Trainer:
         if optim.schedule == "constant":
             return 1.0
         progress = (self.step - optim.warmup) / max(optim.steps - optim.warmup, 1)
+        if optim.schedule == "timed" and max_minutes is not None:
+            progress = max(progress, min(minutes / max_minutes, 1.0))
         return optim.final_lr + (1 - optim.final_lr) * (1 + math.cos(math.pi * progress)) / 2
 
     def _validate(self, board: Any = None) -> None:

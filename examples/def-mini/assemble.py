@@ -1,5 +1,7 @@
-"""Build def-mini, in half precision, from the parts that the run files trained: `python
-examples/def-mini/assemble.py [FOLDER]`. Part 5, the weights of the preset "detail", is optional.
+"""Put together, in half precision, what the run files trained: `python examples/def-mini/assemble.py [FOLDER]`.
+
+The extractor is the embedded one, which came with the weights that part 3 started from. The weights of the preset
+"detail" are included only if part 5 was trained.
 """
 
 import shutil
@@ -10,22 +12,31 @@ import torch
 
 from def_hub.assemble import assemble
 
+RUNS = {
+    "2-prior": "prior-h",
+    "3-trunk": "trunk-h",
+    "3-deeper": "trunk-deep",
+    "3-cooldown": "trunk",
+    "4-reference": "reference",
+    "5-detail": "detail",
+}
+"""Run files and the folders in `runs` that they write."""
+
 runs, here = Path("runs"), Path(__file__).resolve().parent
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else here.parents[1] / "def_hub/weights/def-mini")
-names = [
-    n for n in ("extractor", "prior", "trunk", "reference", "detail") if n != "detail" or (runs / n / "export").is_dir()
-]
+detail = runs / "detail/export/refsr"
 pipe = assemble(
     "def-mini",
-    unet=runs / "prior/export",
+    unet=runs / "prior-h/export",
     refsr=runs / "reference/export",
-    refsr_detail=runs / "detail/export/refsr" if "detail" in names else None,
+    refsr_detail=detail if detail.is_dir() else None,
     dtype=torch.float16,
 )
-pipe.save_pretrained(str(folder))
+pipe.save_pretrained(str(folder))  # small files: they are part of every clone
 (folder / "made-by").mkdir(exist_ok=True)
-for number, name in enumerate(names, start=1):
-    shutil.copy(here / f"{number}-{name}.toml", folder / "made-by")
-    for log in sorted((runs / name).glob("*.csv")):
-        shutil.copy(log, folder / "made-by" / f"{number}-{name}-{log.name}")
+for name, run in RUNS.items():
+    if (runs / run).is_dir():
+        shutil.copy(here / f"{name}.toml", folder / "made-by")
+        for log in sorted((runs / run).glob("*.csv")):
+            shutil.copy(log, folder / "made-by" / f"{name}-{log.name}")
 print(f"{sum(f.stat().st_size for f in folder.rglob('*.safetensors')) / 1e6:.1f} MB of weights in {folder}")
