@@ -43,6 +43,30 @@ EXAMPLES = ROOT / "examples"
 CARD = b"---\nlicense: apache-2.0\nlibrary_name: diffusers\npipeline_tag: image-to-image\n---\n\n# tiny\n"
 
 
+SLOW = {
+    *("test_app", "test_baselines", "test_build", "test_calls", "test_degraded_training", "test_examples"),
+    *(
+        "test_assessment",
+        "test_detail",
+        "test_evaluate",
+        "test_fitting",
+        "test_hub_devices",
+        "test_hub_load",
+        "test_hub_publish",
+        "test_hub_space",
+    ),
+    *("test_mcp", "test_observed", "test_olah", "test_recorded", "test_report_page", "test_scales", "test_selection"),
+    *("test_losses", "test_space", "test_temporary", "test_training", "test_gpu_scripts"),
+}
+"""Files whose tests start servers, load the embedded weights, train or compile: `make quick` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in SLOW or item.path.parent.name == "browser":
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
 

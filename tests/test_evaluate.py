@@ -188,7 +188,8 @@ def test_a_published_methods_own_outputs_have_the_published_number(
 
 def start(words: list[str], *launcher: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, *launcher, *words] if launcher else [sys.executable, "-c", START, *words]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    threads = str(torch.get_num_threads())  # they decide the last bits, and so a journal names them
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": threads}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

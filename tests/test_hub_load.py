@@ -84,7 +84,8 @@ def test_weights_for_the_preset_detail(hub: HubServer, folder: Path, tmp_path: P
     detail = add_detail(folder)
     (folder / "README.md").unlink()
     assert run("publish", folder, NAME)[0] == 0
-    assert "| `refsr_detail` | 154,320 |" in hub.files(NAME)["README.md"].decode()
+    size = sum(parameter.numel() for parameter in detail.parameters())
+    assert f"| `refsr_detail` | ReferenceNetwork | {size:,} |" in hub.files(NAME)["README.md"].decode()
     pipe = DEFPipeline.from_pretrained(NAME)
     assert all(torch.equal(v, pipe.refsr_detail.state_dict()[k]) for k, v in detail.state_dict().items())
     single = ReferenceNetwork.from_pretrained(NAME, subfolder="refsr_detail")

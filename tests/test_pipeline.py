@@ -240,6 +240,7 @@ def street(pipe: DEFPipeline) -> DEFOutput:
     return pipe(EXAMPLES / "street_lr.png", EXAMPLES / "street_ref1.jpg", generator=generator())
 
 
+@pytest.mark.slow
 def test_the_embedded_default_restores(street: DEFOutput, pipe: DEFPipeline) -> None:
     """Better than bicubic by a margin, better with references than without, and consistent with the input."""
     truth = np.asarray(Image.open(EXAMPLES / "street_hr.webp").convert("RGB"), dtype=float)

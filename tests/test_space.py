@@ -347,7 +347,7 @@ def test_a_failure_in_the_thread_reaches_the_visitor(tiny_pipe: DEFPipeline, ses
     def fail(*_: object) -> None:
         raise RuntimeError("can't allocate memory")
 
-    tiny_pipe.refsr.register_forward_pre_hook(fail)
+    tiny_pipe.refsr.aggregator.register_forward_pre_hook(fail)
     folder, call = session.call(RunOptions())
     with pytest.raises(RuntimeError, match="allocate") as caught:
         list(run(tiny_pipe, call))
