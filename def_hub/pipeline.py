@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from def_hub.diffusion.enhancer import make_enhancer
+from def_hub.diffusion.enhancer import DetailEnhancer, StepCallback, make_enhancer
 from def_hub.hub import fetch
 from def_hub.hub.tidy import components_of, tidy
 from def_hub.images import ImageLike, to_pil
@@ -262,52 +261,36 @@ class DEFPipeline(DiffusionPipeline):
             TypeError: for an unknown override or an argument of the wrong type, before anything is computed.
             ValueError: for an argument outside its range, before anything is computed.
         """
-        if isinstance(overrides.get("degradation"), Degradation):
-            overrides["degradation"] = str(overrides["degradation"])
-        settings = resolve(preset, **overrides)
-        check_degradation(settings.degradation)
+        plan = self._plan(preset, overrides)
+        settings, network, operator = plan.settings, plan.network, plan.operator
         _check_call(output_type, callback_on_step_end, callback_on_stage)
         requests = requests_of(image, reference, mask, reference_mask)
         targets = [target_size(request.size, settings.scale, size) for request in requests]
         generators = _generators(generator, len(requests))
-        network, operator = self._network(settings), Downsample(self.config.operator)
-        enhancer = make_enhancer(
-            self.unet, self.scheduler, operator, window=self.config.window, window_mode=settings.window_mode
-        )
-        diffusion: dict[str, Any] = {name: getattr(settings, name) for name in ("num_inference_steps", "eta", "start")}
-        enhancer.check(**diffusion)
         device = self._execution_device
-        enhance: Callable[..., Tensor] = partial(enhancer, **diffusion)
-        precision = compute_in(settings.precision, device, network.dtype)
         results: list[dict[str, Any]] = []
         with self.progress_bar(total=settings.num_inference_steps * len(requests)) as bar:
             watch = _Watch(self, bar, callback_on_step_end, callback_on_stage)
             for request, target, own_generator in zip(requests, targets, generators, strict=True):
                 if size_between(request.size, target):
-                    again = {"generator": own_generator, "callback_on_stage": callback_on_stage, **settings.as_dict()}
-                    again["callback_on_step_end"] = callback_on_step_end
+                    again = watch.callbacks | settings.as_dict() | {"generator": own_generator}
                     results.append(in_two_passes(self, request, target, operator, **again))
                     continue
                 y = request.image.to(device)  # [1,3,h,w]
                 known = observed(y, settings.degradation, operator, request.file)
                 told = known.seen_by(y, network.config.known)  # [1,3+known,h,w]
                 references = request.references if settings.reference_strength > 0 else ()
-                with precision:
+                with compute_in(settings.precision, device, network.dtype):
                     # 1. Enhance (4.2): the diffusion prior, kept consistent with the input
                     watch.begins("enhance")
-                    enhanced = enhance(
-                        known.seen_by(y, enhancer.denoiser.known),
-                        generator=own_generator,
-                        project=known.project,
-                        callback=watch.step,
-                    ).clamp(0, 1)  # [1,3,H,W]
+                    enhanced = plan.enhanced(y, known, own_generator, known.project, watch.step)  # [1,3,H,W]
 
                     # 2. Estimate: the network's result without references
                     estimate = network.estimate(told, enhanced, settings.turns)
 
                     # 3. See: bring each reference to the image's scale, then degrade and enhance it like the image
                     watch.begins("match" if references else "transfer")
-                    seen = [self._see(r.to(device), y, known, enhance, network, settings.refine) for r in references]
+                    seen = [plan.seen(r.to(device), y, known) for r in references]
 
                     # 4. Match (4.3, eq. 10-12)
                     matches, features = None, network.memory(device)
@@ -353,23 +336,56 @@ class DEFPipeline(DiffusionPipeline):
         network = getattr(self, settings.refsr, None)
         return self.refsr if network is None else network
 
-    def _see(
+    def _plan(self, preset: str, overrides: dict[str, Any]) -> _Plan:
+        """What a call computes with. Raises ValueError and TypeError for settings that cannot be."""
+        if isinstance(overrides.get("degradation"), Degradation):
+            overrides = overrides | {"degradation": str(overrides["degradation"])}
+        settings = resolve(preset, **overrides)
+        check_degradation(settings.degradation)
+        operator = Downsample(self.config.operator)
+        enhancer = make_enhancer(
+            self.unet, self.scheduler, operator, window=self.config.window, window_mode=settings.window_mode
+        )
+        plan = _Plan(settings, self._network(settings), operator, enhancer)
+        enhancer.check(**plan.diffusion)
+        return plan
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a call computes with, for every image and reference."""
+
+    settings: Settings
+    network: ReferenceNetwork
+    operator: Downsample
+    enhancer: DetailEnhancer
+
+    @property
+    def diffusion(self) -> dict[str, Any]:
+        return {name: getattr(self.settings, name) for name in ("num_inference_steps", "eta", "start")}
+
+    def enhanced(
         self,
-        reference: ReferencePicture,
         y: Tensor,
         known: Observed,
-        enhance: Callable[..., Tensor],
-        network: ReferenceNetwork,
-        refine: bool,
-    ) -> ReferencePicture:
+        generator: torch.Generator,
+        project: Callable[[Tensor], Tensor] | None = None,
+        callback: StepCallback | None = None,
+    ) -> Tensor:
+        """I_DE of an LR image or a degraded reference, `[1, 3, H, W]` in [0, 1]."""
+        told = known.seen_by(y, self.enhancer.denoiser.known)
+        enhanced = self.enhancer(told, **self.diffusion, generator=generator, project=project, callback=callback)
+        return enhanced.clamp(0, 1)
+
+    def seen(self, reference: ReferencePicture, y: Tensor, known: Observed) -> ReferencePicture:
         """The reference with its views: degraded and enhanced like the image, so that both lost the same detail before
         they are compared."""
-        picture = fitted(y, reference, network.feature_extractor) if refine else reference
-        operator = Downsample(self.config.operator)
+        network, operator = self.network, self.operator
+        picture = fitted(y, reference, network.feature_extractor) if self.settings.refine else reference
         small = known.degraded(picture.pixels, operator)
-        told = known.seen_by(small, network.config.known)
         # its own generator: the noise for a reference must not change the noise for the image
-        enhanced = enhance(small, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
+        enhanced = self.enhanced(small, known, torch.Generator().manual_seed(0))
+        told = known.seen_by(small, network.config.known)
         seen = picture.seen_as(operator.upsample(small), network.estimate(told, enhanced).matched)
         # what a network makes of a picture alone says how much detail to expect; I_DE does not
         return replace(seen, views=believed(seen.seen, operator)) if network.config.match_estimate else seen
@@ -383,6 +399,10 @@ class _Watch:
     bar: Any
     on_step: StepEnd | None
     on_stage: Callable[[DEFPipeline, Stage], object] | None
+
+    @property
+    def callbacks(self) -> dict[str, Any]:
+        return {"callback_on_step_end": self.on_step, "callback_on_stage": self.on_stage}
 
     def begins(self, stage: Stage) -> None:
         if self.on_stage is not None:
