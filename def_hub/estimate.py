@@ -19,7 +19,9 @@ from def_hub.observation.downsample import SCALE
 from def_hub.pipeline import Stage
 from def_hub.precision import compute_in
 from def_hub.reference.matching import CELL, PAIRINGS, levels
-from def_hub.reference.matching.fitting import CELLS, STEP, expected_sides, sides_tried
+from def_hub.reference.matching.fitting import expected_sides
+from def_hub.reference.matching.pose import CONFIRMING as CELLS
+from def_hub.reference.matching.pose import STEP, sides_tried
 from def_hub.reference.network import TILE
 from def_hub.settings import Precision, resolve
 

@@ -6,13 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL.Image import Image
 from torch import Tensor
 
 from def_hub.images import ImageLike, to_list, to_tensor
@@ -71,8 +69,8 @@ def _files(image: ImageLike | Sequence[ImageLike]) -> list[JpegFile | None]:
     """What the JPEG file of each image says. Tensors and arrays know no file."""
     if isinstance(image, Tensor | np.ndarray):
         return [None] * (len(image) if image.ndim == 4 else 1)
-    given = list(image) if isinstance(image, list | tuple) else [image]
-    return [jpeg_of(one) if isinstance(one, str | Path | Image) else None for one in given]
+    given: list[Any] = list(image) if isinstance(image, list | tuple) else [image]
+    return [None if isinstance(one, Tensor | np.ndarray) else jpeg_of(one) for one in given]
 
 
 def _per_image(reference: ReferenceLike, masks: MaskLike, count: int) -> list[tuple[ReferencePicture, ...]]:

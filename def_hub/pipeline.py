@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +32,7 @@ from def_hub.precision import compute_in, float32_by_default
 from def_hub.provenance import provenance_shares
 from def_hub.reference.matcher import Matcher
 from def_hub.reference.matching import Correspondence, Views
+from def_hub.reference.matching.detail import believed
 from def_hub.reference.matching.fitting import fitted
 from def_hub.reference.network import Estimate, ReferenceNetwork
 from def_hub.reference.picture import ReferencePicture
@@ -369,7 +370,9 @@ class DEFPipeline(DiffusionPipeline):
         told = known.seen_by(small, network.config.known)
         # its own generator: the noise for a reference must not change the noise for the image
         enhanced = enhance(small, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
-        return picture.seen_as(operator.upsample(small), network.estimate(told, enhanced).matched)
+        seen = picture.seen_as(operator.upsample(small), network.estimate(told, enhanced).matched)
+        # what a network makes of a picture alone says how much detail to expect; I_DE does not
+        return replace(seen, views=believed(seen.seen, operator)) if network.config.match_estimate else seen
 
 
 @dataclass

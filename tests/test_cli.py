@@ -302,7 +302,8 @@ def test_options_override_the_preset_and_nothing_else() -> None:
         assert call("--preset", name) == {"preset": name, **resolve(name).as_dict()}
     words = (
         "--steps 7 --eta 0.25 --start 0.5 --prior-strength 0.1 --matching-image bicubic --step 3 --turns 2 "
-        "--refsr refsr_detail --strength 0.75 --no-refine --no-consistency --window-mode replace --precision float32"
+        "--refsr refsr_detail --strength 0.75 --no-refine --no-consistency --window-mode replace --precision float32 "
+        "--scale 2 --degradation jpeg50"
     )
     expected = dict(
         num_inference_steps=7,
@@ -318,6 +319,8 @@ def test_options_override_the_preset_and_nothing_else() -> None:
         consistency=False,
         window_mode="replace",
         precision="float32",
+        scale=2,
+        degradation="jpeg50",
     )
     assert set(expected) == {setting.name for setting in SETTINGS}
     assert call(*words.split()) == {"preset": "balanced", **expected}

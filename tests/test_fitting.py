@@ -1,4 +1,4 @@
-"""References that show things larger or smaller than the image does."""
+"""References that show things larger or smaller than the image does, turned, mirrored or in other light."""
 
 import pytest
 import torch
@@ -8,10 +8,14 @@ from torch import Tensor
 from def_hub import DEFPipeline
 from def_hub.images import to_tensor
 from def_hub.observation.downsample import Downsample
-from def_hub.reference.matching.fitting import fitted, sides_tried
+from def_hub.reference.matching.fitting import MOST, fitted
+from def_hub.reference.matching.light import Light
+from def_hub.reference.matching.placement import Placement
+from def_hub.reference.matching.pose import ORIENTATIONS, Pose, sides_tried, sight
 from def_hub.reference.picture import ReferencePicture
 
-from .test_pipeline import EXAMPLES, generator
+from .helpers.pictures import generator
+from .test_pipeline import EXAMPLES
 
 
 def scaled(image: Tensor, factor: float) -> Tensor:
@@ -19,68 +23,130 @@ def scaled(image: Tensor, factor: float) -> Tensor:
     return F.interpolate(image, sides, mode="bicubic", antialias=True).clamp(0, 1)
 
 
+def fit(pipe: DEFPipeline, y: Tensor, reference: Tensor, usable: Tensor | None = None) -> ReferencePicture:
+    return fitted(y, ReferencePicture(reference, usable), pipe.refsr.feature_extractor)
+
+
+def places(height: int, width: int) -> Tensor:
+    """`[2, H, W]`: the x and y of every pixel."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack((x, y)).float()
+
+
 @pytest.fixture(scope="module")
 def street() -> Tensor:
     return to_tensor(EXAMPLES / "street_hr.webp")[..., :320, :400]
 
 
-@pytest.mark.parametrize("factor", (0.4, 0.5, 0.7))
-def test_a_smaller_reference_is_enlarged_as_far_as_it_must_be(pipe: DEFPipeline, street: Tensor, factor: float) -> None:
-    y = Downsample().forward(street)
-    found = fitted(y, ReferencePicture(scaled(street, factor)), pipe.refsr.feature_extractor)
-    assert all(abs(s * factor - 1) < 0.15 for s in found.scale)
+@pytest.fixture(scope="module")
+def y(street: Tensor) -> Tensor:
+    return Downsample().forward(street)
 
 
-@pytest.mark.parametrize("factor", (1.0, 1.2))
-def test_a_reference_of_about_the_size_stays_as_it_is(pipe: DEFPipeline, street: Tensor, factor: float) -> None:
+@pytest.mark.parametrize("factor", (0.4, 0.5, 0.7, 1.3, 2.0, 4.0))
+def test_a_reference_of_another_size_is_resized(pipe: DEFPipeline, street: Tensor, y: Tensor, factor: float) -> None:
+    found = fit(pipe, y, scaled(street, factor))
+    assert all(abs(s * factor - 1) < 0.1 for s in found.scale)
+
+
+@pytest.mark.parametrize("factor", (1.0, 1.06))
+def test_a_reference_of_about_the_size_stays_as_it_is(
+    pipe: DEFPipeline, street: Tensor, y: Tensor, factor: float
+) -> None:
     reference = scaled(street, factor)
-    found = fitted(Downsample().forward(street), ReferencePicture(reference), pipe.refsr.feature_extractor)
-    assert found.pixels is reference and found.scale == (1.0, 1.0)
+    found = fit(pipe, y, reference)
+    assert found.pixels is reference and found.placement == Placement()
 
 
-def test_a_reference_without_detail_is_not_enlarged(pipe: DEFPipeline, street: Tensor) -> None:
+def test_a_reference_without_detail_is_not_enlarged(pipe: DEFPipeline, y: Tensor) -> None:
     """The image itself, as in the protocol of Urban100: it would match everywhere and lend nothing."""
-    y = Downsample().forward(street)
-    assert fitted(y, ReferencePicture(y), pipe.refsr.feature_extractor).scale == (1.0, 1.0)
+    assert fit(pipe, y, y).scale == (1.0, 1.0)
 
 
-def test_an_unrelated_reference_stays_as_it_is(pipe: DEFPipeline, street: Tensor) -> None:
+def test_an_unrelated_reference_stays_as_it_is_but_never_large(pipe: DEFPipeline, street: Tensor, y: Tensor) -> None:
     reference = to_tensor(EXAMPLES / "banana_hr.webp")[..., :320, :400]
-    assert fitted(Downsample().forward(street), ReferencePicture(reference), pipe.refsr.feature_extractor).scale == (
-        1.0,
-        1.0,
-    )
+    assert fit(pipe, y, reference).pixels is reference
+    large = fit(pipe, y, scaled(reference, 3)).pixels
+    assert large[0, 0].numel() <= 1.05 * MOST * street[0, 0].numel()
 
 
-def test_places_are_those_of_the_reference_itself(pipe: DEFPipeline, street: Tensor) -> None:
-    """A half-size copy that lies in the corner of something larger: it is cut out, enlarged, masked and found."""
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_turned_and_mirrored_references_are_turned_back(
+    pipe: DEFPipeline, street: Tensor, y: Tensor, orientation: Pose
+) -> None:
+    reference = orientation.unturned(street).contiguous()
+    found = sight(y, reference, None, pipe.refsr.feature_extractor).pose
+    assert (found.quarters, found.mirrored) == (orientation.quarters, orientation.mirrored)
+    fitting = fit(pipe, y, reference)
+    assert torch.equal(fitting.pixels, street)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("factor", (1.0, 0.5, 2.5))
+def test_every_place_of_a_fitted_picture_is_that_of_the_file(orientation: Pose, factor: float) -> None:
+    """A picture whose values are its own coordinates is cut, turned and resized: `original` says what it shows."""
+    size, (left, top, right, bottom) = (40, 56), (8, 4, 48, 36)
+    whole = places(*size)
+    picture = orientation.turned(whole[:, top:bottom, left:right])
+    placement = Placement.of_turn(orientation, (bottom - top, right - left)).moved(left, top)
+    assert torch.equal(placement.original(places(*picture.shape[1:])), picture)
+
+    sides = [round(n * factor) for n in picture.shape[1:]]
+    resized = F.interpolate(picture[None], sides, mode="bilinear", align_corners=False)[0]
+    placement = placement.after_resizing(sides[1] / picture.shape[2], sides[0] / picture.shape[1])
+    inner = (slice(None), slice(3, -3), slice(3, -3))  # where interpolation has both neighbours
+    assert torch.allclose(placement.original(places(*sides))[inner], resized[inner], atol=1e-3)
+    assert placement.scale == pytest.approx((factor, factor))
+    assert torch.equal(orientation.unturned(orientation.turned(whole)), whole)
+
+
+@pytest.mark.parametrize("orientation", (Pose(), Pose(1), Pose(0, True), Pose(3, True)))
+def test_places_are_those_of_the_reference_itself(
+    pipe: DEFPipeline, street: Tensor, y: Tensor, orientation: Pose
+) -> None:
+    """A half-size copy that lies in a corner of something larger, on its side: it is cut out, enlarged, masked, turned
+    and found."""
     copy = scaled(street, 0.5)  # 160×200
     reference = torch.full((1, 3, 400, 480), 0.5)
     reference[..., 200:360, 240:440] = copy
     usable = torch.zeros(1, 1, 100, 120)
     usable[..., 50:90, 60:110] = 1
-    y = Downsample().forward(street)
-    found = fitted(y, ReferencePicture(reference, usable), pipe.refsr.feature_extractor)
-    assert found.corner[0] > 100 and found.corner[1] > 80 and found.usable is not None
-    assert found.usable.shape[-1] * 4 == found.pixels.shape[-1] and 0 < found.usable.mean() < 1
-    output = pipe(y, reference, generator=generator())
-    _, x, down = output.correspondence[0]
+    reference, usable = (orientation.unturned(t).contiguous() for t in (reference, usable))
+    found = fit(pipe, y, reference, usable)
+    assert found.usable is not None and 0 < found.usable.mean() < 1
+    assert found.usable.shape[-1] * 4 == found.pixels.shape[-1] < 2 * 320  # without most of the grey
+    mask = F.interpolate(usable, scale_factor=4.0).expand_as(reference)
+    output = pipe(y, reference, reference_mask=mask, preset="fast", generator=generator())
     sure = output.confidence[0] > 0.5
     assert sure.float().mean() > 0.5
-    columns, rows = torch.meshgrid(torch.arange(100), torch.arange(80), indexing="xy")
-    assert (x - (240 + (4 * columns + 2) * 0.5 - 0.5))[sure].abs().median() < 0.5
-    assert (down - (200 + (4 * rows + 2) * 0.5 - 0.5))[sure].abs().median() < 0.5
+    # Where the file is asked at the places that were found, in pixels, it shows the turned copy's coordinates.
+    truth = Placement.of_turn(orientation, tuple(reference.shape[2:]))  # type: ignore[arg-type]
+    cells = places(80, 100)
+    expected = truth.original(torch.stack((240 + (4 * cells[0] + 2) * 0.5 - 0.5, 200 + (4 * cells[1] + 2) * 0.5 - 0.5)))
+    off = (output.correspondence[0][1:] - expected).norm(dim=0)
+    assert off[sure].median() < 0.5
 
 
-def test_original_undoes_cutting_and_scaling() -> None:
-    place = ReferencePicture(torch.zeros(1, 3, 8, 8), scale=(2.0, 1.0), corner=(40, 20)).original(
-        torch.tensor([[0.5], [3.0]])
-    )
-    assert torch.allclose(place, torch.tensor([[40.0], [23.0]]))
+def test_the_choice_is_stable(pipe: DEFPipeline, street: Tensor, y: Tensor) -> None:
+    """However much a reference is enlarged, it is seen equally large in the end."""
+    sizes = [fit(pipe, y, scaled(street, factor)).pixels.shape[2] for factor in (1.5, 2.0, 3.0, 4.5, 6.0)]
+    assert max(sizes) < 1.05 * min(sizes)
 
 
-def test_copies_of_a_large_reference_beside_a_tiny_image_are_bounded() -> None:
-    # what is not enlarged is always among them
-    assert sides_tried((32, 32), (2000, 2000)) == [[1000, 1000], [1416, 1416], [2000, 2000]]
-    assert [max(copy) for copy in sides_tried((48, 48), (900, 600))] == [300, 424, 600, 848, 1200, 1696]
-    assert len(sides_tried((125, 125), (2000, 2000))) == 6
+def test_other_light_is_undone(pipe: DEFPipeline, street: Tensor, y: Tensor) -> None:
+    """Haze and a colour cast, which are a gain and an offset per channel."""
+    gain, offset = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.5, 0.6, 0.7), (0.3, 0.2, 0.1)))
+    found = fit(pipe, y, street * gain + offset)
+    assert (found.pixels - street).abs().mean() < 0.02
+    unchanged = fit(pipe, y, street)
+    assert unchanged.pixels is street
+
+
+def test_light_stays_in_range() -> None:
+    bright = Light(torch.tensor([2.0, 1.0, 0.5]), torch.tensor([0.0, 0.5, -0.5])).on(torch.rand(1, 3, 8, 8))
+    assert bright.min() >= 0 and bright.max() <= 1
+
+
+def test_copies_do_not_grow_with_the_reference() -> None:
+    small, large = ([max(sides) for sides in sides_tried((112, 112), size)] for size in ((600, 800), (6000, 8000)))
+    assert large == pytest.approx(small, rel=0.05)

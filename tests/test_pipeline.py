@@ -186,7 +186,7 @@ def test_tuple_and_callback(tiny_pipe: DEFPipeline) -> None:
         ({"reference": [[], []]}, "one list for each of 1 images"),
         ({"mask": torch.ones(1, 8, 9)}, "mask: expected the size 8x8 of its picture, got 9x8"),
         ({"mask": [None, None]}, "mask: expected one for each of 1 images, got 2"),
-        ({"reference_mask": torch.ones(1, 8, 8)}, "no reference"),
+        ({"reference_mask": torch.ones(1, 8, 8)}, "reference_mask: expected a reference for it, got none"),
         (
             {"reference": [torch.rand(3, 8, 8)] * 2, "reference_mask": torch.ones(1, 8, 8)},
             "each of 2 references, got 1",

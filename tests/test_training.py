@@ -213,7 +213,7 @@ def test_frozen_parameters_stay_unchanged(workplace: Path) -> None:
     before = weights(start)
     changed = {k for k in before if not torch.equal(before[k], tuned[k])}
     assert changed and not any(k.startswith(("aggregator.trunk", "aggregator.head")) for k in changed)
-    with pytest.raises(ValueError, match="no parameter begins with 'trunk'; there are, for example: network"):
+    with pytest.raises(ValueError, match="no parameter begins with 'trunk'; some that exist: network"):
         run(write("wrong", "reference", 'freeze = ["trunk"]\n' + body, 2))
 
 

@@ -19,6 +19,7 @@ from def_hub.reference.build import make_parts
 from def_hub.reference.features import ExtractorName
 from def_hub.reference.matcher import FeatureMemory
 from def_hub.reference.matching import CELL, Correspondence
+from def_hub.reference.matching.detail import detail_worth
 from def_hub.reference.restoring.aggregation import STRIDES, Texture
 from def_hub.reference.restoring.transfer import overlapped, spread
 from def_hub.tiling import Window, tiled
@@ -143,6 +144,13 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             mean = sum(others, once) / turns
         matched = once.detach().clamp(0, 1) if self.config.match_estimate else enhanced
         return Estimate(enhanced, once, mean, matched)
+
+    @torch.no_grad()
+    def worth(self, sharp: Tensor) -> float:
+        """How far the detail of a reference `[1, 3, H, W]` is believed, 0 … 1, without a prior: see `detail_worth`."""
+        small = self._operator.forward(sharp).clamp(0, 1)
+        restored = self.estimate(small, self._operator.pinv(small)).once.clamp(0, 1)
+        return detail_worth(sharp, restored, self._operator)
 
     @apply_forward_hook
     def restored(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from def_hub.reference.matching.correspondence import Views
+from def_hub.reference.matching.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -16,15 +17,13 @@ class ReferencePicture:
 
     pixels: `[1, 3, Hr, Wr]` in [0, 1], with sides that are multiples of 4.
     usable: `[1, 1, Hr/4, Wr/4]`, 1 where the reference may be used, else 0. None if all of it may be used.
-    scale: (x, y), pixels of `pixels` per pixel of the original.
-    corner: (x, y), the top left corner of `pixels` in the original, in pixels of the original.
+    placement: where its pixels lie in the original, through every cut, turn, mirror image and change of size.
     views: the images that the matcher compares. None until `seen_as`, and again after `without_views`.
     """
 
     pixels: Tensor
     usable: Tensor | None = None
-    scale: tuple[float, float] = (1.0, 1.0)
-    corner: tuple[int, int] = (0, 0)
+    placement: Placement = field(default_factory=Placement)
     views: Views | None = None
 
     def to(self, device: torch.device) -> ReferencePicture:
@@ -47,7 +46,11 @@ class ReferencePicture:
         """A copy without views. After matching nobody needs them, and those of a large photograph take a gigabyte."""
         return replace(self, views=None)
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Its pixels per pixel of the picture as given, along its x and y."""
+        return self.placement.scale
+
     def original(self, place: Tensor) -> Tensor:
-        """Places `[2, ...]` (x, y) in `pixels` → the same places in the original; pixel centres are at integers."""
-        scale, corner = (place.new_tensor(v).view(2, *[1] * (place.ndim - 1)) for v in (self.scale, self.corner))
-        return corner + (place + 0.5) / scale - 0.5
+        """`[2, ...]` (x, y) in pixels of `pixels` → in pixels of the picture as given; pixel centres at integers."""
+        return self.placement.original(place)

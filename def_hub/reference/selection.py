@@ -14,22 +14,21 @@ from torch import Tensor
 from def_hub.images import ImageLike, to_tensor
 from def_hub.precision import float32_by_default
 from def_hub.reference.features import in_own_precision
-from def_hub.reference.matching import CELL, Views, find
-from def_hub.reference.matching.fitting import SERVED, resized
+from def_hub.reference.matching import CELL
+from def_hub.reference.matching.fitting import fit
+from def_hub.reference.matching.pose import Sighting, sight
 from def_hub.reference.network import ReferenceNetwork
+from def_hub.reference.picture import ReferencePicture
 
-CELLS = 64
-"""Side, in cells, of the square that has as many cells as either picture is shrunk to."""
-ENLARGED = 2.0
-"""The image is seen twice as large as it is, as far as `CELLS` allow; and a candidate half as large, which is as if the
-image showed as much."""
-LIKELY, UNLIKELY = 0.20, 0.16
+SEEN = 320
+"""Side, in pixels, of the part of a candidate whose detail is looked at."""
+LIKELY, UNLIKELY = 0.10, 0.06
 """Scores from and below which a reference is called likely and unlikely to help; see `rank_references`."""
 
 
 @dataclass(frozen=True)
 class RankedReference:
-    """index: of the candidate, as given. score: share of the image that it can serve, 0 … 1; chance gives about 0.13.
+    """index: of the candidate, as given. score: share of the image that it can serve, 0 … 1; chance gives about 0.03.
 
     verdict: "likely", "possible" or "unlikely" to help.
     """
@@ -49,14 +48,11 @@ def rank_references(
 ) -> list[RankedReference]:
     """Order candidates by how much of `image` they can serve, best first.
 
-    The candidates are shrunk so far that both pictures show about as much, then matched and aligned from coarse to
-    fine; the score is the share of cells with a match to be trusted, one that agrees with the image and with its
-    neighbours, wherever it lies. A picture that merely looks alike, in colour or in kind, scores low, and a part that
-    is shown large scores by the part it serves. Candidates are opened one at a time.
-
-    A score of `LIKELY` is reached by 78 % of true references and 6 % of unrelated pictures; 11 % and 73 % stay below
-    `UNLIKELY` (45 and 162 of them, on 27 photographs of places seen several times, many with little in common;
-    `examples/ranking.py`).
+    Each candidate is brought to the scale and orientation of the image by the search that a run makes, too
+    (`matching.pose`). The score is the mean confidence of the matches that lie among confident ones, times how far the
+    detail of the candidate is believed (`matching.detail`): an enlarged copy of the image, a soft picture or a print
+    scores nothing. A picture that merely looks alike, in colour or in kind, scores low, and a part that is shown large
+    scores by the part it serves. Candidates are opened one at a time.
 
     Args:
         image: the LR image. candidates: of any size from 8×8. Paths, Pillow images, arrays or tensors, as for
@@ -66,25 +62,34 @@ def rank_references(
     Raises:
         ValueError, TypeError, FileNotFoundError: for an image or a candidate that cannot be read, named by its number.
     """
-    extractor = _embedded() if extractor is None else extractor
+    network = _embedded()
+    extractor = network.feature_extractor if extractor is None else extractor
     extract, device = in_own_precision(extractor), next(extractor.parameters()).device
     scores = []
-    query = _small(to_tensor(image).to(device), ENLARGED)
+    y = to_tensor(image).to(device)
     for number, candidate in enumerate(candidates):
-        key = _small(to_tensor(candidate, f"candidates[{number}]").to(device), ENLARGED / CELL)
-        found = find(Views(query, query), [Views(key, key)], extract, "bicubic", step=4)
-        scores.append(float((found.confidence >= SERVED).float().mean()))
+        picture = to_tensor(candidate, f"candidates[{number}]").to(device)
+        height, width = (n // CELL * CELL for n in picture.shape[2:])
+        picture = picture[..., :height, :width]
+        seen = sight(y, picture, None, extract)
+        scores.append(seen.support * _worth(network, y, picture, seen))
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     return [RankedReference(i, scores[i]) for i in order]
 
 
+def _worth(network: ReferenceNetwork, image: Tensor, picture: Tensor, seen: Sighting) -> float:
+    """How far the detail in the middle of the matched part of a candidate is believed."""
+    fitted = fit(image, ReferencePicture(picture), seen)
+    if fitted.usable is not None and not bool(fitted.usable.any()):
+        return 0.0
+    part = fitted.pixels
+    top, left = (max(0, (n - SEEN) // 2) // CELL * CELL for n in part.shape[2:])
+    part = part[..., top : top + SEEN, left : left + SEEN].to(network.device)
+    return network.worth(part)
+
+
 @lru_cache(maxsize=1)
-def _embedded() -> nn.Module:
-    """The extractor of the embedded default model."""
+def _embedded() -> ReferenceNetwork:
+    """The network of the embedded default model."""
     folder = Path(__file__).resolve().parents[1] / "weights" / "def-mini" / "refsr"
-    return ReferenceNetwork.from_pretrained(str(folder)).feature_extractor
-
-
-def _small(picture: Tensor, scale: float) -> Tensor:
-    """`scale` times as large, but of at most `CELLS`² cells."""
-    return resized(picture, min(scale, CELLS * CELL / (picture.shape[2] * picture.shape[3]) ** 0.5))
+    return ReferenceNetwork.from_pretrained(str(folder))

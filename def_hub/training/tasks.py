@@ -18,6 +18,7 @@ from def_hub.diffusion.enhancer import DetailEnhancer, make_enhancer
 from def_hub.reference.features import MiniFeatures, VGG19Features
 from def_hub.reference.matcher import FeatureMemory, Matcher
 from def_hub.reference.matching import Correspondence, Views
+from def_hub.reference.matching.detail import believed
 from def_hub.reference.network import Estimate, ReferenceNetwork
 from def_hub.reference.restoring.transfer import spread
 from def_hub.training.given import OPERATOR, WATCHED, Given, degrade, degraded, given, given_reference
@@ -339,6 +340,7 @@ class ReferenceTask(nn.Module):
         theirs = self.network.estimate(reference.seen, self._treated(batch, "reference"))
         matcher = Matcher(features, self.config.matching_image, self.config.refined)
         key = Views(OPERATOR.upsample(reference.y), theirs.matched, batch["reference"])
+        key = believed(key, OPERATOR) if self.network.config.match_estimate else key
         return matcher(Views(OPERATOR.upsample(y), estimate.matched), [key])
 
     def _treated(self, batch: dict[str, Tensor], name: str) -> Tensor:

@@ -275,3 +275,47 @@ def test_what_comes_is_brought_into_sight(browser: Any, url: str, tmp_path: Path
         box = settled(page, page.locator("#compare .def-pane").bounding_box, 1000)  # it scrolls
         assert box["y"] >= 0 and box["y"] + box["height"] <= 844
         assert page.locator("#pair").bounding_box()["height"] < 60
+
+
+def test_the_wheel_and_a_double_click_zoom_where_they_point(page: Any, tmp_path: Path) -> None:
+    def width() -> float:
+        return page.locator("#compare img.def-after").bounding_box()["width"]
+
+    def pressed() -> str:
+        return page.locator("#compare [data-zoom][aria-pressed=true]").get_attribute("data-zoom")
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        """What of the picture is at a point of the window, as shares."""
+        box = page.locator("#compare .def-stack").bounding_box()
+        return (x - box["x"]) / box["width"], (y - box["y"]) / box["height"]
+
+    upload(page, tmp_path)
+    enlarge(page)
+    box = page.locator("#compare .def-stack").bounding_box()
+    x, y = box["x"] + 0.55 * box["width"], box["y"] + 0.3 * box["height"]  # inside at 100 %, too
+    fitted = width()
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, -120)  # moves the page, as everywhere
+    assert pressed() == "fit"
+    page.evaluate("scrollTo(0, 0)")
+    page.mouse.dblclick(x, y)
+    assert pressed() == "2" and width() == 2 * 320
+    page.mouse.dblclick(x, y)
+    assert pressed() == "fit" and width() == fitted
+    page.keyboard.down("Control")
+    places = []
+    for level in ("1", "2", "4"):
+        page.mouse.wheel(0, -120)
+        page.wait_for_function(f"document.querySelector('#compare [data-zoom=\"{level}\"]').ariaPressed === 'true'")
+        places.append(place(x, y))
+    assert width() == 4 * 320 and places[2] == pytest.approx(places[1], abs=0.05)
+    page.keyboard.up("Control")
+    page.locator("#compare [data-full]").click()
+    page.wait_for_function("document.fullscreenElement?.matches('.def-view')")
+    page.locator("#compare .def-stack").dispatch_event(  # a headless browser sends no wheel to a full screen
+        "wheel", {"deltaY": 120, "clientX": 300, "clientY": 200, "bubbles": True, "cancelable": True}
+    )
+    page.wait_for_function("document.querySelector('#compare [data-zoom=\"2\"]').ariaPressed === 'true'")
+    page.keyboard.press("Escape")
+    page.evaluate("document.fullscreenElement && document.exitFullscreen()")  # a headless browser has no Escape
+    page.wait_for_function("!document.fullscreenElement")

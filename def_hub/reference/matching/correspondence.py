@@ -20,8 +20,8 @@ class Views:
 
     A similarity only means something between images of one domain, so an input is seen `bicubic` (enlarged)
     and `enhanced`, and a reference is degraded and then treated in the same two ways. `sharp` is the
-    reference itself. `usable` `[B,1,H/4,W/4]` is 1 for the cells of a reference that may be matched, 0 for the others;
-    None where all may.
+    reference itself. `usable` `[B,1,H/4,W/4]` in [0, 1] is the factor by which a match with a cell of a reference
+    counts, 0 where it may not be used; None where all count in full.
     """
 
     bicubic: Tensor

@@ -44,19 +44,25 @@ const light = () => {
   if ('@KIND@' === 'pointed' && within(there, 0) && within(there, 1)) return;
   one('.def-pane').scrollBy(there[0] - size[0] / 2, there[1] - size[1] / 2);
 };
-const zoom = level => {
-  // what was in the middle stays there; of a comparison the divider stays where it is seen
+const zoom = (level, place) => {
+  // the place that is pointed at stays where it is; else the middle, and of a comparison the divider
   const before = wide(), [left, top] = seen(0, 0), [right, bottom] = seen(1, 1);
-  let x = 0.5, kept = [(before[0] / 2 - left) / (right - left), (before[1] / 2 - top) / (bottom - top)];
+  let goal = [0.5, 0.5], kept = [(before[0] / 2 - left) / (right - left), (before[1] / 2 - top) / (bottom - top)];
   const line = seen(at / 100, 0);
-  if (one('.def-before') && within(line, 0)) { kept[0] = at / 100; x = line[0] / before[0]; }
+  if (place) {
+    const box = one('.def-pane').getBoundingClientRect();
+    goal = [(place.clientX - box.left) / before[0], (place.clientY - box.top) / before[1]];
+    kept = share(place);
+  } else if (one('.def-before') && within(line, 0)) { kept[0] = at / 100; goal[0] = line[0] / before[0]; }
   kept = kept.map(v => Math.min(1, Math.max(0, v)));
   zoomed = level;
   fit();
   const there = seen(...kept), after = wide();
-  one('.def-pane').scrollBy(there[0] - x * after[0], there[1] - after[1] / 2);
-  light();
+  one('.def-pane').scrollBy(there[0] - goal[0] * after[0], there[1] - goal[1] * after[1]);
+  if (!place) light();
 };
+const LEVELS = ['fit', '1', '2', '4'];
+const step = (way, place) => zoom(LEVELS[Math.min(3, Math.max(0, LEVELS.indexOf(zoomed) + way))], place);
 const divide = share => {
   at = Math.min(100, Math.max(0, share));
   one('.def-stack').style.setProperty('--at', at + '%');
@@ -90,6 +96,37 @@ const veil = () => {
   range.value = opacity;
   one('.def-veil').style.opacity = opacity / 100;
 };
+element.addEventListener('click', e => {
+  if (!e.target.closest('[data-full]')) return;
+  if (document.fullscreenElement) document.exitFullscreen();
+  else one('.def-view').requestFullscreen();
+});
+element.addEventListener('fullscreenchange', () => setTimeout(fit, 50));  // when the window has its new size
+// A double click zooms to 200 % and back; the wheel zooms in full screen, and elsewhere with Ctrl; two fingers do, too.
+element.addEventListener('dblclick', e => {
+  if ('@KIND@' !== 'pointed' && e.target.closest('.def-stack')) zoom(zoomed === 'fit' ? '2' : 'fit', e);
+});
+let turned = 0;
+element.addEventListener('wheel', e => {
+  if (!one('.def-stack') || !e.target.closest('.def-pane') || !(document.fullscreenElement || e.ctrlKey)) return;
+  e.preventDefault();
+  turned += e.deltaY;
+  if (Math.abs(turned) < 50) return;
+  step(turned < 0 ? 1 : -1, e);
+  turned = 0;
+}, {passive: false});
+let apart = null;
+const distance = ([a, b]) => Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
+element.addEventListener('touchstart', e => { apart = e.touches.length === 2 ? distance(e.touches) : null; });
+element.addEventListener('touchmove', e => {
+  if (!apart || e.touches.length !== 2 || !e.target.closest('.def-stack')) return;
+  e.preventDefault();
+  const ratio = distance(e.touches) / apart;
+  if (ratio > 0.7 && ratio < 1.4) return;
+  const [a, b] = e.touches;
+  step(ratio > 1 ? 1 : -1, {clientX: (a.clientX + b.clientX) / 2, clientY: (a.clientY + b.clientY) / 2});
+  apart = distance(e.touches);
+}, {passive: false});
 element.addEventListener('input', e => {
   if (e.target.matches('[data-veil]')) { opacity = +e.target.value; veil(); }
   else if (e.target.matches('.def-range')) push(+e.target.value);

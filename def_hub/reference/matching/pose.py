@@ -1,0 +1,260 @@
+"""How a reference shows the place: how large, turned by how many quarters, mirrored or not.
+
+Features know one scale and one orientation, so a reference must first be brought to those of the image. Small copies of
+both are compared: every cell of the image, in all eight orientations, votes for where it lies in copies of the
+reference of several sizes (a Hough transform); matches of the true pose agree on one displacement. The poses with most
+votes are confirmed by aligned matches. The largest copy has a bounded number of times the cells of the image's, so the
+cost does not depend on the size of the reference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from def_hub.reference.matching.correspondence import CELL, Correspondence, Views
+from def_hub.reference.matching.pyramid import find
+
+VOTING, CONFIRMING = 16, 32
+"""Side, in cells, of the square that has as many cells as the image is seen with, while poses are voted for and while
+they are confirmed."""
+LARGER, SMALLER = 16.0, 1 / 12
+"""Area of a copy of the reference, in areas of the image: it shows at most so much more of the place, or less."""
+OCTAVE = 0.5
+"""Step between the sizes of copies, as a logarithm; votes are still found a quarter octave away."""
+COARSEST, FINEST = 2.0, -4.0
+"""Logarithms of the factors that are tried: from references that must be enlarged four times to those that are 16 times
+finer than the result."""
+UPRIGHT = 3
+"""How many upright poses are confirmed, beside one that is turned and one that is mirrored."""
+CERTAIN = 3.0
+"""Votes, in multiples of what chance gives, from which the best upright pose is confirmed alone."""
+DOUBTFUL = 1.5
+"""The same, from which a turned or mirrored pose is confirmed at all; unrelated pictures reach 2.3."""
+TURN_PENALTY, MIRROR_PENALTY = 1.1, 1.4
+"""A turned, or mirrored, pose must have so many times the support of one that is not: façades resemble their mirror
+images."""
+STEP = 4
+"""Pixels between what is compared when a pose is confirmed, see `matching.align`."""
+SERVED = 0.3
+"""Confidence from which a cell counts as served."""
+CLOSE = 0.1
+"""Logarithm of the factor by which a copy may differ from the size of the image and still be measured at."""
+UNSURE = 0.04
+"""Support below which a pose is no more than a guess."""
+COMPANY, ALONE, SURE = 5, 0.2, 0.5
+"""Side, in cells, of the surroundings that support a match, and mean confidence there from which it begins to count,
+and counts in full."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """quarters: turns by 90°, counter-clockwise, and mirrored: whether left and right are then exchanged, that bring
+    the reference to the orientation of the image. octave: logarithm (base 2) of the factor that brings it to the scale
+    of the result.
+    """
+
+    quarters: int = 0
+    mirrored: bool = False
+    octave: float = 0.0
+
+    @property
+    def upright(self) -> bool:
+        return self.quarters == 0 and not self.mirrored
+
+    def turned(self, picture: Tensor) -> Tensor:
+        """A picture `[..., H, W]` in the orientation of the image."""
+        picture = picture.rot90(self.quarters, (-2, -1)) if self.quarters else picture
+        return picture.flip(-1) if self.mirrored else picture
+
+    def unturned(self, picture: Tensor) -> Tensor:
+        """The inverse of `turned`."""
+        picture = picture.flip(-1) if self.mirrored else picture
+        return picture.rot90(-self.quarters, (-2, -1)) if self.quarters else picture
+
+
+ORIENTATIONS = tuple(Pose(quarters, mirrored) for mirrored in (False, True) for quarters in range(4))
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A pose, and what speaks for it.
+
+    query: the small copy of the image `[1, 3, H, W]`; key: that of the reference, turned. matches: of `query` in `key`.
+    scale (x, y): pixels of `key` per pixel of the turned reference. support: mean confidence of the matches that lie
+    among confident ones, 0 … 1; unrelated pictures reach 0.05.
+    """
+
+    pose: Pose
+    query: Tensor
+    key: Tensor
+    matches: Correspondence
+    scale: tuple[float, float]
+    support: float
+
+    @property
+    def trusted(self) -> Tensor:
+        """`[h, w]`: the matches that may be believed."""
+        confidence = self.matches.confidence
+        return ((confidence >= SERVED) & (_around(confidence) >= ALONE))[0, 0]
+
+    @property
+    def remaining(self) -> float:
+        """Logarithm of the factor by which `key` should be larger, as the frames of the matches have it."""
+        if int(self.trusted.sum()) < 8:
+            return 0.0
+        frame = self.matches.frames[0][..., self.trusted]  # [2,2,n]
+        area = (frame[0, 0] * frame[1, 1] - frame[0, 1] * frame[1, 0]).clamp_min(1e-3)
+        return -0.5 * float(area.log2().median())
+
+
+@torch.no_grad()
+def sight(
+    image: Tensor, picture: Tensor, usable: Tensor | None, extract: Callable[[Tensor], Sequence[Tensor]]
+) -> Sighting:
+    """The pose that the most matches speak for, and these matches.
+
+    Args:
+        image: LR image `[1, 3, h, w]`. picture: the reference `[1, 3, Hr, Wr]`, sides multiples of 4. usable: see
+            `Views`. extract: gives the pyramid of features of a picture.
+    """
+    search = _Search(image, picture, usable, extract)
+    best, most = None, 0.0
+    for pose in search.candidates():
+        seen = search.confirm(pose)
+        worth = seen.support / (MIRROR_PENALTY if pose.mirrored else 1 if pose.upright else TURN_PENALTY)
+        if best is None or worth > most:
+            best, most = seen, worth
+    assert best is not None
+    if abs(best.remaining) > CLOSE and best.support > UNSURE:  # seen between two sizes: look again at the right one
+        again = search.confirm(replace(best.pose, octave=best.pose.octave + best.remaining))
+        best = again if again.support >= 0.9 * best.support else best
+    return replace(best, pose=replace(best.pose, octave=best.pose.octave + best.remaining))
+
+
+class _Search:
+    """Copies of one image and one reference, and what they say about poses."""
+
+    def __init__(
+        self, image: Tensor, picture: Tensor, usable: Tensor | None, extract: Callable[[Tensor], Sequence[Tensor]]
+    ) -> None:
+        self.image, self.usable, self.extract = image, usable, extract
+        self.sides = tuple(picture.shape[2:])
+        # Copies are made of one that is as large as the largest which is confirmed: one pass over what may be huge.
+        largest = _shrunk(image, CONFIRMING) * 2 ** max(self.octaves())
+        self.source = resized(picture, largest) if largest < 1 else picture
+
+    def octaves(self) -> list[float]:
+        """The logarithms that are tried: those with which a copy's area is neither too large nor too small. One is
+        always left."""
+        steps = [FINEST + OCTAVE * i for i in range(round((COARSEST - FINEST) / OCTAVE) + 1)]
+        fitting = [octave for octave in steps if SMALLER <= self._area(octave) <= LARGER]
+        return fitting or [min(steps, key=lambda octave: abs(math.log(self._area(octave))))]
+
+    def candidates(self) -> list[Pose]:
+        """Poses worth confirming: the upright ones with most votes, and a turned and a mirrored one that have more."""
+        votes = {pose: share / self._chance(pose.octave) for pose, share in self.votes().items()}
+        order = sorted(votes, key=lambda pose: -votes[pose])
+        upright = [pose for pose in order if pose.upright][:UPRIGHT]
+        most = votes[upright[0]]
+        others = [pose for pose in order if not pose.upright and votes[pose] >= max(DOUBTFUL, most)]
+        kinds = sorted({pose.mirrored for pose in others})
+        best = upright[:1] if most >= CERTAIN else upright
+        return best + [next(pose for pose in others if pose.mirrored == mirrored) for mirrored in kinds]
+
+    def _chance(self, octave: float) -> float:
+        """The share of votes that unrelated pictures give, on the mean: more to small copies, which have fewer cells
+        (27 photographs of other scenes)."""
+        return 0.13 * max(self._area(octave), 0.5) ** -0.15
+
+    def _area(self, octave: float) -> float:
+        """Of a copy of the reference, in areas of the image."""
+        return math.prod(self.sides) / (math.prod(self.image.shape[2:]) * CELL**2) * 4**octave
+
+    def votes(self) -> dict[Pose, float]:
+        """For each pose, the largest share of the image's cells whose best matches lie equally far away."""
+        small = resized(self.image, CELL * _shrunk(self.image, VOTING))
+        queries = [self.extract(orientation.unturned(small))[-1] for orientation in ORIENTATIONS]
+        patches = torch.cat([_patches(query) for query in queries])
+        sizes = [query.shape[2] * query.shape[3] for query in queries]
+        votes = {}
+        for octave in self.octaves():
+            key = self.extract(self.copy(octave, VOTING))[-1]
+            nearest = torch.cat([(some @ _patches(key).T).argmax(1) for some in patches.split(512)])
+            for orientation, query, index in zip(ORIENTATIONS, queries, nearest.split(sizes), strict=True):
+                votes[replace(orientation, octave=octave)] = _agreeing(index, query, key)
+        return votes
+
+    def confirm(self, pose: Pose) -> Sighting:
+        """The aligned matches of a pose."""
+        query = resized(self.image, CELL * _shrunk(self.image, CONFIRMING))
+        key = pose.turned(self.copy(pose.octave, CONFIRMING))
+        usable = None if self.usable is None else mask_of(pose.turned(self.usable), key)
+        with torch.autocast(key.device.type, enabled=False):  # a place needs more digits than half precision has
+            matches = find(Views(query, query), [Views(key, key, usable=usable)], self.extract, "bicubic", step=STEP)
+        height, width = reversed(self.sides) if pose.quarters % 2 else self.sides
+        support = matches.confidence * ((_around(matches.confidence) - ALONE) / (SURE - ALONE)).clamp(0, 1)
+        scale = (key.shape[3] / width, key.shape[2] / height)
+        return Sighting(pose, query, key, matches, scale, float(support.mean()))
+
+    def copy(self, octave: float, cells: int) -> Tensor:
+        """The reference, unturned, as it is compared with an image that is seen with so many cells."""
+        return _to(self.source, _sides(self.sides, _shrunk(self.image, cells) * 2**octave))
+
+
+def _shrunk(image: Tensor, cells: int) -> float:
+    """How large an LR image is seen with `cells`² cells at most."""
+    return min(1.0, cells / math.prod(image.shape[2:]) ** 0.5)
+
+
+def _around(confidence: Tensor) -> Tensor:
+    return F.avg_pool2d(confidence, COMPANY, stride=1, padding=COMPANY // 2, count_include_pad=False)
+
+
+def _patches(features: Tensor) -> Tensor:
+    """The 3×3 patches of features `[1, C, h, w]`, of norm one: `[h·w, 9·C]`."""
+    return F.normalize(F.unfold(features.float(), 3, padding=1)[0].T, dim=1)
+
+
+def _agreeing(index: Tensor, query: Tensor, key: Tensor) -> float:
+    """The largest share of the cells of `query` `[1, C, h, w]` whose matches, flat indices `[h·w]` into `key`, lie
+    equally far away, to a cell."""
+    (h, w), (hr, wr) = query.shape[2:], key.shape[2:]
+    cell = torch.arange(h * w, device=index.device)
+    down, right = index // wr - cell // w + h, index % wr - cell % w + w  # 1 and more
+    count = torch.zeros(1, 1, hr + h + 1, wr + w + 1, device=index.device)
+    count.view(-1).index_add_(0, down * count.shape[3] + right, torch.ones_like(index, dtype=count.dtype))
+    return 9 * float(F.avg_pool2d(count, 3, stride=1, padding=1).max()) / (h * w)
+
+
+def resized(picture: Tensor, scale: float) -> Tensor:
+    """`[1, 3, H, W]` → about `scale` times as large, sides whole cells, two at least."""
+    return _to(picture, _sides(picture.shape[2:], scale))
+
+
+def mask_of(usable: Tensor, picture: Tensor) -> Tensor:
+    """The mask for a picture of another size: a cell that may not be used wholly may not be used."""
+    return (F.interpolate(usable, [n // CELL for n in picture.shape[2:]], mode="area") == 1).float()
+
+
+def _sides(picture: Sequence[int], scale: float) -> list[int]:
+    return [max(2, round(n * scale / CELL)) * CELL for n in picture]
+
+
+def _to(picture: Tensor, sides: Sequence[int]) -> Tensor:
+    if list(picture.shape[2:]) == list(sides):
+        return picture
+    return F.interpolate(picture, list(sides), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def sides_tried(image: Sequence[int], picture: Sequence[int]) -> list[list[int]]:
+    """Height and width of the copies of a reference that are confirmed beside an LR image, both of these sizes, if it
+    shows as much as the image: for estimates of the cost."""
+    shrunk = min(1.0, CONFIRMING / math.prod(image) ** 0.5)
+    same = math.log2(math.prod(image) ** 0.5 * CELL / math.prod(picture) ** 0.5)
+    return [_sides(picture, shrunk * 2 ** (same + OCTAVE * i)) for i in range(UPRIGHT)]
