@@ -13,7 +13,8 @@ import torch
 from def_hub.assemble import assemble
 
 RUNS = {
-    "2-prior": "prior-h",
+    "1-extractor": "extractor",
+    "2-prior": "prior",
     "3-trunk": "trunk-h",
     "3-deeper": "trunk-deep",
     "3-cooldown": "trunk",
@@ -27,7 +28,7 @@ folder = Path(sys.argv[1] if len(sys.argv) > 1 else here.parents[1] / "def_hub/w
 detail = runs / "detail/export/refsr"
 pipe = assemble(
     "def-mini",
-    unet=runs / "prior-h/export",
+    unet=runs / "prior/export",
     refsr=runs / "reference/export",
     refsr_detail=detail if detail.is_dir() else None,
     dtype=torch.float16,

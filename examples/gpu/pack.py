@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("teacher", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--megabytes", type=float, default=40, help="for photographs and pairs (default: 40)")
+    parser.add_argument("--megabytes", type=float, default=26, help="for photographs and pairs (default: 26)")
     parser.add_argument("--prior", type=Path, default=EMBEDDED, help="folder to start the prior from")
     parser.add_argument("--trunk", type=Path, default=EMBEDDED, help="folder to start Ref-SR from")
     options = parser.parse_args()
