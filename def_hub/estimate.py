@@ -170,7 +170,7 @@ def _stages(work: Amounts) -> dict[Stage, Amounts]:
 
 
 def _searched(image: Sequence[float], references: Sequence[Sequence[int]]) -> list[float]:
-    """Megapixels of references that a search for matches of an LR image compares with, on each level of `find`."""
+    """Megapixels of references that a search for matches of an LR image compares with, on each of its levels."""
     keys = [(max(height // CELL, 1), max(width // CELL, 1)) for height, width in references]
     plan = levels((max(round(image[0]), 1), max(round(image[1]), 1)), keys)
     return [CELL**2 * sum(map(math.prod, level.keys)) / MEGA * level.searched for level in plan]

@@ -29,7 +29,7 @@ from def_hub.config import RunConfig, load_config
 from def_hub.data import open_validation
 from def_hub.evaluation.metrics import Protocol, psnr, ssim
 from def_hub.pipeline import EMBEDDED
-from def_hub.reference.matching import PAIRINGS, Views, find, match
+from def_hub.reference.matching import PAIRINGS, Views, match, match_coarse_to_fine
 from def_hub.training import run
 from def_hub.training.tasks import BICUBIC, ReferenceTask, degrade, enhance, load_enhancer
 
@@ -115,7 +115,7 @@ def warped(config: RunConfig, base: Path, pairs: list[tuple[Tensor, ...]]) -> st
             for x in (truth, reference)
         )
         for name in PAIRINGS:
-            for refined, search in (("no", match), ("yes", find)):
+            for refined, search in (("no", match), ("yes", match_coarse_to_fine)):
                 matches = search(Views(image.bicubic, image.enhanced), [key], extractor, name)
                 rows.setdefault((name, refined), Row()).add(truth, image.enhanced, reference, matches)
     lines = ["| matching image | refined | warped PSNR | correlation of detail |", "|---|---|---:|---:|"]

@@ -30,7 +30,7 @@ from def_hub import DEFPipeline
 from def_hub.evaluation.datasets import load_dataset
 from def_hub.observation.downsample import Downsample
 from def_hub.reference.features import FeatureExtractor, VGG19Features
-from def_hub.reference.matching import CELL, EVERY, Correspondence, Views, align, find, match, refine
+from def_hub.reference.matching import CELL, EVERY, Correspondence, Views, align, match, match_coarse_to_fine, refine
 from def_hub.reference.restoring.transfer import overlapped, spread, warp
 
 OPERATOR = Downsample()
@@ -141,11 +141,11 @@ def measure(
     score("joint, one cell in 16 searched, refined, aligned", align(from_sparse, enhanced, [key.enhanced]))
     score("  not refined before", align(sparse, enhanced, [key.enhanced]))
     image = Views(bicubic, enhanced)
-    score(DEFAULT, find(image, [key], extract, "joint"))
-    score("  only small sizes searched", find(image, [key], extract, "joint", pairs=2**22))
-    score("  enhanced × reference instead of joint", find(image, [key], extract, "enhanced"))
+    score(DEFAULT, match_coarse_to_fine(image, [key], extract, "joint"))
+    score("  only small sizes searched", match_coarse_to_fine(image, [key], extract, "joint", pairs=2**22))
+    score("  enhanced × reference instead of joint", match_coarse_to_fine(image, [key], extract, "enhanced"))
     oracle = Views(bicubic, truth), [Views(key.bicubic, reference, reference)]
-    score("  truth and reference as they are (oracle)", find(*oracle, extract, "joint"))
+    score("  truth and reference as they are (oracle)", match_coarse_to_fine(*oracle, extract, "joint"))
 
 
 class Row:

@@ -8,7 +8,7 @@ import torch
 from def_hub import DEFPipeline
 from def_hub.estimate import BYTES, NETWORKS, REST, estimate, load, probe
 from def_hub.reference.features import make_extractor
-from def_hub.reference.matching import CELL, Correspondence, Views, find, levels, match
+from def_hub.reference.matching import CELL, Correspondence, Views, levels, match, match_coarse_to_fine
 from def_hub.reference.matching.fitting import fitted
 from def_hub.reference.matching.pose import CONFIRMING, LARGER, UPRIGHT, sides_tried
 from def_hub.reference.picture import ReferencePicture
@@ -62,7 +62,7 @@ def test_the_search_follows_the_plan(pairs: int, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("def_hub.reference.matching.pyramid.match", spied)
     image, keys = torch.rand(1, 3, 200, 264), [torch.rand(1, 3, 140, 132), torch.rand(1, 3, 400, 264)]
     extract = make_extractor("mini")
-    find(Views(image, image), [Views(k, k, k) for k in keys], extract, "bicubic", pairs=pairs)
+    match_coarse_to_fine(Views(image, image), [Views(k, k, k) for k in keys], extract, "bicubic", pairs=pairs)
     plan = levels((50, 66), [(35, 33), (100, 66)], pairs)
     assert len(plan) > 1 and plan[-1].searched
     assert searched == [[level.query, *level.keys] for level in reversed(plan) if level.searched]
@@ -82,9 +82,9 @@ def test_a_pose_is_sought_in_copies_that_do_not_grow_with_the_reference(
 
     def spied(query: Views, keys: list[Views], *arguments: Any, **options: Any) -> Correspondence:
         seen.append(keys[0].bicubic[0, 0].numel())
-        return find(query, keys, *arguments, **options)
+        return match_coarse_to_fine(query, keys, *arguments, **options)
 
-    monkeypatch.setattr("def_hub.reference.matching.pose.find", spied)
+    monkeypatch.setattr("def_hub.reference.matching.pose.match_coarse_to_fine", spied)
     image, reference = torch.rand(1, 3, 24, 32), torch.rand(1, 3, 800, 1000)
     fitted(image, ReferencePicture(reference), pipe.refsr.feature_extractor)
     assert UPRIGHT <= len(seen) <= UPRIGHT + 3 and max(seen) <= 1.1 * LARGER * 24 * 32 * CELL**2

@@ -5,7 +5,16 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from def_hub.reference.matching import PAIRINGS, Correspondence, Views, align, find, match, refine, supported
+from def_hub.reference.matching import (
+    PAIRINGS,
+    Correspondence,
+    Views,
+    align,
+    match,
+    match_coarse_to_fine,
+    refine,
+    supported,
+)
 
 
 def texture(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -220,7 +229,7 @@ def test_from_coarse_to_fine_every_cell_finds_its_place(pairs):
     scene = (scene + coarse) / 2
     image = scene[..., 13 : 13 + 148, 30 : 30 + 132]
     keys = [Views(p, p, p) for p in (other, scene)]
-    found = find(Views(image, image), keys, extract, pairs=pairs)
+    found = match_coarse_to_fine(Views(image, image), keys, extract, pairs=pairs)
     home = Correspondence.identity(1, 37, 33).position
     assert (found.reference == 1).float().mean() > 0.98
     away = (found.position - home - torch.tensor([30.0, 13.0]).view(1, 2, 1, 1)).norm(dim=1)

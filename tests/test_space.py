@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from def_hub import DEFPipeline, images
-from def_hub.reference.selection import RankedReference
+from def_hub.reference.selection import LIKELY, UNLIKELY, RankedReference
 from def_hub.service import result as result_module
 from def_hub.service.call import MAX_STEPS, RunOptions
 from def_hub.service.evidence import confidence_colours, detail_shares, source_colours
@@ -43,7 +43,7 @@ from def_hub.space.pictures import reference_card
 from def_hub.visualization import VIRIDIS
 from tests.conftest import EXAMPLES, ROOT
 
-SCORES = {"likely": 0.4, "possible": 0.18, "unlikely": 0.05}
+SCORES = {"likely": LIKELY + 0.1, "possible": (LIKELY + UNLIKELY) / 2, "unlikely": UNLIKELY / 2}
 
 
 def ranking(*verdicts: str) -> list[RankedReference]:

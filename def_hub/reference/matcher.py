@@ -10,7 +10,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from def_hub.reference.features import Pyramid, in_bands
-from def_hub.reference.matching import Correspondence, Views, find, match, supported
+from def_hub.reference.matching import Correspondence, Views, match, match_coarse_to_fine, supported
 from def_hub.settings import MatchingImage
 
 
@@ -51,8 +51,8 @@ class Matcher:
     Args:
         features: cache of the extractor; the restoring network reads from the same cache.
         matching_image: which images are compared, see `matching.match`.
-        refine: search coarse to fine and align to fractions of a pixel (`matching.find`); otherwise use the paper's
-            search alone (`matching.match`).
+        refine: search coarse to fine and align to fractions of a pixel (`match_coarse_to_fine`); otherwise use
+            the paper's search alone (`matching.match`).
         step: HR pixels between the samples that the alignment compares, see `matching.align`.
     """
 
@@ -68,5 +68,5 @@ class Matcher:
         with torch.autocast(image.enhanced.device.type, enabled=False):
             if not self.refine:
                 return match(image, references, self.features, self.matching_image)
-            matches = find(image, references, self.features, self.matching_image, step=self.step)
+            matches = match_coarse_to_fine(image, references, self.features, self.matching_image, step=self.step)
             return replace(matches, confidence=supported(matches.confidence))

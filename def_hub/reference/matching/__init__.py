@@ -1,8 +1,8 @@
-"""Where in the references to look, and how sure: `find`, made of `match`, `refine` and `align`."""
+"""Where in the references to look, and how sure: `match_coarse_to_fine`, made of `match`, `refine` and `align`."""
 
 from def_hub.reference.matching.alignment import align, supported
 from def_hub.reference.matching.correspondence import CELL, Correspondence, Views
-from def_hub.reference.matching.pyramid import EVERY, PAIRS, find, levels
+from def_hub.reference.matching.pyramid import EVERY, PAIRS, levels, match_coarse_to_fine
 from def_hub.reference.matching.refinement import refine
 from def_hub.reference.matching.search import PAIRINGS, match
 
@@ -14,7 +14,7 @@ __all__ = [
     "Correspondence",
     "Views",
     "align",
-    "find",
+    "match_coarse_to_fine",
     "levels",
     "match",
     "refine",

@@ -13,15 +13,17 @@ from def_hub.reference.matching.correspondence import CELL, Correspondence
 from def_hub.reference.matching.refinement import NOISE, TRUST, check_images, luma
 
 NEIGHBOURS = ((0, 3), (3, 0), (0, -3), (-3, 0))
-"""Whose findings are tried: far enough to cross a mistake, few enough not to find agreement by chance."""
+"""Offsets (rows, columns) of the cells whose matches each cell tries. Three cells cross a small mistake, and
+four trials are few enough not to agree by chance. Chosen by hand."""
 TOLERANCE = 2.0
-"""HR pixels within which neighbours agree."""
+"""Two neighbours agree if their matches differ by less than this many HR pixels. Chosen by hand."""
 COMPANY = 17
-"""Side, in cells, of the surroundings that support a match."""
+"""Side, in cells, of the neighbourhood that supports a match."""
 SUPPORT = (0.15, 0.35)
-"""Mean confidence around a cell from which it begins to count, and counts in full; unrelated pictures have 0.18."""
-REACH, TURN = 2.0, 0.35
-"""How far a match may move, in HR pixels, and any entry of its frame from the identity's."""
+"""A match counts from the first mean confidence of its neighbourhood on, and in full from the second. Unrelated
+pictures reach 0.18 (`examples/ranking.py`)."""
+FARTHEST, TURN = 2.0, 0.35
+"""Alignment moves a match by at most `FARTHEST` HR pixels and changes each entry of its frame by at most `TURN`."""
 
 
 @torch.no_grad()
@@ -36,23 +38,32 @@ def align(
     rounds: int = 1,
     memory: int = 2**23,
 ) -> Correspondence:
-    """Give each match the affine frame, and the fraction of a pixel, that make its surroundings agree best.
+    """Find the affine frame and the sub-pixel position at which the surroundings of each match agree best.
 
-    Another view shows a place larger, turned or slanted: what surrounds a match then lies elsewhere than what surrounds
-    its cell. `iterations` of Lucas and Kanade's method (1981; six parameters per cell) maximise the zero-mean
-    normalised correlation between luma of `query` [B,3,H,W] and of `references` (each [B,3,Hr,Wr]), both sampled every
-    `step` pixels of a `patch`×`patch` window around the cell. Where there are several `starts`, each cell takes the one
-    that correlates best. Then, `rounds` times, every cell tries what its neighbours found, carried on to its own place
-    (the propagation of PatchMatch, Barnes et al. 2009), and aligns the best once more. The correlation, to the power of
-    `TRUST`, times the share of the four neighbours that agree, becomes the confidence: a true match lies on a surface,
-    a chance resemblance lies alone.
+    Another view may show a place larger, turned or slanted. A match then needs a frame, not only a position. This step
+    is not in the paper, which leaves it to the learned offsets.
 
-    Like goes with like: `query` is the enhanced image and `references` are degraded and enhanced in the same way, so
-    that the correlation measures the match and not what the enhancer could not restore (examples/matching_table.py).
+    1. Each cell takes the best of its `starts`.
+    2. `iterations` of Lucas and Kanade's method (1981; six parameters per cell) maximise the zero-mean normalised
+       correlation of luma.
+    3. `rounds` times, each cell tries the matches of its neighbours, carried on to its own place (the propagation of
+       PatchMatch, Barnes et al. 2009), and aligns the best of them.
+    4. The confidence is the correlation to the power of `TRUST`, times the share of neighbours that agree. A true match
+       lies on a surface with others; a chance resemblance lies alone.
 
-    Not in the paper, which leaves all this to the learned offsets. `memory` bounds the working storage in bytes, beside
-    three planes per reference; as much as a core's cache holds is fastest. Raises ValueError when query or references
-    do not fit the correspondence, without a start, or for settings below one.
+    Args:
+        starts: one or several correspondences of the same cells.
+        query: the enhanced image, `[B, 3, H, W]`.
+        references: each `[B, 3, Hr, Wr]`, degraded and enhanced like the image. The correlation then measures the match
+            and not what the enhancer could not restore (`examples/matching_table.py`).
+        patch: side of the window that is compared, in HR pixels.
+        step: HR pixels between its samples.
+        iterations, rounds: see above.
+        memory: bound of the working storage in bytes, beside three planes per reference. The size of a core's cache is
+            fastest.
+
+    Raises:
+        ValueError: if query or references do not fit the correspondence, without a start, or for settings below one.
     """
     starts = [starts] if isinstance(starts, Correspondence) else list(starts)
     if not starts:
@@ -64,7 +75,7 @@ def align(
             f"expected patch >= {CELL}, step and iterations >= 1 and rounds >= 0, got {patch}, {step}, {iterations} "
             f"and {rounds}"
         )
-    windows = _Windows(query, references, patch, step, memory)
+    windows = _Surroundings(query, references, patch, step, memory)
     found = windows.measured(starts[0].reference, _place(starts[0]))
     for start in starts[1:]:
         found = windows.better(found, start.reference, _place(start))
@@ -86,10 +97,9 @@ def align(
 
 
 def supported(confidence: Tensor) -> Tensor:
-    """Confidence [B,1,h,w], kept where the surroundings of a cell are trusted, too, and less, down to none, elsewhere.
+    """The confidence [B,1,h,w] times a factor 0 … 1 that depends on the mean confidence of `COMPANY`² cells around.
 
-    A match by chance may agree with its neighbours by chance; it does not lie in a region that matches. The mean over
-    `COMPANY`² cells is compared with what unrelated pictures reach.
+    A match by chance may agree with its neighbours by chance, but it does not lie in a whole region that matches.
     """
     around = F.avg_pool2d(confidence, COMPANY, stride=1, padding=COMPANY // 2, count_include_pad=False)
     chance, sure = SUPPORT
@@ -119,8 +129,11 @@ def _carried(place: Tensor, x: float, y: float) -> Tensor:
 
 
 def _agreement(reference: Tensor, state: Tensor) -> Tensor:
-    """[B,h,w]: share of a cell's neighbours whose frames, carried on to it, put it where it is. Of the four those count
-    that look at the same reference: where one ends and another goes on, both may be right."""
+    """[B,h,w]: the share of a cell's four neighbours that agree with its match.
+
+    A neighbour agrees if its frame, carried on to the cell, predicts the cell's position. Neighbours that look at
+    another reference do not count: where one reference ends and another begins, both may be right.
+    """
     agree, count = torch.zeros(reference.shape, device=state.device), torch.zeros_like(reference)
     h, w = reference.shape[1:]
     for rows, columns in ((0, 1), (1, 0), (0, -1), (-1, 0)):
@@ -134,7 +147,7 @@ def _agreement(reference: Tensor, state: Tensor) -> Tensor:
     return agree / count.clamp_min(2)  # one neighbour is too little company
 
 
-class _Windows:
+class _Surroundings:
     """The surroundings of the cells of a query, and of places in the references, as rows of samples."""
 
     def __init__(self, query: Tensor, references: Sequence[Tensor], patch: int, step: int, memory: int) -> None:
@@ -157,8 +170,8 @@ class _Windows:
                 seen = (self.within_x & within_y[:, None]).flatten(0, 1)
                 around, _ = _normalised(self._at(plane[b : b + 1], place.flatten(0, 1))[0], seen)
                 part.copy_(around.view_as(part))
-        """What surrounds each cell of the query, [B,h,w,s]. They are the most that is held; of norm one, they lose
-        nothing that a correlation would show in half precision."""
+        """The samples around each cell of the query, [B,h,w,s], with norm one. They take the most memory, so they are
+        stored in half precision, which changes no correlation noticeably."""
 
     def measured(self, reference: Tensor, place: Tensor) -> _Found:
         """`place` [B,h,w,6] of the named references [B,h,w], moved so that each cell lies inside, and what it is
@@ -219,8 +232,8 @@ class _Windows:
         """Gauss-Newton from `start` [n,6]; the best place met, and the correlation [n] there."""
         # The place may not run away from where it was, nor out of its reference, nor the frame from the identity.
         frame = start.new_tensor((1.0, 0.0, 0.0, 1.0)).expand(len(start), 4)
-        low = torch.cat(((start[:, :2] - REACH).clamp_min((CELL - 1) / 2), frame - TURN), dim=1)
-        high = torch.cat(((start[:, :2] + REACH).minimum(limit), frame + TURN), dim=1)
+        low = torch.cat(((start[:, :2] - FARTHEST).clamp_min((CELL - 1) / 2), frame - TURN), dim=1)
+        high = torch.cat(((start[:, :2] + FARTHEST).minimum(limit), frame + TURN), dim=1)
         best, most, place = start, start.new_full(start.shape[:1], -torch.inf), start
         for iteration in range(iterations + 1):
             samples, dx, dy = self._at(plane, place)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub.reference.matching.correspondence import CELL, Correspondence, Views
-from def_hub.reference.matching.pyramid import find
+from def_hub.reference.matching.pyramid import match_coarse_to_fine
 
 VOTING, CONFIRMING = 16, 32
 """Side, in cells, of the square that has as many cells as the image is seen with, while poses are voted for and while
@@ -196,7 +196,9 @@ class _Search:
         key = pose.turned(self.copy(pose.octave, CONFIRMING))
         usable = None if self.usable is None else mask_of(pose.turned(self.usable), key)
         with torch.autocast(key.device.type, enabled=False):  # a place needs more digits than half precision has
-            matches = find(Views(query, query), [Views(key, key, usable=usable)], self.extract, "bicubic", step=STEP)
+            matches = match_coarse_to_fine(
+                Views(query, query), [Views(key, key, usable=usable)], self.extract, "bicubic", step=STEP
+            )
         height, width = reversed(self.sides) if pose.quarters % 2 else self.sides
         support = matches.confidence * ((_around(matches.confidence) - ALONE) / (SURE - ALONE)).clamp(0, 1)
         scale = (key.shape[3] / width, key.shape[2] / height)

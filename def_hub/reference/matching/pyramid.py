@@ -15,12 +15,12 @@ from def_hub.reference.matching.refinement import refine
 from def_hub.reference.matching.search import match
 
 EVERY = 4
-"""Of the cells along a side, one in so many is searched for; the others learn from it when they are aligned."""
+"""Every fourth cell along a side is searched for. The others learn from it when they are aligned."""
 PAIRS = 2**25
-"""Of a searched cell and a cell of a reference: a level with more is not searched, which costs no detail
-(examples/matching_table.py)."""
+"""A level with more pairs of a searched cell and a reference cell is only aligned, not searched. This costs no detail
+(`examples/matching_table.py`)."""
 SMALLEST = 8
-"""Cells along the shortest side of the smallest level; less has no surroundings to compare."""
+"""Cells along the shortest side of the smallest level. Fewer leave no surroundings to compare."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Level:
 
 
 def levels(query: tuple[int, int], keys: Sequence[tuple[int, int]], pairs: int = PAIRS) -> list[Level]:
-    """The levels that `find` goes through for pictures of so many cells (h, w), fine to coarse: what it will cost."""
+    """The levels of `match_coarse_to_fine`, fine to coarse, for pictures of these numbers of cells (h, w)."""
     h, w = query
     smallest = min(min(grid) for grid in (query, *keys)) < 2 * SMALLEST
     compared = h * w // EVERY**2 * sum(hr * wr for hr, wr in keys)
@@ -46,7 +46,7 @@ def levels(query: tuple[int, int], keys: Sequence[tuple[int, int]], pairs: int =
 
 
 @torch.no_grad()
-def find(
+def match_coarse_to_fine(
     query: Views,
     keys: Sequence[Views],
     extractor: Callable[[Tensor], Sequence[Tensor]],
@@ -57,19 +57,28 @@ def find(
 ) -> Correspondence:
     """The aligned match of every cell: `match`, `refine` and `align`, from coarse to fine.
 
-    All pictures are halved again and again, down to `SMALLEST`. On every level each cell chooses between the match of
-    the next smaller one, carried up, and that of a search, and is aligned: what is small says where to look, what is
-    large where exactly. A search costs the product of what is compared; where that is more than `pairs`, a level only
-    aligns. So the cost grows with the pixels. `step` is that of `align`: the finer, the surer and the slower.
+    All pictures are halved repeatedly, down to `SMALLEST` cells. On each level a cell has two candidates: the match of
+    the next smaller level, carried up, and the match of a search on this level. The better one is aligned. Small levels
+    say where to look, large ones where exactly.
 
-    Other arguments, result and errors as `match`.
+    The cost of a search grows with the product of the two pictures. A level with more than `pairs` comparisons is only
+    aligned, so that the total cost grows with the pixels.
+
+    Args:
+        query, keys, extractor, matching_image: as for `match`.
+        pairs: see above.
+        step: HR pixels between the samples of `align`. Smaller steps are more reliable and slower.
+
+    Result and errors as `match`.
     """
     grids = [_grid(v) for v in (query, *keys)]
     here, *coarser = levels(grids[0], grids[1:], pairs)
     treated = [k.enhanced for k in keys]
     starts = []
     if coarser:
-        coarse = find(_halved(query), [_halved(k) for k in keys], extractor, matching_image, pairs=pairs, step=step)
+        coarse = match_coarse_to_fine(
+            _halved(query), [_halved(k) for k in keys], extractor, matching_image, pairs=pairs, step=step
+        )
         starts.append(_doubled(coarse, grids))
     if here.searched:
         found = match(query, keys, extractor, matching_image, every=EVERY)  # eq. 10-12

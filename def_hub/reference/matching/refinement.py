@@ -11,11 +11,9 @@ from torch import Tensor
 from def_hub.reference.matching.correspondence import CELL, Correspondence
 
 NOISE = 0.5 / 255
-"""Half a grey level: what a patch must rise above, or flat ones would correlate with anything."""
+"""Half a grey level. A patch with less contrast correlates with nothing, or flat ones would correlate with anything."""
 TRUST = 3
-"""A correlation to this power is about the share of a match's detail that is worth taking
-(examples/matching_table.py).
-"""
+"""A correlation to this power is about the share of a match's detail that is true (`examples/matching_table.py`)."""
 
 
 @torch.no_grad()
@@ -74,8 +72,8 @@ class _Comparison:
         """`radius` is the largest that `best` will be asked for."""
         self.patch, self.memory = patch, memory
         self.before = (patch - CELL) // 2  # a patch begins so many pixels above and to the left of its cell
-        self.queries = _Windows([query], patch, self.before)
-        self.keys = _Windows(references, patch, self.before + radius)
+        self.queries = _PatchWindows([query], patch, self.before)
+        self.keys = _PatchWindows(references, patch, self.before + radius)
 
     def best(self, reference: Tensor, position: Tensor, radius: int) -> tuple[Tensor, Tensor]:
         """Best place [B,2,h,w] within ±`radius` pixels of `position`, to a fraction, and the correlation [B,h,w]."""
@@ -110,7 +108,7 @@ class _Comparison:
         return corner + place, similarity
 
 
-class _Windows:
+class _PatchWindows:
     """Square windows of the luma of several batched images of different sizes, gathered in one call."""
 
     def __init__(self, images: Sequence[Tensor], patch: int, margin: int) -> None:

@@ -21,12 +21,12 @@ PAIRINGS: dict[str, tuple[tuple[str, str], ...]] = {
     "joint": (("enhanced", "sharp"), ("enhanced", "enhanced"), ("bicubic", "bicubic")),
 }
 """matching_image → pairs (view of the query, view of the key) whose cosine similarities are added."""
-LIKELY, ROUGH = 8, {torch.bfloat16: 3e-3, torch.float32: 1e-5}
-"""Rows of a reference that are compared exactly for a cell at most, and by how much two cosines must differ to be told
-apart."""
+EXACT_ROWS, ROUGH = 8, {torch.bfloat16: 3e-3, torch.float32: 1e-5}
+"""For each cell at most `EXACT_ROWS` rows of a reference are compared exactly. `ROUGH`: two cosines that differ by less
+cannot be told apart in that precision."""
 BLOCK = {torch.bfloat16: (1, 28), torch.float32: (8, 28)}
-"""Rows of the query, and of a reference, that are multiplied at a time: with more, what is added up leaves the cache;
-with fewer, products are too small for the cores to share."""
+"""Rows of the query and rows of a reference in one product. Larger products leave the cache; smaller ones are too small
+for the cores to share (`examples/benchmarks/run.py`)."""
 
 
 @torch.no_grad()
@@ -41,17 +41,22 @@ def match(
 ) -> Correspondence:
     """Best match of every cell among all cells of all references (eq. 10-12).
 
-    The similarity is the cosine between 3×3 patches of the extractor's third level (zeros beyond the border),
-    added over the pairs of views that `matching_image` names in `PAIRINGS`; the confidence is its mean over
-    those pairs. References may differ in size: the keys are the union of their cells.
+    The similarity is the cosine between 3×3 patches of the extractor's third level, with zeros beyond the border. It is
+    added over the pairs of views that `PAIRINGS` lists for `matching_image`; the confidence is its mean over these
+    pairs. References may differ in size: the keys are the union of their cells.
 
-    With `every` above one, only every so many-th cell along both sides is searched for, and its surroundings move with
-    it: enough of a start for `align`, whose neighbours teach each other, at a fraction of the cost
-    (examples/matching_table.py).
+    Args:
+        query: the views of the image.
+        keys: the views of each reference.
+        extractor: image → pyramid of features.
+        matching_image: a key of `PAIRINGS`.
+        every: search only every n-th cell along both sides and move the cells around it alike. This is enough of a
+            start for `align`, at a fraction of the cost (`examples/matching_table.py`).
+        memory: bound of the working storage in bytes. One row of the query against three of a reference may exceed it.
 
-    `memory` bounds the working storage in bytes; only where a row of cells of the query against three of a
-    reference need more is it exceeded. Raises ValueError for an unknown `matching_image`, no reference, a
-    missing view, batches that differ, or `every` below one.
+    Raises:
+        ValueError: for an unknown `matching_image`, no reference, a missing view, batches that differ, or `every` below
+            one.
     """
     if matching_image not in PAIRINGS:
         raise ValueError(f"matching_image: expected one of {sorted(PAIRINGS)}, got {matching_image!r}")
@@ -295,10 +300,10 @@ def _rough(pairs: Sequence[_Pair], cells: Tensor, memory: int) -> Tensor:
 def _settle(
     queries: Sequence[_Patches], keys: Sequence[_Patches], cells: Tensor, rough: Tensor, doubt: float, memory: int
 ) -> tuple[Tensor, Tensor]:
-    """The best similarity of `cells` and its flat index, both [n], compared exactly in the `LIKELY` best rows of the
-    key, if they are within `doubt` of the best in `rough` [n,hr]."""
+    """The best similarity of `cells` and its flat index, both [n], compared exactly in the `EXACT_ROWS` best rows of
+    the key, if they are within `doubt` of the best in `rough` [n,hr]."""
     hr, wr = keys[0].scale.shape
-    value, likely = rough.topk(min(LIKELY, hr), dim=1)
+    value, likely = rough.topk(min(EXACT_ROWS, hr), dim=1)
     likely.masked_fill_(value < value[:, :1] - doubt, -1)
     best = torch.full(cells.shape, -torch.inf, device=cells.device)
     index = torch.zeros_like(cells)
