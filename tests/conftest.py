@@ -56,14 +56,26 @@ SLOW = {
         "test_hub_space",
     ),
     *("test_mcp", "test_observed", "test_olah", "test_recorded", "test_report_page", "test_scales", "test_selection"),
-    *("test_losses", "test_space", "test_temporary", "test_training", "test_gpu_scripts"),
+    *(
+        "test_card",
+        "test_convert",
+        "test_hub_faults",
+        "test_inspect",
+        "test_losses",
+        "test_space",
+        "test_temporary",
+        "test_training",
+        "test_gpu_scripts",
+    ),
 }
-"""Files whose tests start servers, load the embedded weights, train or compile: `make quick` leaves them out."""
+"""Files whose tests start servers, load the embedded weights, train or compile: `make quick` leaves them out, and of what
+runs in two precisions the second."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem in SLOW or item.path.parent.name == "browser":
+        twice = getattr(item, "callspec", None) is not None and item.callspec.params.get("each_precision") == "bfloat16"
+        if twice or item.path.stem in SLOW or item.path.parent.name == "browser":
             item.add_marker(pytest.mark.slow)
 
 
