@@ -68,8 +68,8 @@ SLOW = {
         "test_gpu_scripts",
     ),
 }
-"""Files whose tests start servers, load the embedded weights, train or compile: `make quick` leaves them out, and of what
-runs in two precisions the second."""
+"""Files whose tests start servers, load the embedded weights, train or compile: `make quick` leaves them out, and
+of what runs in two precisions the second."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
