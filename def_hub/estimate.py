@@ -20,8 +20,7 @@ from def_hub.pipeline import Stage
 from def_hub.precision import compute_in
 from def_hub.reference.matching import CELL, PAIRINGS, levels
 from def_hub.reference.matching.fitting import expected_sides
-from def_hub.reference.matching.pose import CONFIRMING as CELLS
-from def_hub.reference.matching.pose import STEP, sides_tried
+from def_hub.reference.matching.pose import CONFIRMING, STEP, sides_tried
 from def_hub.reference.network import TILE
 from def_hub.settings import Precision, resolve
 
@@ -136,7 +135,7 @@ def load(
     image = CELL**2 * math.prod(image_size) / MEGA
     fitted = [expected_sides(image_size, size) for size in reference_sizes]
     reference = sum(map(math.prod, fitted)) / MEGA
-    small = [n * min(1.0, CELLS / math.prod(image_size) ** 0.5) for n in image_size]  # the image beside the copies
+    small = [n * min(1.0, CONFIRMING / math.prod(image_size) ** 0.5) for n in image_size]  # the image beside the copies
     copies = [sides for size in reference_sizes for sides in sides_tried(image_size, size)]
     searches = [_searched(small, [sides]) for sides in copies]
     compared = len(PAIRINGS[settings.matching_image]) * sum(_searched(image_size, fitted)) if fitted else 0.0

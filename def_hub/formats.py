@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,11 +68,15 @@ def is_picture(path: Path) -> bool:
         return False
 
 
-def open_header(path: Path, label: str) -> Image.Image:
-    """Open a file, of which only the header is read. Raises `ValueError`, beginning with `label`, if that fails."""
+def open_header(path: Path, label: str, only: Collection[str] | None = None) -> Image.Image:
+    """Open a file, of which only the header is read. Raises `ValueError`, beginning with `label`, if that fails.
+
+    only: Pillow's names of the formats that are taken; by default all that are safe to open.
+    """
+    formats = [name for name in _formats() if only is None or name in only]
     try:
         source: Path | BinaryIO = png.without_large_chunks(path) or path
-        return Image.open(source, formats=_formats())
+        return Image.open(source, formats=formats)
     except Image.DecompressionBombError as error:
         limit = MAX_PIXELS // 1_000_000
         raise ValueError(f"{label}: expected at most {limit} million pixels, got far more") from error

@@ -31,7 +31,8 @@ class Request:
     image: `[1, 3, h, w]` in [0, 1].
     references: its references, possibly none.
     allowed: `[1, 1, h, w]`, 1 where references may be used, else 0.
-    file: what the image's JPEG file says; None for other files, and for pictures that no longer know their file.
+    file: what the image's JPEG file says; None where it was not asked for, for other files, and for pictures that no
+        longer know their file.
     """
 
     image: Tensor
@@ -50,13 +51,18 @@ def requests_of(
     reference: ReferenceLike = None,
     mask: MaskLike = None,
     reference_mask: MaskLike = None,
+    *,
+    with_files: bool = False,
 ) -> list[Request]:
     """One request for each image. `DEFPipeline.__call__` describes the forms of the arguments.
+
+    with_files: also read the coefficients of JPEG files, which costs another decoding.
 
     Raises:
         ValueError, TypeError: as `images.to_tensor`, and for numbers or sizes of masks that do not fit.
     """
-    images, files = to_list(image), _files(image)
+    images = to_list(image)
+    files = _files(image) if with_files else [None] * len(images)
     references = _per_image(reference, reference_mask, len(images))
     masks = _listed(mask, len(images), "mask", "one for each of {} images")
     return [

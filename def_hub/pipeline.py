@@ -264,7 +264,8 @@ class DEFPipeline(DiffusionPipeline):
         plan = self._plan(preset, overrides)
         settings, network, operator = plan.settings, plan.network, plan.operator
         _check_call(output_type, callback_on_step_end, callback_on_stage)
-        requests = requests_of(image, reference, mask, reference_mask)
+        clean = settings.degradation == "clean"
+        requests = requests_of(image, reference, mask, reference_mask, with_files=not clean)
         targets = [target_size(request.size, settings.scale, size) for request in requests]
         generators = _generators(generator, len(requests))
         device = self._execution_device

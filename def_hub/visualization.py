@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from def_hub.images import ImageLike, to_pil, to_tensor
+from def_hub.observation.downsample import SCALE
 
 PAPER, INK, QUIET = (250, 250, 248), (32, 34, 38), (120, 124, 130)
 SMOOTHING = 3  # lines and dots are drawn larger by this factor and shrunk: Pillow draws without anti-aliasing
@@ -73,7 +74,7 @@ def pictures(output: Explained, index: int, references: Sequence[ImageLike]) -> 
     return drawn
 
 
-def confidence_map(confidence: Tensor, scale: int = 4) -> Image.Image:
+def confidence_map(confidence: Tensor, scale: int = SCALE) -> Image.Image:
     """The confidence of each LR pixel's match, `[h,w]` in `[0,1]`, as a map `scale` times larger with a colour bar.
 
     Raises ValueError for another shape.

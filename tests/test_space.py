@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from def_hub import DEFPipeline, images
 from def_hub.reference.selection import LIKELY, UNLIKELY, RankedReference
@@ -611,3 +612,12 @@ def test_downloads_are_called_after_the_photograph(finished: Result) -> None:
     whole = np.asarray(Image.open(finished.files["png"]))
     assert np.array_equal(whole, np.asarray(Image.open(finished.files["webp"])))  # without loss
     assert np.abs(whole.astype(int) - np.asarray(Image.open(finished.files["jpg"]))).mean() < 6
+
+
+def test_a_picture_with_too_much_text_in_it_is_taken(tmp_path: Path) -> None:
+    """The page opens headers as everything else here does: what is beside the pixels may be as large as it likes."""
+    text = PngInfo()
+    text.add_text("notes", "x" * 2_000_000, zip=True)
+    Image.open(EXAMPLES / "street_lr.png").save(tmp_path / "notes.png", pnginfo=text)
+    upload = check_reference(str(tmp_path / "notes.png"))
+    assert upload.format == "PNG" and upload.size == (128, 128)

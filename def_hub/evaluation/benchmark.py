@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from def_hub import images
-from def_hub.evaluation.datasets import SCALE, Dataset, References, Shrink, match_files
+from def_hub.evaluation.datasets import Dataset, References, Shrink, match_files
 from def_hub.evaluation.methods import Restore, Restored
 from def_hub.evaluation.metrics import Protocol, psnr, ssim
 from def_hub.evaluation.rows import TEXTS, UNAVAILABLE, Row, Summary, append_row, read_rows, summarise, write_rows
-from def_hub.observation.downsample import consistency_error, make_operator
+from def_hub.observation.downsample import SCALE, consistency_error, make_operator
 from def_hub.sharing import Processes
 
 __all__ = ["Journal", "Measures", "Row", "Task", "fingerprint", "markdown", "plan", "read_rows", "run", "score"]

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from def_hub import images
-
-SCALE = 4
+from def_hub.observation.downsample import SCALE
 
 Layout = Literal["plain", "CUFED5", "WR-SR", "Sun80", "Manga109", "RealSR"]
 References = Literal["first", "all", "none", "unrelated", "1", "2", "3", "4", "5"]

@@ -212,8 +212,8 @@ class Observation:
         same steps towards the core of C elsewhere. Returns the picture in [0, 1] and how well it agrees.
         """
         if isinstance(self.known, Exact):
-            x, _ = project_clipped(self.operator, x, self.y, iterations=iterations)
-            return x, self.agreement(x)
+            x, error = project_clipped(self.operator, x, self.y, iterations=iterations)
+            return x, self._agreement(x, error)
         core = self.known.core()
         x = self.project(x).clamp(0, 1)
         for _ in range(iterations):
@@ -228,10 +228,14 @@ class Observation:
 
     def agreement(self, x: Tensor) -> Agreement:
         """How well the 8-bit picture that `x` becomes agrees with the file."""
+        return self._agreement(
+            x, consistency_error(self.operator, x, self.y) if isinstance(self.known, Exact) else None
+        )
+
+    def _agreement(self, x: Tensor, error: float | None) -> Agreement:
+        """The same, where the error of an exact agreement is known already."""
         shrunk = self.operator.forward((x.clamp(0, 1) * 255).round() / 255)
-        if isinstance(self.known, Exact):
-            error = consistency_error(self.operator, x, self.y)
-        else:
+        if error is None:
             error = float((shrunk - self.known.nearest(shrunk)).abs().max())
         share = self.known.share((shrunk.clamp(0, 1) * 255).round() / 255)
         return Agreement(share, error, _agreement_words(self.known, share, error))

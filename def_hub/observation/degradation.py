@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from def_hub import images
-from def_hub.observation.downsample import Downsample, Kernel
+from def_hub.observation.downsample import SCALE, Downsample, Kernel
 
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 
@@ -149,7 +149,7 @@ class Degraded:
 def degrade(
     original: Image.Image | Tensor,
     degradation: Degradation,
-    scale: int = 4,
+    scale: int = SCALE,
     rng: np.random.Generator | None = None,
 ) -> Degraded:
     """What `degradation` leaves of a picture, `scale` times smaller.

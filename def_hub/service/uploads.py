@@ -6,9 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
-from def_hub.images import MAX_PIXELS
+from def_hub.formats import MAX_PIXELS, open_header
 
 MAX_BYTES = 40_000_000  # of one file
 MAX_PHOTO_PIXELS = 1_000_000  # sixteen times as many come out
@@ -98,9 +96,8 @@ def _check(path: Path, limit: int, name: str) -> Upload:
         raise ValueError(f"{name} is not here any more: uploads are deleted after an hour. Upload it again.")
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{name} has more than {MAX_BYTES // 10**6} MB. {SMALLER}")
-    Image.init()  # else only some decoders are known
     try:
-        with Image.open(path, formats=[name for name in SUFFIXES if name in Image.OPEN]) as opened:
+        with open_header(path, name, SUFFIXES) as opened:
             width, height = opened.size
             if width * height <= limit and opened.getexif().get(ORIENTATION) in SIDEWAYS:
                 width, height = height, width

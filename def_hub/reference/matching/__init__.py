@@ -2,7 +2,7 @@
 
 from def_hub.reference.matching.alignment import align, supported
 from def_hub.reference.matching.correspondence import CELL, Correspondence, Views
-from def_hub.reference.matching.pyramid import EVERY, PAIRS, levels, match_coarse_to_fine
+from def_hub.reference.matching.pyramid import EVERY, levels, match_coarse_to_fine
 from def_hub.reference.matching.refinement import refine
 from def_hub.reference.matching.search import PAIRINGS, match
 
@@ -10,7 +10,6 @@ __all__ = [
     "CELL",
     "EVERY",
     "PAIRINGS",
-    "PAIRS",
     "Correspondence",
     "Views",
     "align",
