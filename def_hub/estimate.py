@@ -39,7 +39,7 @@ class Amounts(NamedTuple):
     part: HR pixels of the largest tile that is aggregated at a time.
     turned: HR pixels of the result, times the orientations that it is restored in.
     matched: HR pixels that are aligned, times the samples per pixel. The copies count, too, that the scale of each
-        reference is sought with (`matching.fitting`). 0 without references.
+        reference is sought with (`matching.pose`). 0 without references.
     reference: pixels of the references at the size at which they are matched.
     step: pixels of image and references, times the steps of the diffusion.
     searched: pixels of references in which matches are searched for, the copies included.
