@@ -19,13 +19,15 @@ class SourceConfig:
     several views of one place; "photos" is a folder of photographs, each of which becomes its own reference by crop,
     warp and photometric change. softened: share of the references that are shrunk and enlarged again, as those are
     that show a place smaller (`matching.fitting`). crops: fixed crops per photograph, scene, or pair that is larger
-    than a crop. weight: share of the samples, relative to the other sources.
+    than a crop. every: only each n-th of the pairs is used. weight: share of the samples, relative to the other
+    sources.
     """
 
     kind: Literal["pairs", "scenes", "photos"]
     path: str
     weight: float = 1.0
     crops: int = 20
+    every: int = 1
     softened: float = 0.0
 
 
@@ -183,7 +185,7 @@ class RunConfig:
     that stay as they are.
     """
 
-    part: Literal["extractor", "prior", "reference"]
+    part: Literal["kernel", "extractor", "prior", "reference"]
     output: str
     data: DataConfig
     optim: OptimConfig

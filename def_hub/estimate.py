@@ -105,7 +105,7 @@ def estimate(
         scale: of the result. Beyond ×4 the networks run twice, the second time on a larger image.
 
     Raises:
-        ValueError: for an unknown preset, fewer than one step, or a side below one pixel.
+        ValueError: for an unknown preset, a negative number of steps, or a side below one pixel.
     """
     sizes = [image_size]
     if scale > SCALE:

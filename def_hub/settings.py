@@ -97,7 +97,7 @@ class Settings:
         "clean",
         "what degraded the input: 'clean', 'auto' (measured), or a description such as jpeg70, noise5, blur3+jpeg60",
     )
-    num_inference_steps: int = _setting(1, "evaluations of the diffusion prior", Range(1, 1000))
+    num_inference_steps: int = _setting(1, "evaluations of the diffusion prior; 0 leaves it out", Range(0, 1000))
     eta: float = _setting(0.0, "fresh noise per diffusion step; 0 is deterministic DDIM, 1 is DDPM", Range(0, 1))
     start: float = _setting(
         1.0,

@@ -99,3 +99,19 @@ def test_large_pairs_are_cut_at_the_same_relative_places(workplace: Path) -> Non
         places.add((int(pair.image[0, 0, 0]) // 2, int(pair.image[1, 0, 0]) // 3))
         assert source.describe(i) == "pairs/large.png"
     assert len(places) == 3 and (32, 16) in places
+
+
+def test_every_nth_pair_of_a_source(tmp_path: Path) -> None:
+    """A thinned source is the pairs 0, n, 2n, … of the whole one."""
+    for folder in ("input", "ref"):
+        (tmp_path / folder).mkdir()
+        for i in range(7):
+            Image.new("RGB", (32, 32), (30 * i, 0, 0)).save(tmp_path / folder / f"{i}.png")
+    whole = open_source(SourceConfig("pairs", str(tmp_path)), 32)
+    third = open_source(SourceConfig("pairs", str(tmp_path), every=3), 32)
+    assert len(third) == 3 and "3 of them used" in third.report()
+    for i in range(3):
+        assert torch.equal(third[i].image, whole[3 * i].image) and third.describe(i) == whole.describe(3 * i)
+        assert torch.equal(third.picture(i, np.random.default_rng(0)), whole[3 * i].image)
+    with pytest.raises(ValueError, match="every: expected 1 or more, got 0"):
+        open_source(SourceConfig("pairs", str(tmp_path), every=0), 32)

@@ -146,6 +146,14 @@ def test_a_later_start_keeps_more_of_the_input() -> None:
     assert enhancer.timesteps(1000)[::999] == [999, 0]
 
 
+def test_without_a_step_the_prior_is_left_out() -> None:
+    """I_DE is then A†y, or the nearest picture that agrees with the file."""
+    enhancer, y = DetailEnhancer(Denoiser(make_unet(6, 3), SCHEDULE), OPERATOR, window=32), torch.rand(1, 3, 8, 8)
+    assert torch.equal(enhancer(y, num_inference_steps=0), OPERATOR.pinv(y))
+    half = enhancer(y, num_inference_steps=0, project=lambda x: x / 2)
+    assert torch.equal(half, OPERATOR.pinv(y) / 2)
+
+
 def test_epsilon_and_v_are_inverted_exactly() -> None:
     """Given the true noise, either prediction returns the clean image; checked against the definitions."""
     x, noise = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randn(2, 3, 32, 32)
@@ -161,8 +169,8 @@ def test_epsilon_and_v_are_inverted_exactly() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     (
-        ({"num_inference_steps": 0}, "num_inference_steps"),
-        ({"num_inference_steps": 1001}, "1 … 1000, got 1001"),
+        ({"num_inference_steps": -1}, "num_inference_steps"),
+        ({"num_inference_steps": 1001}, "0 … 1000, got 1001"),
         ({"eta": 1.5}, "eta"),
         ({"start": 0.0}, "start"),
     ),

@@ -173,7 +173,7 @@ def test_tuple_and_callback(tiny_pipe: DEFPipeline) -> None:
     ("change", "message"),
     (
         ({"preset": "best"}, "preset must be one of fast, balanced, detail, got 'best'"),
-        ({"num_inference_steps": 0}, "num_inference_steps"),
+        ({"num_inference_steps": -1}, "num_inference_steps"),
         ({"num_inference_steps": 2.5}, "num_inference_steps must be a whole number"),
         ({"eta": -0.1}, "eta"),
         ({"reference_strength": 1.1}, "reference_strength must lie in"),

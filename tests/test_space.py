@@ -190,7 +190,7 @@ def test_options_are_checked_by_the_settings() -> None:
     assert options.seed == 7 and options.settings == resolve("detail", eta=0.5)
     for wrong, words in [
         ({"num_inference_steps": MAX_STEPS + 1}, f"at most {MAX_STEPS} are computed here, got 51"),
-        ({"num_inference_steps": 0}, "num_inference_steps must lie in"),
+        ({"num_inference_steps": -1}, "num_inference_steps must lie in"),
         ({"eta": 1.5}, "eta must lie in"),
         ({"seed": -1}, "seed must lie in"),
         ({"seed": 0.5}, "seed: expected a whole number, got 0.5"),

@@ -54,9 +54,10 @@ def degraded_pair(source: Source, index: int, config: DegradationConfig) -> dict
     `known`, `clean` and `y_reference` of a sample, but `y` and `y_reference` uint8."""
     rng, pair = np.random.default_rng((index, DRAWN)), source[index]
     degradation = drawn(config, rng)
-    sample = observed(pair.image, degradation, rng)
+    image, reference = (picture.float() / 255 for picture in (pair.image, pair.reference))
+    sample = observed(image, degradation, rng)
     sample["known"] = _about(sample["known"], rng)
-    sample["y_reference"] = degrade(pair.reference, degradation, rng=rng).picture[0]
+    sample["y_reference"] = degrade(reference, degradation, rng=rng).picture[0]
     return sample | {name: (sample[name] * 255).round().byte() for name in ("y", "y_reference")}
 
 

@@ -7,7 +7,7 @@ cached.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -258,8 +258,37 @@ class PhotoFolder:
         return warped
 
 
+class Thinned:
+    """Every n-th pair of a source: for runs in which preparing all of them would take longer than the training."""
+
+    def __init__(self, source: Source, every: int) -> None:
+        self.source = source
+        self.every = every
+        self.name = source.name
+        self.weights = source.weights[::every]
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __getitem__(self, index: int) -> Pair:
+        return self.source[index * self.every]
+
+    def picture(self, index: int, rng: np.random.Generator) -> Tensor:
+        return self.source.picture(index * self.every, rng)
+
+    def describe(self, index: int) -> str:
+        return self.source.describe(index * self.every)
+
+    def report(self) -> str:
+        return f"{self.source.report()}; {len(self)} of them used"
+
+
 def open_source(config: SourceConfig, size: int, holdout: tuple[str, ...] = ()) -> Source:
     """The source that a run file describes. Raises ValueError where the folder holds nothing usable."""
+    if config.every < 1:
+        raise ValueError(f"data.sources.every: expected 1 or more, got {config.every}")
+    if config.every > 1:
+        return Thinned(open_source(replace(config, every=1), size, holdout), config.every)
     path = Path(config.path)
     if not path.is_dir():
         raise ValueError(f"training data: there is no folder {path}")

@@ -87,7 +87,7 @@ class DetailEnhancer:
 
         Args:
             y: `[B, 3, h, w]` in [0, 1]; for a prior that is told, planes of what is known may follow the channels.
-            num_inference_steps: evaluations of the network, 1 … T.
+            num_inference_steps: evaluations of the network, 0 … T; 0 leaves the prior out: I_DE is then A†y.
             eta: in [0, 1]; 0 is deterministic DDIM, 1 adds the noise of DDPM (DDNM used 0.85).
             start: where on the noise schedule to start, in (0, 1]. 1 starts from sqrt(ᾱ_T) A†y plus noise; a smaller
                 value keeps more of A†y.
@@ -104,6 +104,8 @@ class DetailEnhancer:
         self.check(num_inference_steps, eta, start)
         timesteps = self.timesteps(num_inference_steps, start)
         y, planes = y[:, :3], y[:, 3:]
+        if not timesteps:
+            return self.operator.pinv(y) if project is None else project(self.operator.pinv(y))
         known = self.operator.pinv(y) * 2 - 1  # A†y in the schedule's [-1, 1]
         told = torch.cat((known, F.interpolate(planes, known.shape[2:])), dim=1) if planes.shape[1] else known
         y = y * 2 - 1
@@ -134,8 +136,8 @@ class DetailEnhancer:
         if not 0.0 < start <= 1.0:
             raise ValueError(f"start must lie in (0, 1], got {start}")
         most = self._first(start)
-        if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= most:
-            raise ValueError(f"num_inference_steps must be a whole number in 1 … {most}, got {num_inference_steps!r}")
+        if not isinstance(num_inference_steps, int) or not 0 <= num_inference_steps <= most:
+            raise ValueError(f"num_inference_steps must be a whole number in 0 … {most}, got {num_inference_steps!r}")
 
     def _first(self, start: float) -> int:
         return max(round(start * len(self.denoiser.alphas_cumprod)), 1)

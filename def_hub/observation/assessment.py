@@ -17,6 +17,7 @@ from def_hub.observation.agreement import describe
 from def_hub.observation.degradation import Degradation
 from def_hub.observation.downsample import Kernel, resize_matrix
 from def_hub.observation.jpeg import FROM_RGB, JpegFile, dct, standard_table, to_blocks
+from def_hub.observation.kernel import kernel_probabilities
 
 GRID_GAP = 0.04
 """By how much more of the coefficients are near zero on JPEG's own grid than on any other of the 64 grids. Clean
@@ -29,7 +30,9 @@ noise is the same in all of them, texture is not. Of 185 clean pictures three co
 TEXTURE = 0.7  # levels that the texture and the rounding of a clean picture look like; taken off the noise
 BLUR_SLOPE, BLUR_LEAST = 0.5, -6.7
 """How the highest band falls with the square of a blur, and where clean pictures end (see `_highest_band`)."""
-SHARP_HIGHEST, NEAREST_LEAST = -4.75, -2.65  # the highest band of clean pictures, and above what it is aliasing
+SHARP_HIGHEST = -4.75  # the highest band of clean pictures
+KERNEL_DOUBT = 0.2
+"""Another filter than bicubic is believed where bicubic is less likely than this."""
 RESOLUTIONS = (4.0, 3.0, 2.0, 1.5)
 LOSSLESS = 0.8  # levels: root mean square of what shrinking and enlarging may change
 MIDDLE = 384  # pixels: side of the part in which that is measured
@@ -41,8 +44,8 @@ class Assessment:
 
     Attributes:
         degradation: what to assume. Where something is unsure, it is left out.
-        unsure: what could not be told: of "JPEG", "noise", "blur", "kernel". The kernel mostly is: of clean pictures
-            only aliasing by "nearest" can be seen.
+        unsure: what could not be told: of "JPEG", "noise", "blur", "kernel". The kernel is where bicubic is assumed:
+            Lanczos and bilinear leave nearly the same.
         file: the JPEG's own tables, which are certain; None where the pixels alone were looked at.
         grid: row and column at which JPEG's first whole block begins in a picture that was saved again.
         shrinkable: by what factor the picture could be shrunk without losing anything: more than 1 for pictures that
@@ -169,17 +172,17 @@ def _told(file: JpegFile) -> Degradation:
 
 def _kernel_and_blur(picture: Tensor) -> tuple[Kernel, float]:
     highest = _highest_band(picture)
-    if highest > NEAREST_LEAST:
-        return "nearest", 0.0
     if highest < BLUR_LEAST:
         return "bicubic", round(((SHARP_HIGHEST - highest) / BLUR_SLOPE) ** 0.5, 1)
-    return "bicubic", 0.0
+    likely = kernel_probabilities(picture)
+    if likely["bicubic"] >= KERNEL_DOUBT:
+        return "bicubic", 0.0
+    return max(likely, key=lambda kernel: likely[kernel]), 0.0
 
 
 def _highest_band(picture: Tensor) -> float:
     """Logarithm of the energy of the highest frequencies (the corner of 8×8 blocks) against the lowest, in the fifth
-    of the blocks that show most: about -4.75 for sharp pictures, lower by σ²/2 after a blur of σ large pixels, about
-    -2.9 where nothing was averaged.
+    of the blocks that show most: about -4.75 for sharp pictures, lower by σ²/2 after a blur of σ large pixels.
     """
     energy = _coefficients(_luma(picture)).square()
     shown = energy.sum((1, 2)) - energy[:, 0, 0]

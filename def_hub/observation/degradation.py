@@ -158,8 +158,12 @@ def degrade(
         original: a Pillow image, or a tensor as `images.to_pil` takes it; both sides multiples of `scale`.
         rng: where the noise comes from; `default_rng(0)` where None, as the named degradations are defined.
 
-    Raises ValueError where a side is not a multiple of `scale`.
+    Raises:
+        TypeError: for a tensor of whole numbers, which would be taken for white.
+        ValueError: where a side is not a multiple of `scale`.
     """
+    if isinstance(original, Tensor) and not original.is_floating_point():
+        raise TypeError(f"expected a picture in [0, 1], got a tensor of {original.dtype}")
     large = images.to_pil(original) if isinstance(original, Tensor) else original.convert("RGB")
     if large.width % scale or large.height % scale:
         raise ValueError(f"both sides must be multiples of {scale}, got {large.width}×{large.height}")

@@ -89,7 +89,7 @@ def _widget(name: str, value: Any) -> Any:
         return gr.Radio([(MATCHING[v], v) for v in allowed.values], value=value, label=label, render=False)  # type: ignore[union-attr]
     low, high = allowed.low, allowed.high  # type: ignore[union-attr]
     if name == "num_inference_steps":
-        return _unchecked(gr.Slider(low, min(high, MAX_STEPS), value, step=1, label=label, render=False))
+        return _unchecked(gr.Slider(1, min(high, MAX_STEPS), value, step=1, label=label, render=False))
     return _unchecked(gr.Slider(low, high, value, step=0.05, label=label, render=False))
 
 

@@ -53,7 +53,8 @@ def prepare(source: Source, task: ReferenceTask, run: RunConfig) -> Prepared:
         if degradation is not None:
             batch = batch_of(own := list(range(first, last)), own)
             views = (given(batch, config.known), given_reference(batch, config.known))
-            result = torch.stack([enhance_given(enhancer, of, config.enhancer_steps) for of in views], dim=1)
+            small = enhancer.denoiser.multiple  # not extended to a window: that would cost more than the crop itself
+            result = torch.stack([enhance_given(enhancer, of, config.enhancer_steps, small) for of in views], dim=1)
         else:
             images = torch.stack([x for i in range(first, last) for x in (source[i].image, source[i].reference)])
             result = enhance(enhancer, images.float() / 255, config.enhancer_steps)

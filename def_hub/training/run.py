@@ -14,6 +14,7 @@ from def_hub.data import Prepared, SampleStream, open_source, open_validation
 from def_hub.pipeline import EMBEDDED, DEFPipeline
 from def_hub.precision import compute_in
 from def_hub.training.cache import prepare
+from def_hub.training.kernels import KernelTask
 from def_hub.training.tasks import BICUBIC, ExtractorTask, PriorTask, ReferenceTask
 from def_hub.training.teacher import Taught, Teacher
 from def_hub.training.trainer import Trainer
@@ -71,7 +72,9 @@ def run(
     return Trainer(task, stream, config, processes).fit(resume=resume, max_minutes=max_minutes)
 
 
-def _task(config: RunConfig) -> PriorTask | ExtractorTask | ReferenceTask:
+def _task(config: RunConfig) -> PriorTask | ExtractorTask | ReferenceTask | KernelTask:
+    if config.part == "kernel":
+        return KernelTask()
     validation = open_validation(config.data, config.log.pairs)
     if config.part == "prior":
         return PriorTask(config.prior, validation)
