@@ -89,17 +89,19 @@ def test_what_was_assessed_can_be_observed() -> None:
 
 
 def test_development_files(shared_data: Path) -> None:
-    """Every third input: clean stays clean, noise within a fifth, quality within ten points."""
+    """Every third input: clean stays clean, noise within a fifth, quality within ten points, "nearest" is seen."""
     folder = shared_data / "eval-dev"
     paths = [*sorted((folder / "MultiView").glob("*_0.webp")), *sorted((folder / "Urban100").iterdir())]
     paths += [*sorted((folder / "Set14").iterdir()), *sorted((folder / "WR-SR" / "input").iterdir())]
-    clean, noise, quality = [], [], []
+    clean, noise, quality, aliased = [], [], [], []
     for path in paths[::3]:
         truth = to_tensor(path)
         truth = truth[..., : truth.shape[-2] // 4 * 4, : truth.shape[-1] // 4 * 4]
-        clean.append(assess(degrade(truth, Degradation()).picture).degradation.clean)
+        clean.append(assess(degrade(truth, Degradation()).picture).degradation == Degradation())
+        aliased.append(assess(degrade(truth, Degradation("nearest")).picture).degradation.kernel != "bicubic")
         found = assess(degrade(truth, Degradation(noise=5)).picture).degradation.noise
         noise.append(abs(found - 5) <= 1)
         history = jpeg_history(degrade(truth, Degradation(quality=70)).picture)
         quality.append(history is not None and abs(history[0] - 70) <= 10)
     assert np.mean(clean) >= 0.97 and np.mean(noise) >= 0.9 and np.mean(quality) >= 0.95
+    assert np.mean(aliased) >= 0.9

@@ -181,8 +181,8 @@ def test_references_are_degraded_as_the_image_is(workplace: Path, teacher: Path)
     for index in range(len(sources[0])):
         first, second = (degraded_pair(sources[0], index, config.degradation) for _ in range(2))
         assert torch.equal(first["y"], second["y"]) and torch.equal(first["y_reference"], second["y_reference"])
-        for name, picture in (("y", sources[0][index].image), ("y_reference", sources[0][index].reference)):
-            shrunk = 255 * OPERATOR.forward(picture[None].float() / 255)[0]
+        for name, whole in (("y", sources[0][index].image), ("y_reference", sources[0][index].reference)):
+            shrunk = 255 * OPERATOR.forward(whole[None].float() / 255)[0]
             assert (first[name].float() - shrunk).mean((1, 2)).abs().max() < 12  # colours stay what they are
     noisy = [sample for sample in (stream[i] for i in range(30)) if sample["known"][0].mean() > 0.3]
     assert noisy  # what is done to the image is done to its reference

@@ -1,5 +1,6 @@
 """The shipped examples are as documented, and every example script runs with the embedded default."""
 
+import io
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from def_hub.evaluation.metrics import grid_pattern, psnr
 from def_hub.observation.downsample import make_operator
 from tests.conftest import EXAMPLES
 
-NAMES = ("street", "banana", "robot")
+NAMES = ("street", "banana", "robot", "lund")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -25,7 +26,17 @@ def test_the_small_picture_is_the_downsampled_truth(name: str) -> None:
     assert np.array_equal(images.shrink(truth), images.to_tensor(EXAMPLES / f"{name}_lr.png"))
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_the_thumbnail_is_the_downsampled_truth_as_a_jpeg() -> None:
+    thumbnail = Image.open(EXAMPLES / "facade_lr.jpg")
+    truth = Image.open(EXAMPLES / "facade_hr.webp").convert("RGB")
+    shrunk = truth.resize((192, 144), Image.Resampling.BICUBIC)
+    again = io.BytesIO()
+    shrunk.save(again, "JPEG", quality=75)
+    assert thumbnail.format == "JPEG" and thumbnail.quantization == Image.open(again).quantization
+    assert np.abs(np.asarray(thumbnail, float) - np.asarray(Image.open(again), float)).mean() < 1
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
 def test_detail_draws_no_grid_lines(pipe: DEFPipeline, name: str) -> None:
     call = pipe(
         EXAMPLES / f"{name}_lr.png",
@@ -39,11 +50,11 @@ def test_detail_draws_no_grid_lines(pipe: DEFPipeline, name: str) -> None:
 
 def test_the_pictures_are_small_and_credited() -> None:
     pictures = images.list_pictures(EXAMPLES)
-    assert sum(path.stat().st_size for path in pictures) < 1_600_000
-    assert all(max(Image.open(path).size) <= 640 for path in pictures)
+    assert sum(path.stat().st_size for path in pictures) < 3_200_000
+    assert all(max(Image.open(path).size) <= 1224 for path in pictures)
     credits = (EXAMPLES / "CREDITS.md").read_text()
-    assert {path.name.split("_")[0] for path in pictures} == set(NAMES)
-    assert all(f"`{name}_*`" in credits for name in NAMES)
+    assert {path.name.split("_")[0] for path in pictures} == {*NAMES, "facade"}
+    assert all(f"`{name}_*`" in credits for name in (*NAMES, "facade"))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from def_hub.hub.publish import Content
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ("*_lr.png", "*_ref*.jpg", "CREDITS.md")
+EXAMPLES = ("*_lr.*", "*_ref*.jpg", "CREDITS.md")
 
 LAUNCH = '''"""Starts app.py with the model that this Space shows."""
 

@@ -31,8 +31,9 @@ TEXTURE = 0.7  # levels that the texture and the rounding of a clean picture loo
 BLUR_SLOPE, BLUR_LEAST = 0.5, -6.7
 """How the highest band falls with the square of a blur, and where clean pictures end (see `_highest_band`)."""
 SHARP_HIGHEST = -4.75  # the highest band of clean pictures
-KERNEL_DOUBT = 0.2
-"""Another filter than bicubic is believed where bicubic is less likely than this."""
+KERNEL_DOUBT = 0.05
+"""Another filter than bicubic is believed where bicubic is less likely than this. Of 72 development files one clean one
+is, 71 shrunk by "nearest" and 28 by "box"."""
 RESOLUTIONS = (4.0, 3.0, 2.0, 1.5)
 LOSSLESS = 0.8  # levels: root mean square of what shrinking and enlarging may change
 MIDDLE = 384  # pixels: side of the part in which that is measured
