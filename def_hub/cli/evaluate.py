@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,8 +63,11 @@ def add_arguments(add: Callable[..., Any]) -> None:
     add(
         "--degradation",
         dest="lr_degradation",
+        nargs="+",
+        default=[],
         metavar="NAME",
-        help="make LR pictures with this degradation instead",
+        help="make LR pictures with these degradations instead, such as clean, jpeg70, noise5, blur3+jpeg60, phone; "
+        "what a method is told is a setting of its own, as in def:balanced,degradation=auto",
     )
     add("--lpips", metavar="FILE", help="also measure LPIPS v0.1 (squeeze): its weights, or a Hub name user/name/file")
     add("--output", type=Path, metavar="DIR", help="write rows.csv, summary.json, summary.csv and table.md here")
@@ -88,44 +90,42 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from def_hub.evaluation import benchmark
+    from def_hub.evaluation import benchmark, tables
     from def_hub.evaluation.rows import summarise
 
     measures = _measures(options)
     rows, problems = benchmark.score(options.score, options.truth, measures)
     settings = {"results": str(options.score), "truth": str(options.truth), **_described(measures)}
-    table = benchmark.markdown(summarise(rows), measures.protocol, "made by others") + "\n" + _made_with(settings)
+    table = tables.markdown(summarise(rows), measures.protocol, "made by others") + "\n" + _made_with(settings)
     if options.output is not None:
         benchmark.Journal(options.output, settings).finish(rows, problems, table)
     return _tell(table, problems)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from def_hub.evaluation import benchmark, published, report
-    from def_hub.evaluation.rows import summarise
+    from def_hub.evaluation import benchmark, report
     from def_hub.sharing import Processes
 
+    processes = Processes()  # first: it gives each process a graphics card of its own, where there are several
     datasets = _datasets(options)
     measures = _measures(options)
     modes = options.references or (["first"] if options.protocol else list(DEFAULT_REFERENCES))
     methods, described = _methods(options)
     tasks, notes = benchmark.plan(methods, datasets, modes)
     tasks = [task for task in tasks if task.index % options.every == 0]
-    given = [d.name for d in datasets if d.layout == "RealSR"]
     settings = {
         **described,
         "seed": options.seed,
         **_described(measures),
-        "low_resolution": measures.low_resolution + (f" (as given: {', '.join(given)})" if given else ""),
+        "low_resolution": _low_resolution(datasets),
         "every": options.every,
         "references_of": {d.name: benchmark.reference_files(d) for d in datasets if d.layout == "Manga109"},
     }
-    processes = Processes()
     journal = benchmark.Journal(options.output, settings, options.resume, processes) if options.output else None
     save_to = options.output / "images" if options.save_images or options.report else None
     own, unreadable = _measure(processes, tasks, measures, journal, save_to)
     rows = {row.key: row for row in processes.gather(own)}
-    problems = [f"{dataset.name}: {problem}" for dataset in datasets for problem in dataset.problems]
+    problems = list(dict.fromkeys(f"{d.name}: {problem}" for d in datasets for problem in d.problems))
     problems += processes.gather(unreadable)
     status = 0
     if processes.first:
@@ -134,10 +134,7 @@ def _run(options: argparse.Namespace) -> int:
             _note(notes)
         else:
             problems = notes + problems
-        table = benchmark.markdown(summarise(ordered), measures.protocol, settings["low_resolution"])
-        table += "\n" + _made_with(settings)
-        if not options.lr_degradation and (theirs := published.markdown({d.name: len(d.items) for d in datasets})):
-            table += "\n\n" + theirs
+        table = _table(ordered, datasets, measures, settings)
         if journal is not None:
             journal.finish(ordered, problems, table)
         if options.report:
@@ -145,6 +142,18 @@ def _run(options: argparse.Namespace) -> int:
         status = _tell(table, problems)
     processes.end()
     return status
+
+
+def _table(rows: list["Row"], datasets: list["Dataset"], measures: "Measures", settings: dict[str, Any]) -> str:
+    """All that is printed below each other: what was measured, by degradation too, and what others published."""
+    from def_hub.evaluation import published, tables
+    from def_hub.evaluation.rows import summarise
+
+    summaries = summarise(rows)
+    table = tables.markdown(summaries, measures.protocol, settings["low_resolution"]) + "\n" + _made_with(settings)
+    comparable = {d.name: len(d.items) for d in datasets if d.title == d.name}
+    further = (tables.by_degradation(summaries, datasets), published.markdown(comparable))
+    return "\n\n".join([table, *filter(None, further)])
 
 
 def _measure(
@@ -174,6 +183,7 @@ def _measure(
 
 def _datasets(options: argparse.Namespace) -> list["Dataset"]:
     from def_hub.evaluation.datasets import load_dataset, load_pair
+    from def_hub.observation.degradation import Degradation
 
     datasets = [load_dataset(_folder(name), options.layout) for name in options.dataset]
     datasets += [load_pair(lr, hr) for lr, hr in options.pair]
@@ -181,7 +191,20 @@ def _datasets(options: argparse.Namespace) -> list["Dataset"]:
         raise ValueError("nothing to measure: name a data set's folder, --pair LR HR, or --score RESULTS --truth HR")
     if len({dataset.name for dataset in datasets}) < len(datasets):
         raise ValueError("two data sets have the same folder name, their rows could not be told apart")
-    return datasets
+    if options.kernel != "pillow" and options.lr_degradation:
+        raise ValueError("--degradation brings its own kernel: leave out --kernel")
+    names = options.lr_degradation or ["clean" if options.kernel == "pillow" else options.kernel]
+    degradations = list(dict.fromkeys(Degradation.parse(name) for name in names))
+    return list(dict.fromkeys(dataset.degraded(each) for dataset in datasets for each in degradations))
+
+
+def _low_resolution(datasets: list["Dataset"]) -> str:
+    """What made the LR pictures, in words."""
+    made = list(dict.fromkeys(str(d.degradation) for d in datasets if d.layout != "RealSR"))
+    words = {"clean": "Pillow bicubic", "matlab": "MATLAB bicubic"}
+    given = [d.name for d in datasets if d.layout == "RealSR"]
+    said = ", ".join(words.get(name, f"degradation {name}") for name in made) or words["clean"]
+    return said + (f" (as given: {', '.join(given)})" if given else "")
 
 
 def _folder(name: str) -> Path:
@@ -209,14 +232,7 @@ def _measures(options: argparse.Namespace) -> "Measures":
         rounded=not options.unrounded,
     )
     lpips = LPIPS.from_file(_file(options.lpips)) if options.lpips else None
-    if options.lr_degradation:
-        if options.kernel != "pillow":
-            raise ValueError("--degradation brings its own kernel: leave out --kernel")
-        shrink = _degradation(options.lr_degradation)
-        return Measures(protocol, f"degradation {options.lr_degradation}", shrink, None, lpips)
-    if options.kernel == "matlab":
-        return Measures(protocol, "MATLAB bicubic", _matlab, "matlab", lpips)
-    return Measures(protocol, lpips=lpips)
+    return Measures(protocol, lpips)
 
 
 def _file(name: str) -> Path:
@@ -228,25 +244,6 @@ def _file(name: str) -> Path:
     if Path(name).exists() or not file or not user:
         return Path(name)
     return locate_file(f"{user}/{repository}", file)
-
-
-def _degradation(name: str) -> Any:
-    """What makes LR pictures of that degradation, see `datasets.Shrink`."""
-    from importlib.util import find_spec
-
-    from def_hub.evaluation.datasets import Degrading
-
-    if find_spec("def_hub.observation.degradation") is None:
-        raise ValueError(f"--degradation {name}: this version of def_hub has no named degradations")
-    degradation = import_module("def_hub.observation.degradation")
-    return Degrading(degradation.degrade, degradation.Degradation.parse(name))
-
-
-def _matlab(truth: Any, generator: Any) -> Any:
-    """`imresize(HR, 1/4)`, rounded to 8 bits as a file is."""
-    from def_hub.observation.downsample import Downsample
-
-    return (Downsample("matlab", 4).forward(truth).clamp(0, 1) * 255).round() / 255
 
 
 def _methods(options: argparse.Namespace) -> tuple[list["Restore"], dict[str, Any]]:
@@ -333,7 +330,6 @@ def _described(measures: "Measures") -> dict[str, Any]:
 
     return {
         "protocol": str(measures.protocol),
-        "low_resolution": measures.low_resolution,
         "lpips": "v0.1 (squeeze)" if measures.lpips is not None else "unavailable: no --lpips",
         "versions": versions(),
         "commit": commit(),
