@@ -66,6 +66,7 @@ SLOW = {
         "test_temporary",
         "test_training",
         "test_gpu_scripts",
+        "test_upscale_shared",
     ),
 }
 """Files whose tests start servers, load the embedded weights, train or compile: `make quick` leaves them out, and

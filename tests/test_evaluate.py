@@ -136,6 +136,20 @@ def test_every_nth_picture(run: Run, workshop: Path) -> None:
     assert [row["image"] for row in rows(workshop / "out")] == ["000", "003"]
 
 
+def test_a_slow_method_may_skip_pictures(run: Run, tiny_model: Path, workshop: Path) -> None:
+    """Its gain is over bicubic enlargement of the pictures that it has."""
+    words = ["evaluate", "views", "--model", tiny_model, "--device", "cpu", "--references", "none", "--output", "out"]
+    words += ["--method", "bicubic", "--method", "def:fast,eta=0.5"]
+    status, out, err = run(*words, "--every", "1", "def:fast,eta=0.5=3")
+    assert status == 0, err
+    psnr = {(row["method"], row["image"]): float(row["psnr"]) for row in rows(workshop / "out")}
+    assert [image for method, image in psnr if method != "bicubic"] == ["000", "003"] and len(psnr) == 6
+    gain = sum(psnr["def:fast,eta=0.5", name] - psnr["bicubic", name] for name in ("000", "003")) / 2
+    assert "| views | 2 | def:fast,eta=0.5 | none | " in out and f" | {gain:+.2f} | " in out
+    status, _, err = run(*words, "--every", "rrdb=3")
+    assert status == 2 and "--every rrdb=N: there is no such method; there are bicubic, def:fast,eta=0.5" in err
+
+
 def test_two_folders_of_any_name(run: Run, workshop: Path) -> None:
     for number in range(2):
         save_picture(workshop / "taken" / f"{number}.png", number, (12, 16))

@@ -54,7 +54,14 @@ def add_arguments(add: Callable[..., Any]) -> None:
         metavar="MODE",
         help=f"one or more of {', '.join(REFERENCES)} (default: {' '.join(DEFAULT_REFERENCES)}; first with --protocol)",
     )
-    add("--every", type=_positive, default=1, metavar="N", help="measure every N-th picture only (default: 1)")
+    add(
+        "--every",
+        type=_every,
+        nargs="+",
+        default=[],
+        metavar="[METHOD=]N",
+        help="measure every N-th picture only, of all methods or of one, as in --every 2 rrdb=6 (default: 1)",
+    )
     add("--protocol", choices=PROTOCOLS, help="what a published method compares; the options below override it")
     add("--channel", choices=("y", "rgb"), help="what is compared (default: y)")
     add("--border", type=_border, metavar="PX", help="pixels cropped first, or 'scale' for 4 (default: 0)")
@@ -112,13 +119,17 @@ def _run(options: argparse.Namespace) -> int:
     modes = options.references or (["first"] if options.protocol else list(DEFAULT_REFERENCES))
     methods, described = _methods(options)
     tasks, notes = benchmark.plan(methods, datasets, modes)
-    tasks = [task for task in tasks if task.index % options.every == 0]
+    every = dict(options.every)
+    if unknown := every.keys() - {"", *(method.name for method in methods)}:
+        raise ValueError(f"--every {min(unknown)}=N: there is no such method; there are {_names(methods)}")
+    tasks = [task for task in tasks if task.index % every.get(task.method.name, every.get("", 1)) == 0]
     settings = {
         **described,
         "seed": options.seed,
         **_described(measures),
         "low_resolution": _low_resolution(datasets),
-        "every": options.every,
+        "every": every.get("", 1),
+        "every_of": {name: step for name, step in every.items() if name},
         "references_of": {d.name: benchmark.reference_files(d) for d in datasets if d.layout == "Manga109"},
     }
     journal = benchmark.Journal(options.output, settings, options.resume, processes) if options.output else None
@@ -353,10 +364,16 @@ def _tell(table: str, problems: list[str]) -> int:
     return 1 if problems else 0
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)
+def _names(methods: list["Restore"]) -> str:
+    return ", ".join(method.name for method in methods)
+
+
+def _every(text: str) -> tuple[str, int]:
+    """`rrdb=3` → ("rrdb", 3); `3`, for all methods, → ("", 3). Names of methods may hold "=" themselves."""
+    method, _, number = text.rpartition("=")
+    if not number.isdecimal() or int(number) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, or METHOD=N, got {text!r}")
+    return method, int(number)
 
 
 def _border(text: str) -> int:
