@@ -164,6 +164,19 @@ class ReferenceConfig:
 
 
 @dataclass(frozen=True)
+class BaselineConfig:
+    """A published network of `evaluation.baselines`, trained for the reconstruction loss alone (L1).
+
+    network: its name there. sizes: arguments of it, for a smaller form. vgg: safetensors of VGG19 to relu3_1, for those
+    that match or transfer its features (TTSR, C2-Matching), which stay as they are.
+    """
+
+    network: Literal["srcnn", "edsr-baseline", "ttsr", "masa", "c2-matching"] = "edsr-baseline"
+    sizes: dict[str, Any] = field(default_factory=dict)
+    vgg: str | None = None
+
+
+@dataclass(frozen=True)
 class LogConfig:
     """Progress to CSV every `every` steps; a checkpoint every `checkpoint_minutes`; figures on at most `pairs` held-out
     pairs every `validate` steps."""
@@ -183,7 +196,7 @@ class RunConfig:
     that stay as they are.
     """
 
-    part: Literal["extractor", "prior", "reference"]
+    part: Literal["extractor", "prior", "reference", "baseline"]
     output: str
     data: DataConfig
     optim: OptimConfig
@@ -194,6 +207,7 @@ class RunConfig:
     extractor: ExtractorConfig = field(default_factory=ExtractorConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
 
@@ -232,6 +246,8 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         return value
     if origin in (typing.Union, types.UnionType):
         return _build(next(k for k in arguments if k is not type(None)), value, where)
+    if origin is dict:
+        kind = dict  # its keys are checked by what they are the arguments of
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

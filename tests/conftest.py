@@ -67,6 +67,7 @@ SLOW = {
         "test_training",
         "test_gpu_scripts",
         "test_upscale_shared",
+        "test_baseline_training",
     ),
 }
 """Files whose tests start servers, load the embedded weights, train or compile: `make quick` leaves them out, and

@@ -17,6 +17,8 @@ REFERENCES = ("first", "all", "none", "unrelated", "1", "2", "3", "4", "5")
 LAYOUTS = ("plain", "CUFED5", "WR-SR", "Sun80", "Manga109", "RealSR")
 PROTOCOLS = ("ttsr", "masa", "c2", "mmagic")
 DEFAULT_REFERENCES = ("first", "none", "unrelated")
+TRAINED_HERE = " (small, trained here)"
+"""After the name of a published network whose weights are our trainer's: its rows say nothing about its authors'."""
 
 
 def add_arguments(add: Callable[..., Any]) -> None:
@@ -261,6 +263,7 @@ def _methods(options: argparse.Namespace) -> tuple[list["Restore"], dict[str, An
     """The methods in order, and what of them decides the numbers. The pipeline is loaded only where it is asked for."""
     from def_hub.cli.model import load
     from def_hub.cli.options import call_options
+    from def_hub.evaluation.baselines import trained_here
     from def_hub.evaluation.benchmark import fingerprint
     from def_hub.evaluation.methods import Bicubic, Network, Pipeline
     from def_hub.report import conditions
@@ -289,6 +292,7 @@ def _methods(options: argparse.Namespace) -> tuple[list["Restore"], dict[str, An
         else:
             kind, baseline, files = _baseline(name)
             network = baseline.load(*files)
+            kind += TRAINED_HERE if trained_here(files[0]) is not None else ""
             references = baseline.uses_references, baseline.needs_references
             methods.append(Network(kind, network, *references, options.device or "cpu"))
             described["methods"][kind] = {"weights": fingerprint({kind: network})}
