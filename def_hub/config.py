@@ -15,9 +15,11 @@ from typing import Any, Literal
 class SourceConfig:
     """Where training pictures come from.
 
-    kind: "pairs" is the CUFED layout (`input/`, `ref/`, equal file names); "scenes" is a folder of folders, each with
-    several views of one place; "photos" is a folder of photographs, each of which becomes its own reference by crop,
-    warp and photometric change. softened: share of the references that are shrunk and enlarged again, as those are
+    kind: "pairs" is the CUFED layout (`input/`, `ref/`, equal file names; or `NNN_0` with its references `NNN_1` …);
+    "scenes" is a folder of folders, each with several views of one place; "photos" is a folder of photographs, each of
+    which becomes its own reference by crop, warp and photometric change. path: a folder, or a data set on the Hub as
+    `hub:user/name` or `hub:user/name:split` (by default its split "train"), streamed once and kept, of which `limit`
+    says how many rows are taken. softened: share of the references that are shrunk and enlarged again, as those are
     that show a place smaller (`matching.fitting`). crops: fixed crops per photograph, scene, or pair that is larger
     than a crop. weight: share of the samples, relative to the other sources.
     """
@@ -27,6 +29,7 @@ class SourceConfig:
     weight: float = 1.0
     crops: int = 20
     softened: float = 0.0
+    limit: int | None = None
 
 
 @dataclass(frozen=True)

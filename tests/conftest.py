@@ -67,6 +67,7 @@ SLOW = {
         "test_training",
         "test_gpu_scripts",
         "test_upscale_shared",
+        "test_development",
         "test_baseline_training",
     ),
 }

@@ -196,9 +196,10 @@ def _measure(
 
 def _datasets(options: argparse.Namespace) -> list["Dataset"]:
     from def_hub.evaluation.datasets import load_dataset, load_pair
+    from def_hub.hub.datasets import folder_of
     from def_hub.observation.degradation import Degradation
 
-    datasets = [load_dataset(_folder(name), options.layout) for name in options.dataset]
+    datasets = [load_dataset(folder_of(name), options.layout) for name in options.dataset]
     datasets += [load_pair(lr, hr) for lr, hr in options.pair]
     if not datasets:
         raise ValueError("nothing to measure: name a data set's folder, --pair LR HR, or --score RESULTS --truth HR")
@@ -218,16 +219,6 @@ def _low_resolution(datasets: list["Dataset"]) -> str:
     given = [d.name for d in datasets if d.layout == "RealSR"]
     said = ", ".join(words.get(name, f"degradation {name}") for name in made) or words["clean"]
     return said + (f" (as given: {', '.join(given)})" if given else "")
-
-
-def _folder(name: str) -> Path:
-    """A folder as it is; `hub:user/name:split` as the folder to which it is fetched."""
-    if not name.startswith("hub:"):
-        return Path(name)
-    from def_hub.hub import datasets
-
-    repository, _, split = name.removeprefix("hub:").partition(":")
-    return datasets.fetch(repository, split or "test")
 
 
 def _measures(options: argparse.Namespace) -> "Measures":
