@@ -121,16 +121,16 @@ def _run(options: argparse.Namespace) -> int:
     modes = options.references or (["first"] if options.protocol else list(DEFAULT_REFERENCES))
     methods, described = _methods(options)
     tasks, notes = benchmark.plan(methods, datasets, modes)
-    every = dict(options.every)
+    every: dict[str, int] = {"": 1} | dict(options.every)
     if unknown := every.keys() - {"", *(method.name for method in methods)}:
         raise ValueError(f"--every {min(unknown)}=N: there is no such method; there are {_names(methods)}")
-    tasks = [task for task in tasks if task.index % every.get(task.method.name, every.get("", 1)) == 0]
+    tasks = [task for task in tasks if task.index % every.get(task.method.name, every[""]) == 0]
     settings = {
         **described,
         "seed": options.seed,
         **_described(measures),
         "low_resolution": _low_resolution(datasets),
-        "every": every.get("", 1),
+        "every": every[""],
         "every_of": {name: step for name, step in every.items() if name},
         "references_of": {d.name: benchmark.reference_files(d) for d in datasets if d.layout == "Manga109"},
     }

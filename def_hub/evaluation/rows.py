@@ -96,7 +96,8 @@ def summarise(rows: Sequence[Row]) -> list[Summary]:
     for row in rows:
         groups.setdefault((row.method, row.dataset, row.references), []).append(row)
     psnr = {row.key: row.psnr for row in rows}
-    bicubic = {row.key[1::2]: row.psnr for row in rows if row.method == "bicubic"}
+    bicubic = {(row.dataset, row.image): row.psnr for row in rows if row.method == "bicubic"}
+    over = {key: _over_bicubic(group, bicubic) for key, group in groups.items()}
     return [
         Summary(
             *key,
@@ -110,7 +111,8 @@ def summarise(rows: Sequence[Row]) -> list[Summary]:
             transfer=_mean(group, "transfer"),
             memory=_largest(group, "memory"),
             gain=_gain(group, psnr),
-            **_beside_bicubic(group, bicubic),
+            over_bicubic=fmean(over[key]),
+            below_bicubic=_worse(over[key]),
         )
         for key, group in groups.items()
     ]
@@ -158,11 +160,17 @@ def _gain(rows: Sequence[Row], psnr: dict[tuple[str, str, str, str], float]) -> 
     return fmean(row.psnr - psnr.get(replace(row, references="none").key, UNAVAILABLE) for row in rows)
 
 
-def _beside_bicubic(rows: Sequence[Row], bicubic: dict[tuple[str, ...], float]) -> dict[str, float]:
-    """`over_bicubic` and `below_bicubic`, from bicubic's PSNR by data set and picture."""
-    over = [0.0 if row.method == "bicubic" else row.psnr - bicubic.get(row.key[1::2], UNAVAILABLE) for row in rows]
-    below = UNAVAILABLE if any(map(math.isnan, over)) else float(sum(value < -WORSE for value in over))
-    return {"over_bicubic": fmean(over), "below_bicubic": below}
+def _over_bicubic(rows: Sequence[Row], bicubic: dict[tuple[str, str], float]) -> list[float]:
+    """PSNR of each row minus bicubic's, which is given by data set and picture."""
+    return [
+        0.0 if row.method == "bicubic" else row.psnr - bicubic.get((row.dataset, row.image), UNAVAILABLE)
+        for row in rows
+    ]
+
+
+def _worse(over: Sequence[float]) -> float:
+    """How many lie more than `WORSE` below zero; unavailable where one of them is."""
+    return UNAVAILABLE if any(map(math.isnan, over)) else sum(value < -WORSE for value in over)
 
 
 def _mean(rows: Sequence[Row], name: str) -> float:

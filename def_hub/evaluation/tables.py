@@ -65,11 +65,11 @@ def by_degradation(summaries: Sequence[Summary], datasets: Sequence[Dataset]) ->
         f"| data set | method | reference | {' | '.join(names)} |",
         "|---|---|---|" + "---:|" * len(names),
     ]
-    for dataset, title in titles.items():
+    for dataset_name, degraded in titles.items():
         for kind in kinds:
-            cells = [_gain(measured.get((title.get(name, ""), *kind))) for name in names]
+            cells = [_gain(measured.get((degraded.get(name, ""), *kind))) for name in names]
             if any(cell != "–" for cell in cells):
-                lines.append(f"| {dataset} | {' | '.join((*kind, *cells))} |")
+                lines.append(f"| {dataset_name} | {' | '.join((*kind, *cells))} |")
     return "\n".join(lines)
 
 

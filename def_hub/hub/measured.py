@@ -153,7 +153,7 @@ def _presets(settings: dict[str, Any], rows: Sequence[Row]) -> list[Evaluation]:
     bicubic = [row for row in rows if row.method == "bicubic"]
     found = []
     for method in dict.fromkeys(row.method for row in rows):
-        if (call := _call(settings, method)) is not None and "," not in method:
+        if (call := _call(settings, method)) is not None:
             weights = call.pop("weights", settings["weights"])
             own = [row for row in rows if row.method == method]
             found.append(Evaluation(settings | {"call": call, "weights": weights}, (*bicubic, *own)))
@@ -161,9 +161,9 @@ def _presets(settings: dict[str, Any], rows: Sequence[Row]) -> list[Evaluation]:
 
 
 def _call(settings: dict[str, Any], method: str) -> dict[str, Any] | None:
-    """The settings of a method that is a pipeline, with its weights; None for any other method."""
+    """The settings of a preset of ours, with its weights; None for any other method, ablations among them."""
     call = settings.get("call") if method == "def" else settings.get("methods", {}).get(method)
-    return dict(call) if call and "preset" in call else None
+    return dict(call) if call and "preset" in call and "," not in method else None
 
 
 def by_preset(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
