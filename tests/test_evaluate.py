@@ -147,7 +147,20 @@ def test_a_slow_method_may_skip_pictures(run: Run, tiny_model: Path, workshop: P
     gain = sum(psnr["def:fast,eta=0.5", name] - psnr["bicubic", name] for name in ("000", "003")) / 2
     assert "| views | 2 | def:fast,eta=0.5 | none | " in out and f" | {gain:+.2f} | " in out
     status, _, err = run(*words, "--every", "rrdb=3")
-    assert status == 2 and "--every rrdb=N: there is no such method; there are bicubic, def:fast,eta=0.5" in err
+    assert status == 2 and "rrdb=3: no such method is measured; there are bicubic, def:fast,eta=0.5" in err
+
+
+def test_a_method_may_have_references_of_its_own(run: Run, tiny_model: Path, workshop: Path) -> None:
+    words = ["evaluate", "views", "--model", tiny_model, "--device", "cpu", "--every", "3"]
+    words += ["--method", "def:fast", "--method", "def:balanced,turns=1"]
+    status, out, err = run(*words, "--references", "def:fast=none", "2", "first", "def:fast=first")
+    assert status == 0, err
+    assert [line.split(" | ")[2:4] for line in out.splitlines() if line.startswith("| views")] == [
+        ["def:fast", "first"],
+        ["def:fast", "none"],
+        ["def:balanced,turns=1", "2"],
+        ["def:balanced,turns=1", "first"],
+    ]
 
 
 def test_two_folders_of_any_name(run: Run, workshop: Path) -> None:

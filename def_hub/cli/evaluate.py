@@ -7,18 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from def_hub.evaluation.baselines import Baseline
     from def_hub.evaluation.benchmark import Measures
     from def_hub.evaluation.datasets import Dataset
-    from def_hub.evaluation.methods import Restore
     from def_hub.evaluation.rows import Row
 
 REFERENCES = ("first", "all", "none", "unrelated", "1", "2", "3", "4", "5")
 LAYOUTS = ("plain", "CUFED5", "WR-SR", "Sun80", "Manga109", "RealSR")
 PROTOCOLS = ("ttsr", "masa", "c2", "mmagic")
 DEFAULT_REFERENCES = ("first", "none", "unrelated")
-TRAINED_HERE = " (small, trained here)"
-"""After the name of a published network whose weights are our trainer's: its rows say nothing about its authors'."""
 
 
 def add_arguments(add: Callable[..., Any]) -> None:
@@ -51,10 +47,12 @@ def add_arguments(add: Callable[..., Any]) -> None:
     )
     add(
         "--references",
+        type=_mode,
         nargs="+",
-        choices=REFERENCES,
-        metavar="MODE",
-        help=f"one or more of {', '.join(REFERENCES)} (default: {' '.join(DEFAULT_REFERENCES)}; first with --protocol)",
+        default=[],
+        metavar="[METHOD=]MODE",
+        help=f"one or more of {', '.join(REFERENCES)}; for all methods, or for one, which then has only those that are "
+        f"named for it (default: {' '.join(DEFAULT_REFERENCES)}; first with --protocol)",
     )
     add(
         "--every",
@@ -112,26 +110,27 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from def_hub.cli.methods import by_method, methods_of
     from def_hub.evaluation import benchmark, report
     from def_hub.sharing import Processes
 
     processes = Processes()  # first: it gives each process a graphics card of its own, where there are several
     datasets = _datasets(options)
     measures = _measures(options)
-    modes = options.references or (["first"] if options.protocol else list(DEFAULT_REFERENCES))
-    methods, described = _methods(options)
-    tasks, notes = benchmark.plan(methods, datasets, modes)
-    every: dict[str, int] = {"": 1} | dict(options.every)
-    if unknown := every.keys() - {"", *(method.name for method in methods)}:
-        raise ValueError(f"--every {min(unknown)}=N: there is no such method; there are {_names(methods)}")
-    tasks = [task for task in tasks if task.index % every.get(task.method.name, every[""]) == 0]
+    methods, described = methods_of(options)
+    modes, every = by_method(options.references, methods), by_method(options.every, methods)
+    named = modes.pop("", [])
+    usual = named or (["first"] if options.protocol else list(DEFAULT_REFERENCES))
+    tasks, notes = benchmark.plan(methods, datasets, usual, modes)
+    step = {name: numbers[-1] for name, numbers in every.items()}
+    tasks = [task for task in tasks if task.index % step.get(task.method.name, step.get("", 1)) == 0]
     settings = {
         **described,
         "seed": options.seed,
         **_described(measures),
         "low_resolution": _low_resolution(datasets),
-        "every": every[""],
-        "every_of": {name: step for name, step in every.items() if name},
+        "every": step.pop("", 1),
+        "every_of": step,
         "references_of": {d.name: benchmark.reference_files(d) for d in datasets if d.layout == "Manga109"},
     }
     journal = benchmark.Journal(options.output, settings, options.resume, processes) if options.output else None
@@ -143,7 +142,7 @@ def _run(options: argparse.Namespace) -> int:
     status = 0
     if processes.first:
         ordered = [rows[task.key] for task in tasks if task.key in rows]
-        if options.references is None:  # nobody asked for what this data set lacks
+        if not named:  # nobody asked for what this data set lacks
             _note(notes)
         else:
             problems = notes + problems
@@ -250,86 +249,6 @@ def _file(name: str) -> Path:
     return locate_file(f"{user}/{repository}", file)
 
 
-def _methods(options: argparse.Namespace) -> tuple[list["Restore"], dict[str, Any]]:
-    """The methods in order, and what of them decides the numbers. The pipeline is loaded only where it is asked for."""
-    from def_hub.cli.model import load
-    from def_hub.cli.options import call_options
-    from def_hub.evaluation.baselines import trained_here
-    from def_hub.evaluation.benchmark import fingerprint
-    from def_hub.evaluation.methods import Bicubic, Network, Pipeline
-    from def_hub.report import conditions
-
-    names = list(dict.fromkeys(options.method or ["bicubic", "def"]))
-    wanted = {name: _settings(name, call_options(options)) for name in names if name.split(":")[0] == "def"}
-    described: dict[str, Any] = {"methods": {}}
-    pipe = None
-    if wanted:
-        pipe = load(options)
-        pipe.set_progress_bar_config(disable=True)
-        call = wanted.get("def") or next(iter(wanted.values()))
-        described |= {"model": str(options.model or "embedded default"), "call": call}
-        described["weights"] = fingerprint(pipe.parts(call["preset"]))
-        described["conditions"] = conditions(pipe, call["preset"], call["precision"])
-    methods: list[Restore] = []
-    for name in names:
-        if name in wanted:
-            assert pipe is not None
-            methods.append(Pipeline(name, pipe, wanted[name], options.seed))
-            weights = {"weights": fingerprint(pipe.parts(wanted[name]["preset"]))}
-            described["methods"][name] = {} if name == "def" else wanted[name] | weights  # "call" has those of def
-        elif name == "bicubic":
-            methods.append(Bicubic())
-            described["methods"][name] = {}
-        else:
-            kind, baseline, files = _baseline(name)
-            network = baseline.load(*files)
-            kind += TRAINED_HERE if trained_here(files[0]) is not None else ""
-            references = baseline.uses_references, baseline.needs_references
-            methods.append(Network(kind, network, *references, options.device or "cpu"))
-            described["methods"][kind] = {"weights": fingerprint({kind: network})}
-    if len(described["methods"]) < len(names):
-        raise ValueError("two methods have the same name, their rows could not be told apart")
-    return methods, described
-
-
-def _baseline(name: str) -> tuple[str, "Baseline", list[str]]:
-    """`rlfn=FILE` or `c2-matching=FILE,FILE,FILE` → its name, what it is, and its files."""
-    from def_hub.evaluation.baselines import BASELINES
-
-    kind, _, files = name.partition("=")
-    if kind not in BASELINES:
-        known = ", ".join(f"{k}=FILE" for k in BASELINES)
-        raise ValueError(f"--method {name}: expected bicubic, def, def:PRESET, {known}")
-    if not files:
-        raise ValueError(f"--method {name}: its weights are not part of this package, give {kind}=FILE")
-    return kind, BASELINES[kind], files.split(",")
-
-
-def _settings(name: str, call: dict[str, Any]) -> dict[str, Any]:
-    """`def:detail,refine=false` → the arguments of the call, complete. A bare `def` has those of the command line."""
-    from def_hub.settings import resolve
-
-    kind, _, rest = name.partition(":")
-    if not rest:
-        return call
-    preset, *changes = rest.split(",")
-    overrides = dict(_setting(name, change) for change in changes)
-    return {"preset": preset, **resolve(preset, **overrides).as_dict()}
-
-
-def _setting(name: str, change: str) -> tuple[str, Any]:
-    """`refine=false` → ("refine", False)."""
-    import json
-
-    key, equals, value = change.partition("=")
-    if not equals:
-        raise ValueError(f"--method {name}: expected SETTING=VALUE, got {change!r}")
-    try:
-        return key, json.loads(value)
-    except ValueError:  # a word
-        return key, value
-
-
 def _described(measures: "Measures") -> dict[str, Any]:
     from def_hub.cli.model import commit
     from def_hub.report import versions
@@ -359,8 +278,12 @@ def _tell(table: str, problems: list[str]) -> int:
     return 1 if problems else 0
 
 
-def _names(methods: list["Restore"]) -> str:
-    return ", ".join(method.name for method in methods)
+def _mode(text: str) -> tuple[str, str]:
+    """`def:fast=none` → ("def:fast", "none"); `none`, for all methods, → ("", "none")."""
+    method, _, mode = text.rpartition("=")
+    if mode not in REFERENCES:
+        raise argparse.ArgumentTypeError(f"invalid choice: {mode!r} (choose from {', '.join(REFERENCES)})")
+    return method, mode
 
 
 def _every(text: str) -> tuple[str, int]:

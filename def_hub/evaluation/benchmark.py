@@ -6,7 +6,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -63,26 +63,35 @@ class Task:
 
 
 def plan(
-    methods: Sequence[Restore], datasets: Sequence[Dataset], references: Sequence[References]
+    methods: Sequence[Restore],
+    datasets: Sequence[Dataset],
+    references: Sequence[References],
+    of: Mapping[str, Sequence[References]] | None = None,
 ) -> tuple[list[Task], list[str]]:
     """All tasks in the order of the table, and one line for each choice of references that a data set does not offer.
 
     Methods without references are measured once for each data set, whatever `references` says.
 
+    Args:
+        of: instead of `references`, for single methods by their names.
+
     Raises ValueError for an unknown choice of references.
     """
-    for mode in references:
+    of = of or {}
+    named = list(dict.fromkeys([*references, *(mode for modes in of.values() for mode in modes)]))
+    for mode in named:
         if mode not in get_args(References):
             raise ValueError(f"references must be one of {', '.join(get_args(References))}, got {mode!r}")
     tasks: list[Task] = []
     notes: list[str] = []
     for dataset in datasets:
-        offered = [mode for mode in dict.fromkeys(references) if dataset.offers(mode)]
-        missing = [mode for mode in dict.fromkeys(references) if mode not in offered]
+        missing = [mode for mode in named if not dataset.offers(mode)]
         if missing and any(method.uses_references for method in methods):
             notes.append(f"{dataset.title}: has no references {', '.join(missing)}")
         for method in methods:
-            modes: list[References] = offered if method.uses_references else ["none"]
+            wanted = of.get(method.name, references)
+            modes: list[References] = [mode for mode in named if mode in wanted and mode not in missing]
+            modes = modes if method.uses_references else ["none"]
             if method.needs_references:
                 modes = [mode for mode in modes if mode != "none"]
                 notes += [] if modes else [f"{dataset.title}: {method.name} needs references"]

@@ -53,7 +53,8 @@ def by_degradation(summaries: Sequence[Summary], datasets: Sequence[Dataset]) ->
     titles: dict[str, dict[str, str]] = {}  # of the degraded data sets, by name and degradation
     for dataset in datasets:
         titles.setdefault(dataset.name, {})[str(dataset.degradation)] = dataset.title
-    names = list(dict.fromkeys(str(dataset.degradation) for dataset in datasets if len(titles[dataset.name]) > 1))
+    titles = {name: degraded for name, degraded in titles.items() if len(degraded) > 1}
+    names = list(dict.fromkeys(name for degraded in titles.values() for name in degraded))
     if not names:
         return ""
     measured = {(s.dataset, s.method, s.references): s for s in summaries}
