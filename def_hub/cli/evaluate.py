@@ -196,7 +196,6 @@ def _measure(
 def _datasets(options: argparse.Namespace) -> list["Dataset"]:
     from def_hub.evaluation.datasets import load_dataset, load_pair
     from def_hub.hub.datasets import folder_of
-    from def_hub.observation.degradation import Degradation
 
     datasets = [load_dataset(folder_of(name), options.layout) for name in options.dataset]
     datasets += [load_pair(lr, hr) for lr, hr in options.pair]
@@ -207,13 +206,12 @@ def _datasets(options: argparse.Namespace) -> list["Dataset"]:
     if options.kernel != "pillow" and options.lr_degradation:
         raise ValueError("--degradation brings its own kernel: leave out --kernel")
     names = options.lr_degradation or ["clean" if options.kernel == "pillow" else options.kernel]
-    degradations = list(dict.fromkeys(Degradation.parse(name) for name in names))
-    return list(dict.fromkeys(dataset.degraded(each) for dataset in datasets for each in degradations))
+    return list(dict.fromkeys(dataset.degraded(name) for dataset in datasets for name in names))
 
 
 def _low_resolution(datasets: list["Dataset"]) -> str:
     """What made the LR pictures, in words."""
-    made = list(dict.fromkeys(str(d.degradation) for d in datasets if d.layout != "RealSR"))
+    made = list(dict.fromkeys(d.called for d in datasets if d.layout != "RealSR"))
     words = {"clean": "Pillow bicubic", "matlab": "MATLAB bicubic"}
     given = [d.name for d in datasets if d.layout == "RealSR"]
     said = ", ".join(words.get(name, f"degradation {name}") for name in made) or words["clean"]

@@ -56,7 +56,7 @@ class Dataset:
     """Pictures with references. In the layout "plain" (Urban100) the reference is the LR picture itself.
 
     `problems` says, one line each, what of the folder cannot be measured. `degradation` makes the LR pictures, except
-    those that are given.
+    those that are given; `called` is the name by which it was asked for.
     """
 
     name: str
@@ -64,15 +64,19 @@ class Dataset:
     items: tuple[Item, ...]
     problems: tuple[str, ...] = ()
     degradation: Degradation = Degradation()
+    called: str = "clean"
 
     @property
     def title(self) -> str:
         """What tables call it: the name, and the degradation where the LR pictures are not Pillow's bicubic."""
-        return self.name if self.degradation == Degradation() else f"{self.name}+{self.degradation}"
+        return self.name if self.degradation == Degradation() else f"{self.name}+{self.called}"
 
-    def degraded(self, degradation: Degradation) -> "Dataset":
-        """The same pictures with other LR pictures. A data set that gives its LR pictures stays as it is."""
-        return self if self.layout == "RealSR" else replace(self, degradation=degradation)
+    def degraded(self, name: str) -> "Dataset":
+        """The same pictures with other LR pictures, made as `name` says, see `Degradation.parse`. A data set that gives
+        its LR pictures stays as it is.
+        """
+        degradation = Degradation.parse(name)
+        return self if self.layout == "RealSR" else replace(self, degradation=degradation, called=name)
 
     def load(self, index: int) -> tuple[Tensor, Tensor]:
         """Truth `[1,3,H,W]` and the pixels of the LR picture `[1,3,H/4,W/4]`. See `load_with_file`."""

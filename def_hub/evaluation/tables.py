@@ -52,7 +52,7 @@ def by_degradation(summaries: Sequence[Summary], datasets: Sequence[Dataset]) ->
     """
     titles: dict[str, dict[str, str]] = {}  # of the degraded data sets, by name and degradation
     for dataset in datasets:
-        titles.setdefault(dataset.name, {})[str(dataset.degradation)] = dataset.title
+        titles.setdefault(dataset.name, {})[dataset.called] = dataset.title
     titles = {name: degraded for name, degraded in titles.items() if len(degraded) > 1}
     names = list(dict.fromkeys(name for degraded in titles.values() for name in degraded))
     if not names:
