@@ -15,9 +15,11 @@ from typing import Any, Literal
 class SourceConfig:
     """Where training pictures come from.
 
-    kind: "pairs" is the CUFED layout (`input/`, `ref/`, equal file names); "scenes" is a folder of folders, each with
-    several views of one place; "photos" is a folder of photographs, each of which becomes its own reference by crop,
-    warp and photometric change. softened: share of the references that are shrunk and enlarged again, as those are
+    kind: "pairs" is the CUFED layout (`input/`, `ref/`, equal file names; or `NNN_0` with its references `NNN_1` …);
+    "scenes" is a folder of folders, each with several views of one place; "photos" is a folder of photographs, each of
+    which becomes its own reference by crop, warp and photometric change. path: a folder, or a data set on the Hub as
+    `hub:user/name` or `hub:user/name:split` (by default its split "train"), streamed once and kept, of which `limit`
+    says how many rows are taken. softened: share of the references that are shrunk and enlarged again, as those are
     that show a place smaller (`matching.fitting`). crops: fixed crops per photograph, scene, or pair that is larger
     than a crop. every: only each n-th of the pairs is used. weight: share of the samples, relative to the other
     sources.
@@ -29,6 +31,7 @@ class SourceConfig:
     crops: int = 20
     every: int = 1
     softened: float = 0.0
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,19 @@ class ReferenceConfig:
 
 
 @dataclass(frozen=True)
+class BaselineConfig:
+    """A published network of `evaluation.baselines`, trained for the reconstruction loss alone (L1).
+
+    network: its name there. sizes: arguments of it, for a smaller form. vgg: safetensors of VGG19 to relu3_1, for those
+    that match or transfer its features (TTSR, C2-Matching), which stay as they are.
+    """
+
+    network: Literal["srcnn", "edsr-baseline", "ttsr", "masa", "c2-matching"] = "edsr-baseline"
+    sizes: dict[str, Any] = field(default_factory=dict)
+    vgg: str | None = None
+
+
+@dataclass(frozen=True)
 class LogConfig:
     """Progress to CSV every `every` steps; a checkpoint every `checkpoint_minutes`; figures on at most `pairs` held-out
     pairs every `validate` steps."""
@@ -185,7 +201,7 @@ class RunConfig:
     that stay as they are.
     """
 
-    part: Literal["kernel", "extractor", "prior", "reference"]
+    part: Literal["kernel", "extractor", "prior", "reference", "baseline"]
     output: str
     data: DataConfig
     optim: OptimConfig
@@ -196,6 +212,7 @@ class RunConfig:
     extractor: ExtractorConfig = field(default_factory=ExtractorConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
 
@@ -234,6 +251,8 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         return value
     if origin in (typing.Union, types.UnionType):
         return _build(next(k for k in arguments if k is not type(None)), value, where)
+    if origin is dict:
+        kind = dict  # its keys are checked by what they are the arguments of
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub.images import ImageLike, to_list, to_tensor
-from def_hub.observation.jpeg import JpegFile, jpeg_of
+from def_hub.observation.jpeg import JpegFile, bytes_of, jpeg_of
 from def_hub.reference.matching import CELL
 from def_hub.reference.picture import ReferencePicture
 
@@ -61,8 +61,9 @@ def requests_of(
     Raises:
         ValueError, TypeError: as `images.to_tensor`, and for numbers or sizes of masks that do not fit.
     """
+    sources = _sources(image) if with_files else []  # first: decoding makes Pillow forget a file without a name
     images = to_list(image)
-    files = _files(image) if with_files else [None] * len(images)
+    files = [None if s is None else jpeg_of(s) for s in sources] if with_files else [None] * len(images)
     references = _per_image(reference, reference_mask, len(images))
     masks = _listed(mask, len(images), "mask", "one for each of {} images")
     return [
@@ -71,12 +72,12 @@ def requests_of(
     ]
 
 
-def _files(image: ImageLike | Sequence[ImageLike]) -> list[JpegFile | None]:
-    """What the JPEG file of each image says. Tensors and arrays know no file."""
+def _sources(image: ImageLike | Sequence[ImageLike]) -> list[Any]:
+    """What the JPEG file of each image is read from. Tensors and arrays know no file."""
     if isinstance(image, Tensor | np.ndarray):
         return [None] * (len(image) if image.ndim == 4 else 1)
     given: list[Any] = list(image) if isinstance(image, list | tuple) else [image]
-    return [None if isinstance(one, Tensor | np.ndarray) else jpeg_of(one) for one in given]
+    return [None if isinstance(one, Tensor | np.ndarray) else bytes_of(one) for one in given]
 
 
 def _per_image(reference: ReferenceLike, masks: MaskLike, count: int) -> list[tuple[ReferencePicture, ...]]:

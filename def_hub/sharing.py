@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+PATIENCE = timedelta(days=30)
+"""How long a process waits for the others, whose shares may take hours longer. `torchrun` ends all where one fails."""
 
 
 class Processes:
@@ -22,7 +26,7 @@ class Processes:
             import torch
             from accelerate import PartialState
 
-            self._state = PartialState(cpu=not torch.cuda.is_available())
+            self._state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
         self.count: int = self._state.num_processes if self._state else 1
         self.number: int = self._state.process_index if self._state else 0
 

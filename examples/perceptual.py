@@ -43,7 +43,7 @@ def main() -> None:
     for method in methods:
         scores, distances, grids = [], [], []
         for index in tqdm(indices, desc=method.name, disable=None, leave=False):
-            truth, small = dataset.load(index)
+            truth, small = dataset.load_with_file(index)
             result = method(small, dataset.load_references(index, "first")).image
             scores.append(float(psnr(result, truth)))
             distances.append(float(feature_distance(result, truth, features)))

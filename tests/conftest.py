@@ -66,6 +66,9 @@ SLOW = {
         "test_temporary",
         "test_training",
         "test_gpu_scripts",
+        "test_upscale_shared",
+        "test_development",
+        "test_baseline_training",
     ),
 }
 """Files whose tests start servers, load the embedded weights, train or compile: `make quick` leaves them out, and

@@ -10,7 +10,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from def_hub.convert.checkpoint import load_strictly
-from def_hub.convert.ttsr import BASE
 from def_hub.evaluation import benchmark
 from def_hub.evaluation.baselines import BASELINES, c2_matching, masa, patches, srcnn
 from def_hub.evaluation.baselines.c2_matching import C2Matching
@@ -22,19 +21,15 @@ from def_hub.evaluation.baselines.rrdb import RRDBNet, basicsr_name
 from def_hub.evaluation.baselines.srcnn import SRCNN
 from def_hub.evaluation.baselines.srntt import SRNTT
 from def_hub.evaluation.baselines.srresnet import SRResNet
+from def_hub.evaluation.baselines.ttsr import TTSR
 from def_hub.evaluation.datasets import load_dataset
 from def_hub.evaluation.methods import Network
 from def_hub.evaluation.metrics import luma
 from def_hub.evaluation.rows import summarise
 from def_hub.observation.downsample import Downsample
-from def_hub.reference.network import ReferenceNetwork
 
+from .helpers import foreign
 from .helpers.pictures import generator, picture
-
-
-def ttsr() -> nn.Module:
-    return ReferenceNetwork(**BASE)
-
 
 # What is published, in millions, and the tolerance of its rounding. Without fixed feature extractors, but TTSR, which
 # counts the one that it trains.
@@ -49,14 +44,14 @@ SIZES: dict[Callable[[], nn.Module], tuple[float, float]] = {
     SRNTT: (5.75, 0.005),
     MASA: (4.03, 0.005),
     lambda: C2Matching().net_g: (8.87, 0.005),
-    ttsr: (6.73, 0.005),
+    TTSR: (6.73, 0.005),
 }
 
 
 @pytest.mark.parametrize("make", SIZES)
 def test_parameter_counts_are_the_published_ones(make: Callable[[], nn.Module]) -> None:
     network = make()
-    counted = network.parameters() if make is ttsr else (p for p in network.parameters() if p.requires_grad)
+    counted = network.parameters() if make is TTSR else (p for p in network.parameters() if p.requires_grad)
     published, tolerance = SIZES[make]
     assert sum(parameter.numel() for parameter in counted) / 1e6 == pytest.approx(published, abs=tolerance)
 
@@ -103,6 +98,8 @@ REFERENCED: list[Callable[[], nn.Module]] = [
     lambda: SRNTT(features=8, blocks=1),
     lambda: MASA(features=8, encoder=(1, 1, 1), decoder=(1, 1, 1, 1, 1, 1)),
     lambda: C2Matching(features=8, blocks=1),
+    lambda: C2Matching(features=8, blocks=1, descriptors=False),
+    lambda: TTSR(features=8, blocks=(1, 1, 1, 1)),
 ]
 
 
@@ -134,7 +131,7 @@ def test_a_batch_is_its_parts_and_can_be_trained(make: Callable[[], nn.Module]) 
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in learned if id(p) not in unused)
 
 
-@pytest.mark.parametrize("network", [MASA, C2Matching])
+@pytest.mark.parametrize("network", [MASA, C2Matching, TTSR])
 def test_what_cannot_do_without_a_reference_says_so(network: type[nn.Module]) -> None:
     with pytest.raises(ValueError, match="needs a reference"):
         network()(picture(8, 8), [])
@@ -235,6 +232,19 @@ def test_parts_may_come_in_a_file_each(tmp_path: Path) -> None:
         assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in saved.state_dict().items())
     with pytest.raises(ValueError, match="SRNTT: expected one file, or one each for srntt, vgg, got 3 files"):
         BASELINES["srntt"].load(*files)
+
+
+@torch.inference_mode()
+def test_ttsr_gives_what_its_authors_code_gives(tmp_path: Path) -> None:
+    """A checkpoint of theirs, of any size, read from its file, against an independent writing of their code."""
+    state = foreign.ttsr_state(width=4)
+    torch.save(state, tmp_path / "TTSR-rec.pt")
+    network = BASELINES["ttsr"].load(str(tmp_path / "TTSR-rec.pt"))
+    image, reference, operator = picture(9, 14), picture(42, 57).flip(1), Downsample("bicubic", 4)
+    whole = reference[..., :40, :56]
+    softened = operator.upsample(operator.forward(whole))
+    expected = foreign.ttsr(state, image, operator.upsample(image), whole, softened)
+    assert expected.std() > 0.05 and torch.allclose(network(image, [reference]), expected, atol=1e-4)
 
 
 def test_luma_alone_is_sharpened() -> None:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from def_hub import images
-from def_hub.evaluation import benchmark
+from def_hub.evaluation import benchmark, tables
 from def_hub.evaluation.benchmark import Measures
 from def_hub.evaluation.datasets import Dataset, load_dataset
 from def_hub.evaluation.methods import Bicubic, Pipeline, Restored
 from def_hub.evaluation.metrics import Protocol
 from def_hub.evaluation.rows import Row, summarise
+from def_hub.observation.degradation import Degraded
 
 from .helpers.evaluation import Nearly, Stopping, multiview, save_picture
 
@@ -74,7 +75,7 @@ def test_rows_means_and_table(views: Dataset, tmp_path: Path) -> None:
     summaries = summarise(rows)
     assert [(s.method, s.images) for s in summaries] == [("bicubic", 4), ("nearly", 4)]
     assert summaries[0].psnr == pytest.approx(sum(row.psnr for row in base) / 4)
-    table = benchmark.markdown(summaries, Protocol())
+    table = tables.markdown(summaries, Protocol())
     assert "×4, LR = Pillow bicubic, Y (BT.601, 16-235), no border crop, 8 bit" in table
     gain = f"{summaries[1].psnr - summaries[0].psnr:+.2f}"
     assert f"| views | 4 | nearly | first | {summaries[1].psnr:.2f} | {gain} |" in table
@@ -93,7 +94,7 @@ def test_the_memory_is_that_of_the_call(views: Dataset) -> None:
     class Hungry:
         name, uses_references, needs_references = "hungry", False, False
 
-        def __call__(self, image: Tensor, references: list[Tensor]) -> Restored:
+        def __call__(self, image: Degraded, references: list[Tensor]) -> Restored:
             torch.ones(300_000_000, dtype=torch.uint8)
             return Bicubic()(image, references)
 
@@ -109,7 +110,7 @@ def test_lpips_is_measured_where_it_is_there(views: Dataset) -> None:
     tasks, _ = benchmark.plan([Bicubic(), Nearly(views)], [views], ["none"])
     base, best = summarise(benchmark.run(tasks, measures))
     assert best.lpips == pytest.approx(1 / 255, rel=0.1) and base.lpips > best.lpips
-    assert f"{base.lpips:.4f}" in benchmark.markdown([base, best], Protocol())
+    assert f"{base.lpips:.4f}" in tables.markdown([base, best], Protocol())
 
 
 def test_pictures_that_cannot_be_read_are_named_and_the_rest_is_measured(views: Dataset) -> None:
@@ -190,7 +191,7 @@ def test_the_pipeline_is_called_alike_for_every_picture(views: Dataset) -> None:
     def pipe(image: Tensor, reference: Any, *, generator: torch.Generator, output_type: str, steps: int) -> Any:
         assert output_type == "pt" and steps == 3
         seen.append((generator.initial_seed(), None if reference is None else len(reference)))
-        result = Bicubic()(image, []).image[0]
+        result = Bicubic()(Degraded(image), []).image[0]
         shares = torch.tensor([0.5, 0.2, 0.2, 0.1]).view(4, 1, 1).expand(-1, *result.shape[1:])
         return SimpleNamespace(images=[result], provenance=[shares], transferred=[result])
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from def_hub import DEFPipeline, cli
 from def_hub.evaluation.benchmark import fingerprint
-from def_hub.hub.card import check_card, figures, links_of, parts_of, read_evaluations, render
+from def_hub.hub.card import check_card, links_of, parts_of, render
+from def_hub.hub.measured import compared, comparison, figures, read_evaluations
 from def_hub.hub.new_card import SHIPPED, same_model, same_part, written_card
 from def_hub.hub.publish import model_files
 from def_hub.settings import PRESETS, SETTINGS, Settings
@@ -49,9 +50,13 @@ def made_by(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_committed_card_is_up_to_date() -> None:
-    text = CARD.read_text(encoding="utf-8")
-    assert render(text, MADE_BY) == text, "run `def-hub card def_hub/weights/def-mini/README.md`"
+def test_what_shows_figures_is_up_to_date() -> None:
+    """The card, and the README as soon as it has a place for them."""
+    for path in (CARD, EXAMPLES.parent / "README.md"):
+        text = path.read_text(encoding="utf-8")
+        if path == CARD or "<!-- comparison -->" in text:
+            command = f"def-hub card {path.name} --made-by def_hub/weights/def-mini/made-by"
+            assert render(text, MADE_BY) == text, f"run `{command}`"
 
 
 def test_the_figures_are_of_the_embedded_weights(pipe) -> None:  # type: ignore[no-untyped-def]
@@ -176,6 +181,49 @@ def test_parts_are_those_of_the_folder(made_by: Path, tmp_path: Path, tiny_pipe:
     assert parts_of(tmp_path) == {"refsr": 154_320, "refsr_detail": 154_320, "unet": 40_995}
     text = render(HEADER + PLACES + "<!-- parts -->\n<!-- /parts -->\n", made_by)
     assert "| `refsr_detail` | 154,320 |" in text and render(text, made_by) == text
+
+
+def test_all_methods_stand_beside_each_other(made_by: Path) -> None:
+    """One evaluation of several methods: presets have their tables, the others and LPIPS stand in the comparison."""
+    folder = made_by / "evaluation"
+    settings = json.loads((folder / "settings.json").read_text())
+    fast = settings["call"] | {"weights": "abc"}
+    settings["call"] = {"preset": "balanced"}
+    settings["methods"] = {
+        "bicubic": {},
+        "rlfn": {"weights": "r"},
+        "def:balanced": {"preset": "balanced", "weights": "abc"},
+        "def:fast": fast,
+        "def:fast,turns=4": fast | {"turns": 4},
+    }
+    rows = [
+        "bicubic,Urban100,none,1,20,0.5,30,0,0.4",
+        "bicubic,Urban100,none,2,22,0.5,30,0,0.5",
+        "rlfn,Urban100,none,2,25,0.5,3,0,0.3",
+        "def:balanced,Urban100,first,1,23,0.6,,1,0.2",
+        "def:balanced,Urban100,first,2,24,0.6,,1,0.3",
+        "def:fast,Urban100,none,1,22,0.6,0.25,1,0.2",
+        "def:fast,Urban100,none,2,23,0.6,0.25,1,0.4",
+        "def:fast,turns=4,Urban100,none,2,23.5,0.6,0.25,1,0.4".replace("def:fast,turns=4", '"def:fast,turns=4"'),
+    ]
+    (folder / "rows-u.csv").write_text(COLUMNS.strip() + ",lpips\n" + "\n".join(rows) + "\n")
+    (folder / "settings-u.json").write_text(json.dumps(settings))
+    places = "<!-- comparison -->\n<!-- /comparison -->\n<!-- published -->\n<!-- /published -->\n"
+    text = render(HEADER + PLACES + places, made_by)
+    for line in (
+        "| PSNR in dB / LPIPS (squeeze) | Urban100 (2) | A (2) | B (2) |",
+        "| bicubic | 21.00 / 0.450 | 21.00 | 35.00 |",
+        "| rlfn | +3.00 on 1 / 0.300 | – | – |",
+        "| DEF balanced, one reference | 23.50 / 0.250 | – | – |",
+        "| DEF fast, no reference | 22.50 / 0.300 | 22.50 | – |",
+        "| def:fast,turns=4 | +1.50 on 1 / 0.400 | – | – |",
+        "| Urban100 | first | 2 | 21.00 | 23.50 | +2.50 | 0.600 | – | 1.0 | 1234567 |",
+        "| C2-Matching-rec | 26.03 / 0.785 |",
+    ):
+        assert line in text, line
+    assert "Urban100: 2 of 100 pictures here" in text and render(text, made_by) == text
+    readme = render(f"---\ntitle: x\n---\n# y\n{places}", made_by)  # shows figures, but is no card
+    assert readme.startswith("---\ntitle: x\n---\n# y\n") and comparison(compared(folder)) in readme
 
 
 def test_what_cannot_be_rendered(made_by: Path) -> None:

@@ -1,5 +1,6 @@
 """`datasets`: layouts, choices of references, LR pictures, and what is missing."""
 
+import io
 import shutil
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from def_hub.evaluation.datasets import load_dataset, load_pair, match_files
+from def_hub.observation.jpeg import jpeg_of
 
 from .helpers.evaluation import multiview, save_picture
 
@@ -131,15 +132,32 @@ def test_the_small_picture_is_pillows(plain: Path) -> None:
 
 
 def test_a_degradation_draws_the_same_for_a_picture_whatever_came_before(plain: Path) -> None:
-    def noisy(truth: Tensor, generator: torch.Generator) -> Tensor:
-        return truth[..., ::4, ::4] + 0.1 * torch.randn(truth[..., ::4, ::4].shape, generator=generator)
-
-    dataset = load_dataset(plain)
-    forwards = [dataset.load(index, noisy)[1] for index in (0, 1, 2)]
-    backwards = [dataset.load(index, noisy)[1] for index in (2, 1, 0)]
+    clean = load_dataset(plain)
+    noisy = clean.degraded("noise8")
+    assert (clean.title, noisy.title, noisy.name) == (clean.name, f"{clean.name}+noise8", clean.name)
+    assert clean.degraded("phone").title == f"{clean.name}+phone" and clean.degraded("clean") == clean
+    forwards = [noisy.load(index)[1] for index in (0, 1, 2)]
+    backwards = [noisy.load(index)[1] for index in (2, 1, 0)]
     assert all(torch.equal(a, b) for a, b in zip(forwards, backwards[::-1], strict=True))
-    assert not torch.equal(forwards[0], dataset.load(0)[1])
-    assert torch.equal(dataset.load_references(0, "first", noisy)[0], forwards[0])  # its reference is the LR picture
+    assert not torch.equal(forwards[0], clean.load(0)[1])
+    assert torch.equal(noisy.load_references(0, "first")[0], forwards[0])  # its reference is the LR picture
+
+
+def test_a_jpeg_comes_with_its_file(plain: Path, tmp_path: Path) -> None:
+    dataset = load_dataset(plain)
+    assert dataset.load_with_file(0)[1].file is None
+    small = dataset.degraded("jpeg70").load_with_file(0)[1]
+    assert small.file is not None and jpeg_of(small.file).quality == 70  # type: ignore[union-attr]
+    with Image.open(io.BytesIO(small.file)) as decoded:
+        assert np.array_equal((small.picture[0] * 255).round().permute(1, 2, 0).numpy(), np.asarray(decoded))
+    save_picture(tmp_path / "lenses" / "HR" / "1.png", 1, (48, 64))
+    (tmp_path / "lenses" / "LR").mkdir()
+    with Image.open(tmp_path / "lenses" / "HR" / "1.png") as large:
+        large.resize((16, 12)).save(tmp_path / "lenses" / "LR" / "1.jpg", quality=55)
+    lenses = load_dataset(tmp_path / "lenses")
+    assert lenses.degraded("noise8") == lenses  # what was given stays
+    given = lenses.load_with_file(0)[1]
+    assert given.file == (tmp_path / "lenses" / "LR" / "1.jpg").read_bytes()
 
 
 def test_choices_of_references(views: Path, paired: Path, plain: Path) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import save, save_file
 from def_hub import images
 from def_hub.evaluation.baselines.rlfn import RLFN
 from def_hub.evaluation.perceptual import LPIPS
+from def_hub.observation.degradation import Degradation, degrade
 
 from .conftest import ROOT, Run
 from .helpers.evaluation import multiview, save_picture
@@ -135,6 +136,33 @@ def test_every_nth_picture(run: Run, workshop: Path) -> None:
     assert [row["image"] for row in rows(workshop / "out")] == ["000", "003"]
 
 
+def test_a_slow_method_may_skip_pictures(run: Run, tiny_model: Path, workshop: Path) -> None:
+    """Its gain is over bicubic enlargement of the pictures that it has."""
+    words = ["evaluate", "views", "--model", tiny_model, "--device", "cpu", "--references", "none", "--output", "out"]
+    words += ["--method", "bicubic", "--method", "def:fast,eta=0.5"]
+    status, out, err = run(*words, "--every", "1", "def:fast,eta=0.5=3")
+    assert status == 0, err
+    psnr = {(row["method"], row["image"]): float(row["psnr"]) for row in rows(workshop / "out")}
+    assert [image for method, image in psnr if method != "bicubic"] == ["000", "003"] and len(psnr) == 6
+    gain = sum(psnr["def:fast,eta=0.5", name] - psnr["bicubic", name] for name in ("000", "003")) / 2
+    assert "| views | 2 | def:fast,eta=0.5 | none | " in out and f" | {gain:+.2f} | " in out
+    status, _, err = run(*words, "--every", "rrdb=3")
+    assert status == 2 and "rrdb=3: no such method is measured; there are bicubic, def:fast,eta=0.5" in err
+
+
+def test_a_method_may_have_references_of_its_own(run: Run, tiny_model: Path, workshop: Path) -> None:
+    words = ["evaluate", "views", "--model", tiny_model, "--device", "cpu", "--every", "3"]
+    words += ["--method", "def:fast", "--method", "def:balanced,turns=1"]
+    status, out, err = run(*words, "--references", "def:fast=none", "2", "first", "def:fast=first")
+    assert status == 0, err
+    assert [line.split(" | ")[2:4] for line in out.splitlines() if line.startswith("| views")] == [
+        ["def:fast", "first"],
+        ["def:fast", "none"],
+        ["def:balanced,turns=1", "2"],
+        ["def:balanced,turns=1", "first"],
+    ]
+
+
 def test_two_folders_of_any_name(run: Run, workshop: Path) -> None:
     for number in range(2):
         save_picture(workshop / "taken" / f"{number}.png", number, (12, 16))
@@ -230,19 +258,53 @@ def test_two_processes_give_the_rows_of_one(run: Run, tiny_model: Path, workshop
 
 def test_named_degradations_make_the_small_pictures(run: Run, workshop: Path) -> None:
     """The same code as in training, so "blur2+noise5" in a table is what the networks have seen."""
-    degradation = pytest.importorskip("def_hub.observation.degradation")
     words = ["evaluate", "views", "--method", "bicubic", "--degradation", "blur2+noise5", "--output"]
     status, out, err = run(*words, "out", "--save-images")
-    assert status == 0 and "LR = degradation blur2+noise5, Y" in out, err
-    assert all(row["consistency"] == "" for row in rows(workshop / "out"))  # shrinking alone did not make the picture
-    truth = images.to_tensor(workshop / "out" / "images" / "views" / "truth" / "001.png")
-    small = images.to_tensor(workshop / "out" / "images" / "views" / "input" / "001.png")
-    clean = degradation.degrade(truth, degradation.Degradation.parse("blur2")).picture
+    assert (
+        status == 0 and "LR = degradation blur2+noise5, Y" in out and "| views+blur2+noise5 | 4 | bicubic |" in out
+    ), err
+    folder = workshop / "out" / "images" / "views+blur2+noise5"
+    truth, small = (images.to_tensor(folder / kind / "001.png") for kind in ("truth", "input"))
+    clean = degrade(truth, Degradation.parse("blur2")).picture
     assert 3 / 255 < (small - clean).square().mean().sqrt() < 6 / 255
     run(*words, "again")
     assert rows(workshop / "again") == rows(workshop / "out")
     status, _, err = run("evaluate", "views", "--method", "bicubic", "--degradation", "worn")
     assert status == 2 and "degradation: expected clean" in err
+
+
+def test_several_degradations_stand_side_by_side(run: Run, tiny_model: Path, workshop: Path) -> None:
+    """The gain over bicubic enlargement of the same degraded file, and the pictures below it, as the rows have them."""
+    words = ["evaluate", "views", "--model", tiny_model, "--device", "cpu", "--references", "first", "none"]
+    words += ["--method", "bicubic", "--method", "def:fast,degradation=auto", "--output", "out"]
+    status, out, err = run(*words, "--degradation", "clean", "jpeg40")
+    assert status == 0, err
+    psnr = {(r["method"], r["dataset"], r["references"], r["image"]): float(r["psnr"]) for r in rows(workshop / "out")}
+    expected = []
+    for mode in ("first", "none"):
+        cells = []
+        for title in ("views", "views+jpeg40"):
+            names = [image for method, dataset, _, image in psnr if (method, dataset) == ("bicubic", title)]
+            gains = [
+                psnr["def:fast,degradation=auto", title, mode, name] - psnr["bicubic", title, "none", name]
+                for name in names
+            ]
+            cells.append(f"{sum(gains) / 4:+.2f} / {sum(gain < -0.1 for gain in gains)}")
+        expected.append(f"| views | def:fast,degradation=auto | {mode} | {' | '.join(cells)} |")
+    assert "| data set | method | reference | clean | jpeg40 |" in out
+    assert [line for line in out.splitlines() if line.startswith("| views | def")] == expected
+
+
+def test_a_method_gets_the_file_and_measures_what_it_is_told(run: Run, tiny_model: Path, workshop: Path) -> None:
+    """A JPEG is read, not measured: told "auto", the result gives its coefficients, told "clean", it does not."""
+    words = ["evaluate", "views", "--model", tiny_model, "--device", "cpu", "--references", "none"]
+    words += ["--degradation", "jpeg70", "--output", "out"]
+    for told in ("auto", "clean"):
+        words += ["--method", f"def:fast,degradation={told}"]
+    assert run(*words)[0] == 0
+    off = [(row["method"].rpartition("=")[2], float(row["consistency"])) for row in rows(workshop / "out")]
+    assert max(error for told, error in off if told == "auto") < 1
+    assert min(error for told, error in off if told == "clean") > 1
 
 
 def test_published_figures_stand_below_and_say_what_differs(run: Run, workshop: Path) -> None:

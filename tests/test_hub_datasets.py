@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from def_hub.config import SourceConfig
+from def_hub.data import open_source
 from def_hub.evaluation.datasets import load_dataset
 from def_hub.hub.datasets import fetch
 
@@ -20,10 +23,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def publish(folder: Path, columns: dict[str, Any], features: dict[str, Any]) -> Path:
+def publish(folder: Path, columns: dict[str, Any], features: dict[str, Any], split: str = "test") -> Path:
     folder.mkdir()
     made = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-    made.to_parquet(folder / "test-00000-of-00001.parquet")
+    made.to_parquet(folder / f"{split}-00000-of-00001.parquet")
     return folder
 
 
@@ -85,7 +88,7 @@ def test_the_command_takes_a_name(run: Run, tmp_path: Path, monkeypatch: pytest.
     pictures(folder, 2)
     asked: list[tuple[str, str]] = []
 
-    def fetched(name: str, split: str) -> Path:
+    def fetched(name: str, split: str, limit: int | None = None) -> Path:
         asked.append((name, split))
         return folder
 
@@ -96,3 +99,21 @@ def test_the_command_takes_a_name(run: Run, tmp_path: Path, monkeypatch: pytest.
     assert "| alice--views-val | 2 | bicubic |" in out
     run("evaluate", "hub:alice/views", "--method", "bicubic")
     assert asked[-1] == ("alice/views", "test")
+
+
+def test_training_data_may_lie_there_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The split "train" by default; references make pairs, plain pictures photographs; a limit is kept."""
+    monkeypatch.setattr("def_hub.hub.datasets.HF_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    large, references = pictures(tmp_path / "hr", 3), pictures(tmp_path / "ref", 6, first=10)
+    image = datasets.Image()
+    columns = {"image": encoded(large), "ref": [encoded(references[2 * n : 2 * n + 2]) for n in range(3)]}
+    publish(tmp_path / "pairs", columns, {"image": image, "ref": datasets.List(image)}, split="train")
+    pairs = open_source(SourceConfig(kind="pairs", path="hub:pairs", crops=1), 32)
+    assert len(pairs) == 6 and pairs.describe(3).endswith("00001_0.png")  # each reference makes a pair
+    assert torch.equal(pairs[2].image, pairs[3].image) and not torch.equal(pairs[2].reference, pairs[3].reference)
+    assert len(open_source(SourceConfig(kind="pairs", path="hub:pairs:train", crops=1, limit=2), 32)) == 4
+    publish(tmp_path / "photos", {"image": encoded(large)}, {"image": image}, split="train")
+    assert len(open_source(SourceConfig(kind="photos", path="hub:photos", crops=2), 32)) == 6
+    with pytest.raises(ValueError, match="there is no folder absent"):
+        open_source(SourceConfig(kind="photos", path="absent"), 32)

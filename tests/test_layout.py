@@ -24,6 +24,7 @@ LEVELS = (
     ("def_hub.diffusion", "def_hub.reference"),
     ("def_hub.hub",),  # publishing gets the loading function as an argument; the card reads measured results
     ("def_hub.evaluation.benchmark", "def_hub.evaluation.report"),  # measures any method: no pipeline in it
+    ("def_hub.evaluation.tables",),
     ("def_hub.evaluation.methods", "def_hub.evaluation.datasets"),
     ("def_hub.evaluation.compare", "def_hub.evaluation.published"),
     ("def_hub.evaluation.rows",),  # the card reads these files, too

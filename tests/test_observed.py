@@ -1,5 +1,6 @@
 """The pipeline on files that are not clean: it assumes what was asked for, and the result agrees with the file."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,15 @@ def test_a_jpeg_is_reproduced_coefficient_by_coefficient(tiny_pipe: DEFPipeline,
     assert (np.abs(same) <= 1).mean() > 0.98
     exact = tiny_pipe(jpeg, picture(96, 128), generator=generator())
     assert exact.images[0].tobytes() != output.images[0].tobytes()
+
+
+def test_a_picture_opened_from_memory_knows_its_file(tiny_pipe: DEFPipeline, jpeg: Path) -> None:
+    """Pillow forgets a file without a name when it decodes it; it must be read before."""
+    results = [
+        tiny_pipe(source, generator=generator(), degradation="auto").images[0].tobytes()
+        for source in (jpeg, Image.open(io.BytesIO(jpeg.read_bytes())), [Image.open(io.BytesIO(jpeg.read_bytes()))])
+    ]
+    assert results[0] == results[1] == results[2]
 
 
 def test_what_a_user_says_counts(tiny_pipe: DEFPipeline) -> None:

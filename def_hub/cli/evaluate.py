@@ -3,15 +3,12 @@
 import argparse
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from def_hub.evaluation.baselines import Baseline
     from def_hub.evaluation.benchmark import Measures
     from def_hub.evaluation.datasets import Dataset
-    from def_hub.evaluation.methods import Restore
     from def_hub.evaluation.rows import Row
 
 REFERENCES = ("first", "all", "none", "unrelated", "1", "2", "3", "4", "5")
@@ -50,12 +47,21 @@ def add_arguments(add: Callable[..., Any]) -> None:
     )
     add(
         "--references",
+        type=_mode,
         nargs="+",
-        choices=REFERENCES,
-        metavar="MODE",
-        help=f"one or more of {', '.join(REFERENCES)} (default: {' '.join(DEFAULT_REFERENCES)}; first with --protocol)",
+        default=[],
+        metavar="[METHOD=]MODE",
+        help=f"one or more of {', '.join(REFERENCES)}; for all methods, or for one, which then has only those that are "
+        f"named for it (default: {' '.join(DEFAULT_REFERENCES)}; first with --protocol)",
     )
-    add("--every", type=_positive, default=1, metavar="N", help="measure every N-th picture only (default: 1)")
+    add(
+        "--every",
+        type=_every,
+        nargs="+",
+        default=[],
+        metavar="[METHOD=]N",
+        help="measure every N-th picture only, of all methods or of one, as in --every 2 rrdb=6 (default: 1)",
+    )
     add("--protocol", choices=PROTOCOLS, help="what a published method compares; the options below override it")
     add("--channel", choices=("y", "rgb"), help="what is compared (default: y)")
     add("--border", type=_border, metavar="PX", help="pixels cropped first, or 'scale' for 4 (default: 0)")
@@ -64,8 +70,11 @@ def add_arguments(add: Callable[..., Any]) -> None:
     add(
         "--degradation",
         dest="lr_degradation",
+        nargs="+",
+        default=[],
         metavar="NAME",
-        help="make LR pictures with this degradation instead",
+        help="make LR pictures with these degradations instead, such as clean, jpeg70, noise5, blur3+jpeg60, phone; "
+        "what a method is told is a setting of its own, as in def:balanced,degradation=auto",
     )
     add("--lpips", metavar="FILE", help="also measure LPIPS v0.1 (squeeze): its weights, or a Hub name user/name/file")
     add("--output", type=Path, metavar="DIR", help="write rows.csv, summary.json, summary.csv and table.md here")
@@ -88,56 +97,56 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from def_hub.evaluation import benchmark
+    from def_hub.evaluation import benchmark, tables
     from def_hub.evaluation.rows import summarise
 
     measures = _measures(options)
     rows, problems = benchmark.score(options.score, options.truth, measures)
     settings = {"results": str(options.score), "truth": str(options.truth), **_described(measures)}
-    table = benchmark.markdown(summarise(rows), measures.protocol, "made by others") + "\n" + _made_with(settings)
+    table = tables.markdown(summarise(rows), measures.protocol, "made by others") + "\n" + _made_with(settings)
     if options.output is not None:
         benchmark.Journal(options.output, settings).finish(rows, problems, table)
     return _tell(table, problems)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from def_hub.evaluation import benchmark, published, report
-    from def_hub.evaluation.rows import summarise
+    from def_hub.cli.methods import by_method, methods_of
+    from def_hub.evaluation import benchmark, report
     from def_hub.sharing import Processes
 
+    processes = Processes()  # first: it gives each process a graphics card of its own, where there are several
     datasets = _datasets(options)
     measures = _measures(options)
-    modes = options.references or (["first"] if options.protocol else list(DEFAULT_REFERENCES))
-    methods, described = _methods(options)
-    tasks, notes = benchmark.plan(methods, datasets, modes)
-    tasks = [task for task in tasks if task.index % options.every == 0]
-    given = [d.name for d in datasets if d.layout == "RealSR"]
+    methods, described = methods_of(options)
+    modes, every = by_method(options.references, methods), by_method(options.every, methods)
+    named = modes.pop("", [])
+    usual = named or (["first"] if options.protocol else list(DEFAULT_REFERENCES))
+    tasks, notes = benchmark.plan(methods, datasets, usual, modes)
+    step = {name: numbers[-1] for name, numbers in every.items()}
+    tasks = [task for task in tasks if task.index % step.get(task.method.name, step.get("", 1)) == 0]
     settings = {
         **described,
         "seed": options.seed,
         **_described(measures),
-        "low_resolution": measures.low_resolution + (f" (as given: {', '.join(given)})" if given else ""),
-        "every": options.every,
+        "low_resolution": _low_resolution(datasets),
+        "every": step.pop("", 1),
+        "every_of": step,
         "references_of": {d.name: benchmark.reference_files(d) for d in datasets if d.layout == "Manga109"},
     }
-    processes = Processes()
     journal = benchmark.Journal(options.output, settings, options.resume, processes) if options.output else None
     save_to = options.output / "images" if options.save_images or options.report else None
     own, unreadable = _measure(processes, tasks, measures, journal, save_to)
     rows = {row.key: row for row in processes.gather(own)}
-    problems = [f"{dataset.name}: {problem}" for dataset in datasets for problem in dataset.problems]
+    problems = list(dict.fromkeys(f"{d.name}: {problem}" for d in datasets for problem in d.problems))
     problems += processes.gather(unreadable)
     status = 0
     if processes.first:
         ordered = [rows[task.key] for task in tasks if task.key in rows]
-        if options.references is None:  # nobody asked for what this data set lacks
+        if not named:  # nobody asked for what this data set lacks
             _note(notes)
         else:
             problems = notes + problems
-        table = benchmark.markdown(summarise(ordered), measures.protocol, settings["low_resolution"])
-        table += "\n" + _made_with(settings)
-        if not options.lr_degradation and (theirs := published.markdown({d.name: len(d.items) for d in datasets})):
-            table += "\n\n" + theirs
+        table = _table(ordered, datasets, measures, settings)
         if journal is not None:
             journal.finish(ordered, problems, table)
         if options.report:
@@ -145,6 +154,18 @@ def _run(options: argparse.Namespace) -> int:
         status = _tell(table, problems)
     processes.end()
     return status
+
+
+def _table(rows: list["Row"], datasets: list["Dataset"], measures: "Measures", settings: dict[str, Any]) -> str:
+    """All that is printed below each other: what was measured, by degradation too, and what others published."""
+    from def_hub.evaluation import published, tables
+    from def_hub.evaluation.rows import summarise
+
+    summaries = summarise(rows)
+    table = tables.markdown(summaries, measures.protocol, settings["low_resolution"]) + "\n" + _made_with(settings)
+    comparable = {d.name: len(d.items) for d in datasets if d.title == d.name}
+    further = (tables.by_degradation(summaries, datasets), published.markdown(comparable))
+    return "\n\n".join([table, *filter(None, further)])
 
 
 def _measure(
@@ -174,24 +195,27 @@ def _measure(
 
 def _datasets(options: argparse.Namespace) -> list["Dataset"]:
     from def_hub.evaluation.datasets import load_dataset, load_pair
+    from def_hub.hub.datasets import folder_of
 
-    datasets = [load_dataset(_folder(name), options.layout) for name in options.dataset]
+    datasets = [load_dataset(folder_of(name), options.layout) for name in options.dataset]
     datasets += [load_pair(lr, hr) for lr, hr in options.pair]
     if not datasets:
         raise ValueError("nothing to measure: name a data set's folder, --pair LR HR, or --score RESULTS --truth HR")
     if len({dataset.name for dataset in datasets}) < len(datasets):
         raise ValueError("two data sets have the same folder name, their rows could not be told apart")
-    return datasets
+    if options.kernel != "pillow" and options.lr_degradation:
+        raise ValueError("--degradation brings its own kernel: leave out --kernel")
+    names = options.lr_degradation or ["clean" if options.kernel == "pillow" else options.kernel]
+    return list(dict.fromkeys(dataset.degraded(name) for dataset in datasets for name in names))
 
 
-def _folder(name: str) -> Path:
-    """A folder as it is; `hub:user/name:split` as the folder to which it is fetched."""
-    if not name.startswith("hub:"):
-        return Path(name)
-    from def_hub.hub import datasets
-
-    repository, _, split = name.removeprefix("hub:").partition(":")
-    return datasets.fetch(repository, split or "test")
+def _low_resolution(datasets: list["Dataset"]) -> str:
+    """What made the LR pictures, in words."""
+    made = list(dict.fromkeys(d.called for d in datasets if d.layout != "RealSR"))
+    words = {"clean": "Pillow bicubic", "matlab": "MATLAB bicubic"}
+    given = [d.name for d in datasets if d.layout == "RealSR"]
+    said = ", ".join(words.get(name, f"degradation {name}") for name in made) or words["clean"]
+    return said + (f" (as given: {', '.join(given)})" if given else "")
 
 
 def _measures(options: argparse.Namespace) -> "Measures":
@@ -209,14 +233,7 @@ def _measures(options: argparse.Namespace) -> "Measures":
         rounded=not options.unrounded,
     )
     lpips = LPIPS.from_file(_file(options.lpips)) if options.lpips else None
-    if options.lr_degradation:
-        if options.kernel != "pillow":
-            raise ValueError("--degradation brings its own kernel: leave out --kernel")
-        shrink = _degradation(options.lr_degradation)
-        return Measures(protocol, f"degradation {options.lr_degradation}", shrink, None, lpips)
-    if options.kernel == "matlab":
-        return Measures(protocol, "MATLAB bicubic", _matlab, "matlab", lpips)
-    return Measures(protocol, lpips=lpips)
+    return Measures(protocol, lpips)
 
 
 def _file(name: str) -> Path:
@@ -230,110 +247,12 @@ def _file(name: str) -> Path:
     return locate_file(f"{user}/{repository}", file)
 
 
-def _degradation(name: str) -> Any:
-    """What makes LR pictures of that degradation, see `datasets.Shrink`."""
-    from importlib.util import find_spec
-
-    from def_hub.evaluation.datasets import Degrading
-
-    if find_spec("def_hub.observation.degradation") is None:
-        raise ValueError(f"--degradation {name}: this version of def_hub has no named degradations")
-    degradation = import_module("def_hub.observation.degradation")
-    return Degrading(degradation.degrade, degradation.Degradation.parse(name))
-
-
-def _matlab(truth: Any, generator: Any) -> Any:
-    """`imresize(HR, 1/4)`, rounded to 8 bits as a file is."""
-    from def_hub.observation.downsample import Downsample
-
-    return (Downsample("matlab", 4).forward(truth).clamp(0, 1) * 255).round() / 255
-
-
-def _methods(options: argparse.Namespace) -> tuple[list["Restore"], dict[str, Any]]:
-    """The methods in order, and what of them decides the numbers. The pipeline is loaded only where it is asked for."""
-    from def_hub.cli.model import load
-    from def_hub.cli.options import call_options
-    from def_hub.evaluation.benchmark import fingerprint
-    from def_hub.evaluation.methods import Bicubic, Network, Pipeline
-    from def_hub.report import conditions
-
-    names = list(dict.fromkeys(options.method or ["bicubic", "def"]))
-    wanted = {name: _settings(name, call_options(options)) for name in names if name.split(":")[0] == "def"}
-    described: dict[str, Any] = {"methods": {}}
-    pipe = None
-    if wanted:
-        pipe = load(options)
-        pipe.set_progress_bar_config(disable=True)
-        call = wanted.get("def") or next(iter(wanted.values()))
-        described |= {"model": str(options.model or "embedded default"), "call": call}
-        described["weights"] = fingerprint(pipe.parts(call["preset"]))
-        described["conditions"] = conditions(pipe, call["preset"], call["precision"])
-    methods: list[Restore] = []
-    for name in names:
-        if name in wanted:
-            assert pipe is not None
-            methods.append(Pipeline(name, pipe, wanted[name], options.seed))
-            weights = {"weights": fingerprint(pipe.parts(wanted[name]["preset"]))}
-            described["methods"][name] = {} if name == "def" else wanted[name] | weights  # "call" has those of def
-        elif name == "bicubic":
-            methods.append(Bicubic())
-            described["methods"][name] = {}
-        else:
-            kind, baseline, files = _baseline(name)
-            network = baseline.load(*files)
-            references = baseline.uses_references, baseline.needs_references
-            methods.append(Network(kind, network, *references, options.device or "cpu"))
-            described["methods"][kind] = {"weights": fingerprint({kind: network})}
-    if len(described["methods"]) < len(names):
-        raise ValueError("two methods have the same name, their rows could not be told apart")
-    return methods, described
-
-
-def _baseline(name: str) -> tuple[str, "Baseline", list[str]]:
-    """`rlfn=FILE` or `c2-matching=FILE,FILE,FILE` → its name, what it is, and its files."""
-    from def_hub.evaluation.baselines import BASELINES
-
-    kind, _, files = name.partition("=")
-    if kind not in BASELINES:
-        known = ", ".join(f"{k}=FILE" for k in BASELINES)
-        raise ValueError(f"--method {name}: expected bicubic, def, def:PRESET, {known}")
-    if not files:
-        raise ValueError(f"--method {name}: its weights are not part of this package, give {kind}=FILE")
-    return kind, BASELINES[kind], files.split(",")
-
-
-def _settings(name: str, call: dict[str, Any]) -> dict[str, Any]:
-    """`def:detail,refine=false` → the arguments of the call, complete. A bare `def` has those of the command line."""
-    from def_hub.settings import resolve
-
-    kind, _, rest = name.partition(":")
-    if not rest:
-        return call
-    preset, *changes = rest.split(",")
-    overrides = dict(_setting(name, change) for change in changes)
-    return {"preset": preset, **resolve(preset, **overrides).as_dict()}
-
-
-def _setting(name: str, change: str) -> tuple[str, Any]:
-    """`refine=false` → ("refine", False)."""
-    import json
-
-    key, equals, value = change.partition("=")
-    if not equals:
-        raise ValueError(f"--method {name}: expected SETTING=VALUE, got {change!r}")
-    try:
-        return key, json.loads(value)
-    except ValueError:  # a word
-        return key, value
-
-
 def _described(measures: "Measures") -> dict[str, Any]:
     from def_hub.cli.model import commit
     from def_hub.report import versions
 
     return {
         "protocol": str(measures.protocol),
-        "low_resolution": measures.low_resolution,
         "lpips": "v0.1 (squeeze)" if measures.lpips is not None else "unavailable: no --lpips",
         "versions": versions(),
         "commit": commit(),
@@ -357,10 +276,20 @@ def _tell(table: str, problems: list[str]) -> int:
     return 1 if problems else 0
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)
+def _mode(text: str) -> tuple[str, str]:
+    """`def:fast=none` → ("def:fast", "none"); `none`, for all methods, → ("", "none")."""
+    method, _, mode = text.rpartition("=")
+    if mode not in REFERENCES:
+        raise argparse.ArgumentTypeError(f"invalid choice: {mode!r} (choose from {', '.join(REFERENCES)})")
+    return method, mode
+
+
+def _every(text: str) -> tuple[str, int]:
+    """`rrdb=3` → ("rrdb", 3); `3`, for all methods, → ("", 3). Names of methods may hold "=" themselves."""
+    method, _, number = text.rpartition("=")
+    if not number.isdecimal() or int(number) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, or METHOD=N, got {text!r}")
+    return method, int(number)
 
 
 def _border(text: str) -> int:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from def_hub.pipeline import DEFPipeline
-
-
-def load(options: argparse.Namespace) -> "DEFPipeline":
-    """The pipeline that `--model` and `--device` name."""
     import torch
 
     from def_hub.pipeline import DEFPipeline
+
+
+def device_of(options: argparse.Namespace) -> "torch.device":
+    """What `--device` names; else a graphics card where there is one."""
+    import torch
 
     name = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -22,6 +22,14 @@ def load(options: argparse.Namespace) -> "DEFPipeline":
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device {name}: not available here ({str(error).splitlines()[0]})") from error
+    return device
+
+
+def load(options: argparse.Namespace) -> "DEFPipeline":
+    """The pipeline that `--model` and `--device` name."""
+    from def_hub.pipeline import DEFPipeline
+
+    device = device_of(options)
     if options.model and not Path(options.model).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", options.model):
         raise FileNotFoundError(f"--model {options.model}: neither a folder nor a Hub name like user/model")
     try:

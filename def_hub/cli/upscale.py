@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,27 +25,43 @@ from def_hub.observation.downsample import Downsample
 from def_hub.report import conditions
 from def_hub.report import report as describe
 from def_hub.scales import target_size
+from def_hub.sharing import Processes
 
 if TYPE_CHECKING:
     from def_hub.pipeline import DEFOutput, DEFPipeline
 
 
 def upscale(options: argparse.Namespace) -> int:
-    """Enlarge one file or every picture of a folder. Everything that can be checked is checked first."""
+    """Enlarge one file or every picture of a folder. Everything that can be checked is checked first.
+
+    Processes that `torchrun` started share the pictures of a folder; the first of them has the status of all.
+    """
+    processes = Processes()
     jobs = plan(options.image, options.output, options.save_intermediates, options.recursive)
     check(jobs, options.ref, options.bits)
-    if options.image.is_dir():
+    if options.image.is_dir() and processes.first:
         _name(left_out(options.image, options.output, options.save_intermediates, options.recursive))
-    if options.skip_existing:
-        jobs = _without_done(jobs)
-        if not jobs:
-            return 0
+    own = processes.share(list(enumerate(jobs, start=1)))
+    # shared before it is asked what is there: results appear meanwhile, and every process must have the same list
+    left = [(number, job) for number, job in own if not (options.skip_existing and job.target.exists())]
+    there = sum(processes.gather([len(own) - len(left)]))  # nobody writes before all have listed the folder
+    if there and processes.first:
+        say(f"{there} of {len(jobs)} results are there already, skipped")
+    failed = sum(processes.gather([_enlarge(left, len(jobs), options) if left else 0]))
+    processes.end()
+    if failed and processes.first:
+        warn(f"{failed} of {len(jobs)} pictures failed")
+    return 1 if failed and processes.first else 0
+
+
+def _enlarge(jobs: Sequence[tuple[int, Job]], count: int, options: argparse.Namespace) -> int:
+    """Do the jobs, each with its number among `count`, and say so; returns how many failed."""
     references = [images.to_tensor(path, "reference") for path in options.ref]
     # a bad picture is told before the model is loaded
     first = None if options.image.is_dir() else images.read_photo(options.image)
     run = _Run(load(options), references, options)
     failed = 0
-    for number, job in enumerate(jobs, start=1):
+    for number, job in jobs:
         try:
             summary = run.one(job, first or images.read_photo(job.source))
         except Exception as error:
@@ -53,10 +70,8 @@ def upscale(options: argparse.Namespace) -> int:
             complain(error)
             failed += 1
             continue
-        say(f"[{number}/{len(jobs)}] {summary}" if len(jobs) > 1 else summary)
-    if failed:
-        warn(f"{failed} of {len(jobs)} pictures failed")
-    return 1 if failed else 0
+        say(f"[{number}/{count}] {summary}" if count > 1 else summary)
+    return failed
 
 
 @dataclass(frozen=True)
@@ -154,13 +169,6 @@ def _check_memory(image: Tensor, references: list[Tensor], options: argparse.Nam
             f"this would need about {gigabytes(needed)} of memory, {gigabytes(limit)} are allowed: "
             "use fewer or smaller references, or a part of the picture"
         )
-
-
-def _without_done(jobs: list[Job]) -> list[Job]:
-    rest = [job for job in jobs if not job.target.exists()]
-    if len(rest) < len(jobs):
-        say(f"{len(jobs) - len(rest)} of {len(jobs)} results are there already, skipped")
-    return rest
 
 
 def _name(files: list[Path], most: int = 20) -> None:

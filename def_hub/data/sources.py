@@ -6,6 +6,7 @@ cached.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from def_hub.config import DataConfig, SourceConfig
+from def_hub.hub.datasets import folder_of
 from def_hub.images import list_pictures, open_rgb
 
 
@@ -80,9 +82,11 @@ class Census:
 
 
 class PairFolder:
-    """CUFED layout: `input/` and `ref/` with equal file names. With a `pairs.tsv` that names groups, large groups are
-    drawn less often (in proportion to the root of their size), so that no scene dominates. Groups whose names begin
-    with one of `holdout` are left out, or with `held_out` are all there is.
+    """CUFED layout: `input/` and `ref/` with equal file names, or `NNN_0` with its references `NNN_1` …, each a pair.
+
+    With a `pairs.tsv` that names groups, large groups are drawn less often (in proportion to the root of their size),
+    so that no scene dominates. Groups whose names begin with one of `holdout` are left out, or with `held_out` are all
+    there is.
 
     Pictures that are larger than a crop are cut `crops` times, both of a pair around one relative place."""
 
@@ -98,12 +102,13 @@ class PairFolder:
         self.name = path.name
         self.softened = softened
         self.size = size
-        references = {p.stem: p for p in _pictures(path / "ref")}
         self.census = Census()
-        files = [(p, references[p.stem]) for p in _pictures(path / "input") if p.stem in references]
-        files = [f for f in files if all([self.census.accepts(p, size) for p in f])]
+        files = [f for f in _paired(path) if all([self.census.accepts(p, size) for p in f])]
         if not files:
-            raise ValueError(f"no pairs found: expected equal file names in {path}/input and {path}/ref, {self.census}")
+            raise ValueError(
+                f"no pairs found: expected equal file names in {path}/input and {path}/ref, or NNN_0 with NNN_1 …, "
+                f"{self.census}"
+            )
         groups = self._groups(path / "pairs.tsv", files)
         wanted = [group.startswith(holdout) == held_out for group in groups]
         self.files = [f for f, keep in zip(files, wanted, strict=True) if keep]
@@ -289,7 +294,7 @@ def open_source(config: SourceConfig, size: int, holdout: tuple[str, ...] = ()) 
         raise ValueError(f"data.sources.every: expected 1 or more, got {config.every}")
     if config.every > 1:
         return Thinned(open_source(replace(config, every=1), size, holdout), config.every)
-    path = Path(config.path)
+    path = folder_of(config.path, "train", config.limit)
     if not path.is_dir():
         raise ValueError(f"training data: there is no folder {path}")
     if config.kind == "pairs":
@@ -297,6 +302,17 @@ def open_source(config: SourceConfig, size: int, holdout: tuple[str, ...] = ()) 
     if config.kind == "scenes":
         return SceneFolder(path, size, config.crops, config.softened)
     return PhotoFolder(path, size, config.crops, config.softened)
+
+
+def _paired(folder: Path) -> list[tuple[Path, Path]]:
+    """Pictures with a reference each, in the layout that the folder has."""
+    numbered = {} if (folder / "input").is_dir() else {p.stem: p for p in _pictures(folder)}
+    groups = [(p, re.fullmatch(r"(\d+)_[1-9]\d*", stem)) for stem, p in numbered.items()]
+    pairs = [(numbered[f"{m[1]}_0"], p) for p, m in groups if m is not None and f"{m[1]}_0" in numbered]
+    if pairs:
+        return pairs
+    references = {p.stem: p for p in _pictures(folder / "ref")}
+    return [(p, references[p.stem]) for p in _pictures(folder / "input") if p.stem in references]
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -337,7 +353,7 @@ def open_validation(config: DataConfig, count: int) -> list[Pair]:
         source[i]
         for c in config.sources
         if c.kind == "pairs" and config.holdout
-        for source in [PairFolder(Path(c.path), config.size, config.holdout, held_out=True)]
+        for source in [PairFolder(folder_of(c.path, "train", c.limit), config.size, config.holdout, held_out=True)]
         for i in range(len(source))
     ]
     return pairs[:: max(len(pairs) // count, 1)][:count]

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -15,31 +15,27 @@ import torch
 from torch import Tensor
 
 from def_hub import images
-from def_hub.evaluation.datasets import Dataset, References, Shrink, match_files
+from def_hub.evaluation.datasets import Dataset, References, match_files
 from def_hub.evaluation.methods import Restore, Restored
 from def_hub.evaluation.metrics import Protocol, psnr, ssim
 from def_hub.evaluation.rows import TEXTS, UNAVAILABLE, Row, Summary, append_row, read_rows, summarise, write_rows
-from def_hub.observation.downsample import SCALE, consistency_error, make_operator
+from def_hub.observation.agreement import observe
+from def_hub.observation.degradation import Degraded
+from def_hub.observation.jpeg import read_jpeg
 from def_hub.sharing import Processes
 
-__all__ = ["Journal", "Measures", "Row", "Task", "fingerprint", "markdown", "plan", "read_rows", "run", "score"]
+__all__ = ["Journal", "Measures", "Row", "Task", "fingerprint", "plan", "read_rows", "run", "score"]
 
 
 @dataclass(frozen=True)
 class Measures:
-    """How LR pictures are made, and what of a result is measured.
+    """What of a result is measured.
 
     Attributes:
-        low_resolution: what makes an LR picture, in words, for tables.
-        shrink: the same as a function; None is Pillow's bicubic.
-        operator: the kernel that results must agree with when they are shrunk again; None where there is none.
         lpips: LPIPS with its weights (`perceptual.LPIPS`), or None.
     """
 
     protocol: Protocol = Protocol()
-    low_resolution: str = "Pillow bicubic"
-    shrink: Shrink | None = None
-    operator: str | None = "bicubic"
     lpips: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def compare(self, image: Tensor, truth: Tensor) -> dict[str, float]:
@@ -63,33 +59,42 @@ class Task:
     @property
     def key(self) -> tuple[str, str, str, str]:
         """As `Row.key`."""
-        return self.method.name, self.dataset.name, self.references, self.dataset.items[self.index].name
+        return self.method.name, self.dataset.title, self.references, self.dataset.items[self.index].name
 
 
 def plan(
-    methods: Sequence[Restore], datasets: Sequence[Dataset], references: Sequence[References]
+    methods: Sequence[Restore],
+    datasets: Sequence[Dataset],
+    references: Sequence[References],
+    of: Mapping[str, Sequence[References]] | None = None,
 ) -> tuple[list[Task], list[str]]:
     """All tasks in the order of the table, and one line for each choice of references that a data set does not offer.
 
     Methods without references are measured once for each data set, whatever `references` says.
 
+    Args:
+        of: instead of `references`, for single methods by their names.
+
     Raises ValueError for an unknown choice of references.
     """
-    for mode in references:
+    of = of or {}
+    named = list(dict.fromkeys([*references, *(mode for modes in of.values() for mode in modes)]))
+    for mode in named:
         if mode not in get_args(References):
             raise ValueError(f"references must be one of {', '.join(get_args(References))}, got {mode!r}")
     tasks: list[Task] = []
     notes: list[str] = []
     for dataset in datasets:
-        offered = [mode for mode in dict.fromkeys(references) if dataset.offers(mode)]
-        missing = [mode for mode in dict.fromkeys(references) if mode not in offered]
+        missing = [mode for mode in named if not dataset.offers(mode)]
         if missing and any(method.uses_references for method in methods):
-            notes.append(f"{dataset.name}: has no references {', '.join(missing)}")
+            notes.append(f"{dataset.title}: has no references {', '.join(missing)}")
         for method in methods:
-            modes: list[References] = offered if method.uses_references else ["none"]
+            wanted = of.get(method.name, references)
+            modes: list[References] = [mode for mode in named if mode in wanted and mode not in missing]
+            modes = modes if method.uses_references else ["none"]
             if method.needs_references:
                 modes = [mode for mode in modes if mode != "none"]
-                notes += [] if modes else [f"{dataset.name}: {method.name} needs references"]
+                notes += [] if modes else [f"{dataset.title}: {method.name} needs references"]
             for mode in modes:
                 tasks += [Task(method, dataset, mode, index) for index in range(len(dataset.items))]
     return tasks, notes
@@ -102,21 +107,22 @@ def measure(task: Task, measures: Measures = Measures(), save_to: Path | None = 
         save_to: folder for pictures: `DATASET/METHOD-REFERENCES/NAME.png`, beside `truth/` and `input/`.
     """
     dataset, item = task.dataset, task.dataset.items[task.index]
-    truth, small = dataset.load(task.index, measures.shrink)
-    references = dataset.load_references(task.index, task.references, measures.shrink)
+    truth, small = dataset.load_with_file(task.index)
+    references = dataset.load_references(task.index, task.references)
     restored, seconds, memory = _timed(task.method, small, references)
     values = measures.compare(restored.image, truth)
     if restored.transferred is not None:
         values["transfer"] = float(psnr(restored.transferred, truth, measures.protocol))
-    if measures.operator is not None and item.given is None:
-        operator = make_operator(measures.operator, SCALE)  # type: ignore[arg-type]
-        values["consistency"] = 255 * consistency_error(operator, restored.image, small)
+    if item.given is None:  # what a lens did to a photograph is not known
+        file = None if small.file is None else read_jpeg(small.file)
+        known = observe(small.picture, dataset.degradation, file=file)
+        values["consistency"] = 255 * known.agreement(restored.image).error
     measured = {**values, "seconds": seconds, "memory": memory, "served": restored.served}
     row = Row(**dict(zip(TEXTS, task.key, strict=True)), **measured)  # type: ignore[arg-type]
     if save_to is not None:
-        folder = save_to / dataset.name
+        folder = save_to / dataset.title
         _save(restored.image, folder / row.folder / f"{item.name}.png")
-        for kind, picture in (("truth", truth), ("input", small)):
+        for kind, picture in (("truth", truth), ("input", small.picture)):
             if not (folder / kind / f"{item.name}.png").exists():
                 _save(picture, folder / kind / f"{item.name}.png")
     return row
@@ -148,7 +154,7 @@ def run(
             except (ValueError, FileNotFoundError) as error:
                 if on_problem is None:
                     raise
-                on_problem(f"{task.dataset.name}/{task.key[3]}, {task.method.name}: {error}")
+                on_problem(f"{task.dataset.title}/{task.key[3]}, {task.method.name}: {error}")
                 continue
             if on_row is not None:
                 on_row(row)
@@ -181,39 +187,6 @@ def score(results: Path, truth: Path, measures: Measures = Measures()) -> tuple[
     if not rows:
         raise ValueError(f"{results}: nothing can be compared with {truth} ({'; '.join(problems) or 'both are empty'})")
     return rows, problems
-
-
-def markdown(summaries: Sequence[Summary], protocol: Protocol, low_resolution: str = "Pillow bicubic") -> str:
-    """The table people read. "gain" is the PSNR above bicubic on the same data set; "–" is what is unavailable.
-
-    Columns that are unavailable in every line are left out, and named below the table.
-    """
-    base = {s.dataset: s.psnr for s in summaries if s.method == "bicubic"}
-    columns: dict[str, tuple[str, Callable[[Summary], float]]] = {
-        "PSNR": (".2f", lambda s: s.psnr),
-        "gain": ("+.2f", lambda s: s.psnr - base.get(s.dataset, UNAVAILABLE)),
-        "SSIM": (".4f", lambda s: s.ssim),
-        "LPIPS (squeeze)": (".4f", lambda s: s.lpips),
-        "consistency": (".2f", lambda s: s.consistency),
-        "gain of references": ("+.2f", lambda s: s.gain),
-        "served": (".0%", lambda s: s.served),
-        "transfer PSNR": (".2f", lambda s: s.transfer),
-        "MB": (".0f", lambda s: s.memory),
-        "s/image": (".1f", lambda s: s.seconds),
-    }
-    shown = {name: c for name, c in columns.items() if not all(math.isnan(c[1](s)) for s in summaries)}
-    lines = [
-        f"×{SCALE}, LR = {low_resolution}, {protocol}. consistency: largest |A(output) − LR| in 1/255.",
-        "",
-        "| data set | images | method | reference | " + " | ".join(shown) + " |",
-        "|---|---:|---|---|" + "---:|" * len(shown),
-    ]
-    for s in summaries:
-        values = ["–" if math.isnan(value(s)) else format(value(s), kind) for kind, value in shown.values()]
-        lines.append(f"| {s.dataset} | {s.images} | {s.method} | {s.references} | {' | '.join(values)} |")
-    left_out = [name for name in columns if name not in shown]
-    lines += ["", f"Unavailable: {', '.join([*left_out, 'NIQE'])}."]
-    return "\n".join(lines)
 
 
 class Journal:
@@ -299,7 +272,7 @@ def reference_files(dataset: Dataset) -> dict[str, list[str]]:
     return {item.name: [path.name for path in item.references] for item in dataset.items if item.references}
 
 
-def _timed(method: Restore, image: Tensor, references: list[Tensor]) -> tuple[Restored, float, float]:
+def _timed(method: Restore, image: Degraded, references: list[Tensor]) -> tuple[Restored, float, float]:
     """What a method makes, the seconds it took, and the largest memory in MB meanwhile."""
     forgotten = _forget_peak()
     started = time.perf_counter()

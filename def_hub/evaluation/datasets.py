@@ -7,24 +7,24 @@ the rest of the data set is measured.
 import csv
 import random
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 from zlib import crc32
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from def_hub import images
+from def_hub.observation.degradation import Degradation, Degraded, degrade
 from def_hub.observation.downsample import SCALE
 
 Layout = Literal["plain", "CUFED5", "WR-SR", "Sun80", "Manga109", "RealSR"]
 References = Literal["first", "all", "none", "unrelated", "1", "2", "3", "4", "5"]
-Shrink = Callable[[Tensor, torch.Generator], Tensor]
-"""Truth `[1,3,H,W]` and a source of randomness → LR picture `[1,3,H/4,W/4]`."""
 
+JPEG = b"\xff\xd8"
+"""How such a file begins."""
 SEED = 0
 """Of the pages that are drawn from a volume of Manga109."""
 GIVEN = (("lr", "hr"), ("lq", "gt"), ("lq", "hq"), ("low", "high"))
@@ -55,19 +55,36 @@ class Item:
 class Dataset:
     """Pictures with references. In the layout "plain" (Urban100) the reference is the LR picture itself.
 
-    `problems` says, one line each, what of the folder cannot be measured.
+    `problems` says, one line each, what of the folder cannot be measured. `degradation` makes the LR pictures, except
+    those that are given; `called` is the name by which it was asked for.
     """
 
     name: str
     layout: Layout
     items: tuple[Item, ...]
     problems: tuple[str, ...] = ()
+    degradation: Degradation = Degradation()
+    called: str = "clean"
 
-    def load(self, index: int, shrink: Shrink | None = None) -> tuple[Tensor, Tensor]:
-        """Truth `[1,3,H,W]`, cropped to multiples of 4, and the LR picture `[1,3,H/4,W/4]`.
+    @property
+    def title(self) -> str:
+        """What tables call it: the name, and the degradation where the LR pictures are not Pillow's bicubic."""
+        return self.name if self.degradation == Degradation() else f"{self.name}+{self.called}"
 
-        Args:
-            shrink: makes the LR picture, by default Pillow's bicubic. A given LR picture is taken as it is.
+    def degraded(self, name: str) -> "Dataset":
+        """The same pictures with other LR pictures, made as `name` says, see `Degradation.parse`. A data set that gives
+        its LR pictures stays as it is.
+        """
+        degradation = Degradation.parse(name)
+        return self if self.layout == "RealSR" else replace(self, degradation=degradation, called=name)
+
+    def load(self, index: int) -> tuple[Tensor, Tensor]:
+        """Truth `[1,3,H,W]` and the pixels of the LR picture `[1,3,H/4,W/4]`. See `load_with_file`."""
+        truth, small = self.load_with_file(index)
+        return truth, small.picture
+
+    def load_with_file(self, index: int) -> tuple[Tensor, Degraded]:
+        """Truth `[1,3,H,W]`, cropped to multiples of 4, and the LR picture with its file where that is a JPEG.
 
         Raises:
             ValueError: for an unreadable picture, and a given LR picture that is not a quarter of the truth.
@@ -78,14 +95,13 @@ class Dataset:
             small = images.to_tensor(item.given)
             if [SCALE * side for side in small.shape[-2:]] != list(truth.shape[-2:]):
                 raise ValueError(f"{item.given.name}: {_size(small)} is not a quarter of {_size(truth)}")
-            return truth, small
+            file = item.given.read_bytes()
+            return truth, Degraded(small, file if file.startswith(JPEG) else None)
         height, width = (side - side % SCALE for side in truth.shape[-2:])
         truth = truth[..., :height, :width].contiguous()
-        if shrink is None:
-            return truth, images.shrink(truth, SCALE)
         # every picture draws from a seed of its own: the order of work must not change the data
-        generator = torch.Generator().manual_seed(crc32(f"{self.name}/{item.name}".encode()))
-        return truth, shrink(truth, generator)
+        rng = np.random.default_rng(crc32(f"{self.name}/{item.name}".encode()))
+        return truth, degrade(truth, self.degradation, SCALE, rng)
 
     def offers(self, references: References) -> bool:
         """Whether the data set has what the mode asks for, for every item."""
@@ -94,7 +110,7 @@ class Dataset:
         fewest = min(len(item.references) for item in self.items)
         return fewest >= (int(references) if references.isdecimal() else 1)
 
-    def load_references(self, index: int, references: References, shrink: Shrink | None = None) -> list[Tensor]:
+    def load_references(self, index: int, references: References) -> list[Tensor]:
         """The references `[1,3,Hr,Wr]` that the mode gives to item `index`.
 
         Args:
@@ -105,7 +121,7 @@ class Dataset:
             return []
         owner = self.unrelated(index) if references == "unrelated" else index
         if self.layout == "plain":
-            return [self.load(owner, shrink)[1]]
+            return [self.load(owner)[1]]
         return [images.to_tensor(path) for path in choose(self.items[owner].references, references)]
 
     def unrelated(self, index: int) -> int:
@@ -127,18 +143,6 @@ def choose(paths: tuple[Path, ...], references: References) -> tuple[Path, ...]:
         return paths
     number = int(references) if references.isdecimal() else 1
     return paths[number - 1 : number]
-
-
-@dataclass(frozen=True)
-class Degrading:
-    """`Shrink` by a named degradation, see `observation.degradation`, whose noise comes from NumPy."""
-
-    degrade: Callable[..., Any]
-    degradation: Any
-
-    def __call__(self, truth: Tensor, generator: torch.Generator) -> Tensor:
-        rng = np.random.default_rng(generator.initial_seed())
-        return self.degrade(truth, self.degradation, SCALE, rng).picture
 
 
 def load_dataset(folder: str | Path, layout: Layout | None = None, seed: int = SEED) -> Dataset:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from def_hub.evaluation.rows import UNAVAILABLE
+from def_hub.observation.degradation import Degraded
 from def_hub.observation.downsample import Downsample
 
 
@@ -48,8 +49,11 @@ class Restore(Protocol):
     @property
     def needs_references(self) -> bool: ...
 
-    def __call__(self, image: Tensor, references: list[Tensor]) -> Restored:
-        """LR picture `[1,3,h,w]` and references `[1,3,Hr,Wr]`, in `[0,1]`, float32 on the CPU → four times larger."""
+    def __call__(self, image: Degraded, references: list[Tensor]) -> Restored:
+        """LR picture and references `[1,3,Hr,Wr]`, in `[0,1]`, float32 on the CPU → four times larger.
+
+        `image.picture` are the pixels `[1,3,h,w]`; a method that can make use of the file finds it in `image.file`.
+        """
         ...
 
 
@@ -60,8 +64,8 @@ class Bicubic:
     uses_references = False
     needs_references = False
 
-    def __call__(self, image: Tensor, references: list[Tensor]) -> Restored:
-        return Restored(Downsample("bicubic", 4).upsample(image))
+    def __call__(self, image: Degraded, references: list[Tensor]) -> Restored:
+        return Restored(Downsample("bicubic", 4).upsample(image.picture))
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,8 @@ class Network:
         self.network.to(self.device).eval()
 
     @torch.inference_mode()
-    def __call__(self, image: Tensor, references: list[Tensor]) -> Restored:
-        arguments: list[Any] = [image.to(self.device)]
+    def __call__(self, image: Degraded, references: list[Tensor]) -> Restored:
+        arguments: list[Any] = [image.picture.to(self.device)]
         if self.uses_references:
             arguments.append([reference.to(self.device) for reference in references])
         return Restored(self.network(*arguments).float().clamp(0, 1).cpu())
@@ -87,7 +91,10 @@ class Network:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A `DEFPipeline` with the settings of its call. Every picture starts from the same `seed`."""
+    """A `DEFPipeline` with the settings of its call. Every picture starts from the same `seed`.
+
+    A JPEG comes as the file that it is, so that `degradation="auto"` reads its tables as it does for users.
+    """
 
     name: str
     pipe: Callable[..., Any]
@@ -96,9 +103,9 @@ class Pipeline:
     uses_references: bool = True
     needs_references: bool = False
 
-    def __call__(self, image: Tensor, references: list[Tensor]) -> Restored:
+    def __call__(self, image: Degraded, references: list[Tensor]) -> Restored:
         generator = torch.Generator().manual_seed(self.seed)
-        output = self.pipe(image, references or None, generator=generator, output_type="pt", **self.settings)
+        output = self.pipe(image.opened(), references or None, generator=generator, output_type="pt", **self.settings)
         result = output.images[0][None].float().cpu()
         if not references:
             return Restored(result)

@@ -19,6 +19,8 @@ DIGITS = {
     "lpips": 4,
     "consistency": 2,
     "gain": 2,
+    "over_bicubic": 2,
+    "below_bicubic": 0,
     "served": 3,
     "transfer": 2,
     "memory": 0,
@@ -48,7 +50,8 @@ def write(folder: str | Path, embedded: int = EMBEDDED) -> Path:
     settings = summary["settings"]
     row_columns = ["dataset", "image", "method", "references", "psnr", "ssim", "lpips", "consistency"]
     row_columns += ["served", "transfer", "seconds", "memory"]
-    mean_columns = ["dataset", "images", "method", "references", *row_columns[4:8], "gain", *row_columns[8:]]
+    mean_columns = ["dataset", "images", "method", "references", *row_columns[4:8]]
+    mean_columns += ["over_bicubic", "below_bicubic", "gain", *row_columns[8:]]
     data = {
         "protocol": f"LR = {settings.get('low_resolution', 'made by others')}, {settings['protocol']}",
         "settings": settings,

@@ -4,12 +4,14 @@ import csv
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean
 
 UNAVAILABLE = math.nan
 """In place of a number that could not be measured."""
+WORSE = 0.1
+"""dB below bicubic enlargement, from which on a picture counts as worse than it."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Row:
     Attributes:
         references: see `datasets.References`.
         psnr: dB. ssim: up to 1. Both under the protocol of the evaluation.
-        consistency: largest |A(output) - LR|, in 1/255; unavailable where A did not make the LR picture.
+        consistency: largest distance of A(output) from what agrees with the LR picture, in 1/255: from the LR picture
+            itself where it was only shrunk, else see `observation.agreement`; unavailable for given LR pictures.
         seconds: what the call took.
         lpips: LPIPS v0.1 (squeeze), lower is better; unavailable without its weights.
         served: share of the detail that came from references, 0 to 1; for methods that report it.
@@ -62,7 +65,9 @@ class Summary:
 
     Attributes:
         gain: how many dB the references bring: PSNR minus that of the same method without references; unavailable where
-            that was not measured.
+            that was not measured for the same pictures.
+        over_bicubic: PSNR minus that of bicubic enlargement of the same files; unavailable where that was not measured.
+        below_bicubic: pictures that are more than `WORSE` dB below it; unavailable likewise.
     """
 
     method: str
@@ -78,6 +83,8 @@ class Summary:
     transfer: float = UNAVAILABLE
     memory: float = UNAVAILABLE
     gain: float = UNAVAILABLE
+    over_bicubic: float = UNAVAILABLE
+    below_bicubic: float = UNAVAILABLE
 
 
 def summarise(rows: Sequence[Row]) -> list[Summary]:
@@ -88,7 +95,9 @@ def summarise(rows: Sequence[Row]) -> list[Summary]:
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.method, row.dataset, row.references), []).append(row)
-    alone = {key[:2]: _mean(group, "psnr") for key, group in groups.items() if key[2] == "none"}
+    psnr = {row.key: row.psnr for row in rows}
+    bicubic = {(row.dataset, row.image): row.psnr for row in rows if row.method == "bicubic"}
+    over = {key: _over_bicubic(group, bicubic) for key, group in groups.items()}
     return [
         Summary(
             *key,
@@ -101,7 +110,9 @@ def summarise(rows: Sequence[Row]) -> list[Summary]:
             served=_mean(group, "served"),
             transfer=_mean(group, "transfer"),
             memory=_largest(group, "memory"),
-            gain=UNAVAILABLE if key[2] == "none" else _mean(group, "psnr") - alone.get(key[:2], UNAVAILABLE),
+            gain=_gain(group, psnr),
+            over_bicubic=fmean(over[key]),
+            below_bicubic=_worse(over[key]),
         )
         for key, group in groups.items()
     ]
@@ -140,6 +151,26 @@ def append_row(path: Path, row: Row) -> None:
 
 def _as_line(row: Row) -> dict[str, object]:
     return {k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(row).items()}
+
+
+def _gain(rows: Sequence[Row], psnr: dict[tuple[str, str, str, str], float]) -> float:
+    """What references bring to a method, from all PSNRs by their keys."""
+    if rows[0].references == "none":
+        return UNAVAILABLE
+    return fmean(row.psnr - psnr.get(replace(row, references="none").key, UNAVAILABLE) for row in rows)
+
+
+def _over_bicubic(rows: Sequence[Row], bicubic: dict[tuple[str, str], float]) -> list[float]:
+    """PSNR of each row minus bicubic's, which is given by data set and picture."""
+    return [
+        0.0 if row.method == "bicubic" else row.psnr - bicubic.get((row.dataset, row.image), UNAVAILABLE)
+        for row in rows
+    ]
+
+
+def _worse(over: Sequence[float]) -> float:
+    """How many lie more than `WORSE` below zero; unavailable where one of them is."""
+    return UNAVAILABLE if any(map(math.isnan, over)) else sum(value < -WORSE for value in over)
 
 
 def _mean(rows: Sequence[Row], name: str) -> float:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from statistics import fmean
@@ -16,122 +15,18 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from safetensors import safe_open
 
-from def_hub.evaluation.rows import Row, read_rows
+from def_hub.evaluation import published
+from def_hub.evaluation.rows import Row
 from def_hub.hub.fetch import is_variant
-from def_hub.settings import DEFAULT_PRESET
-from def_hub.settings import PRESETS as SETTINGS_OF
+from def_hub.hub.measured import Evaluation, Figure, by_preset, compared, comparison, figures, read_evaluations
 
 RESULTS = "<!-- results -->\n<!-- /results -->"
-PRESETS = (DEFAULT_PRESET, *(name for name in SETTINGS_OF if name != DEFAULT_PRESET))
-"""In this order on the card."""
-REFERENCES = ("none", "first", "all", "unrelated")
 WORTH = (("first", "none"), ("all", "none"), ("all", "first"), ("unrelated", "none"))
 WATTS = 30.0
 """Two cores of a server's processor, as the card's energy figures assume: 15 W each. It was not measured."""
 
 SMALL = 0.12
 """dB: a reference that adds less is counted as worth little."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one evaluation wrote: its settings and a row per picture and method."""
-
-    settings: dict[str, Any]
-    rows: tuple[Row, ...]
-
-    @property
-    def preset(self) -> str:
-        return str(self.settings["call"]["preset"])
-
-    @property
-    def commit(self) -> str:
-        return str(self.settings.get("commit") or "unknown")
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Means over the pictures of one data set by one preset in one reference mode; `bicubic` is that of the same ones.
-
-    PSNR in dB; `consistency` is the largest of all pictures, in 1/255; `total` the pictures that the data set has;
-    `commit` that of the code that measured it.
-    """
-
-    preset: str
-    dataset: str
-    references: str
-    images: int
-    total: int
-    bicubic: float
-    psnr: float
-    ssim: float
-    consistency: float
-    seconds: float
-    commit: str
-
-
-def read_evaluations(folder: str | Path) -> list[Evaluation]:
-    """Every `rows*.csv` of a folder with the `settings*.json` of the same name.
-
-    Raises:
-        ValueError: where there are none, settings are missing, they are of different protocols, seeds or, for one
-            preset, weights or call options, or a picture was measured twice in the same way.
-    """
-    evaluations = []
-    for path in sorted(Path(folder).glob("rows*.csv")):
-        settings = path.with_name(path.name.replace("rows", "settings", 1)).with_suffix(".json")
-        if not settings.is_file():
-            raise ValueError(f"{path}: has no {settings.name} beside it that says how it was measured")
-        evaluations.append(Evaluation(json.loads(settings.read_text()), tuple(read_rows(path))))
-    if not evaluations:
-        raise ValueError(f"{folder}: expected rows.csv and settings.json of `def-hub evaluate`, found none")
-    for key in ("protocol", "seed"):
-        if len({json.dumps(e.settings[key]) for e in evaluations}) > 1:
-            raise ValueError(f"{folder}: its evaluations differ in {key!r}; they cannot stand in one table")
-    for preset, same in by_preset(evaluations).items():
-        for key in ("call", "weights", "conditions"):  # presets may have weights of their own
-            if len({json.dumps(e.settings.get(key), sort_keys=True) for e in same}) > 1:
-                raise ValueError(f"{folder}: its evaluations of the preset {preset!r} differ in {key!r}")
-        ours = [(r.dataset, r.references, r.image) for e in same for r in e.rows if r.method != "bicubic"]
-        if twice := [key for key, count in Counter(ours).items() if count > 1]:
-            raise ValueError(f"{folder}: measured twice with the preset {preset!r}: {', '.join(twice[0])}")
-    return evaluations
-
-
-def by_preset(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
-    """The evaluations of each preset, the default's first."""
-    names = sorted({e.preset for e in evaluations}, key=lambda name: _place(name, PRESETS))
-    return {name: [e for e in evaluations if e.preset == name] for name in names}
-
-
-def figures(evaluations: Sequence[Evaluation]) -> list[Figure]:
-    """The means to be reported: by preset, data set (in the order of the files) and what was given as reference."""
-    found = []
-    bicubic = [r for e in evaluations for r in e.rows if r.method == "bicubic"]  # the same for all presets
-    for preset, same in by_preset(evaluations).items():
-        rows = [r for e in same for r in e.rows]
-        for dataset in dict.fromkeys(r.dataset for r in rows):
-            base = {r.image: r for r in bicubic if r.dataset == dataset}
-            measured = [r for r in rows if r.dataset == dataset and r.method != "bicubic"]
-            for mode in sorted({r.references for r in measured}, key=lambda mode: _place(mode, REFERENCES)):
-                ours = [r for r in measured if r.references == mode]
-                sources = [e for e in same if set(e.rows) & set(ours)]
-                found.append(
-                    Figure(
-                        preset=preset,
-                        dataset=dataset,
-                        references=mode,
-                        images=len(ours),
-                        total=len(base),
-                        bicubic=fmean(base[r.image].psnr for r in ours),
-                        psnr=fmean(r.psnr for r in ours),
-                        ssim=fmean(r.ssim for r in ours),
-                        consistency=max(r.consistency for r in ours),
-                        seconds=fmean(r.seconds for r in ours),
-                        commit=", ".join(sorted({e.commit for e in sources})),
-                    )
-                )
-    return found
 
 
 def parts_of(folder: str | Path) -> dict[str, int]:
@@ -152,8 +47,10 @@ def render(text: str, made_by: str | Path) -> str:
     """`text` with its `model-index`, its results, its training times and its parts as the files have them.
 
     Args:
-        text: a card. What stands between `<!-- results -->` and `<!-- /results -->` is replaced, and so is, where there
-            are such places, what stands between `<!-- training -->` … and `<!-- parts -->` ….
+        text: a card. What stands between `<!-- results -->` and `<!-- /results -->` is replaced, and so is what stands
+            in places called `comparison` (all methods beside each other), `published` (what others' tables say),
+            `training` and `parts`. A text that has no place for results but one for the comparison is no card, and its
+            front matter stays.
         made_by: folder with `evaluation/` and the training logs `*-train.csv`, inside that of the model.
 
     Raises:
@@ -162,12 +59,14 @@ def render(text: str, made_by: str | Path) -> str:
     made_by = Path(made_by)
     evaluations = read_evaluations(made_by / "evaluation")
     found = figures(evaluations)
+    if not any(f"<!-- {name} -->" in text for name in ("results", "comparison")):
+        raise ValueError("model card: expected one <!-- results --> … <!-- /results --> for what is filled in")
+    for name, content in _contents(made_by, evaluations, found).items():
+        if f"<!-- {name} -->" in text:
+            text = _between(text, name, content())
+    if "<!-- results -->" not in text:
+        return text  # a text that shows figures, such as a README, without being a model's card
     of = {e.preset: e.settings for e in evaluations}
-    text = _between(text, "results", _results(evaluations, found))
-    if "<!-- training -->" in text:
-        text = _between(text, "training", training_table(made_by))
-    if "<!-- parts -->" in text:
-        text = _between(text, "parts", _parts(parts_of(made_by.resolve().parent)))
     card = ModelCard(text)
     title = re.search(r"^# (.+)$", card.text, re.MULTILINE)
     header = {k: v for k, v in card.data.to_dict().items() if k not in ("model-index", "metrics")}
@@ -178,6 +77,20 @@ def render(text: str, made_by: str | Path) -> str:
         metrics=["psnr", "ssim"],
     )
     return f"---\n{data.to_yaml()}\n---\n{card.text}"
+
+
+def _contents(
+    made_by: Path, evaluations: Sequence[Evaluation], found: Sequence[Figure]
+) -> dict[str, Callable[[], str]]:
+    """What a text may have places for, by their names."""
+    folder = made_by / "evaluation"
+    return {
+        "results": lambda: _results(evaluations, found),
+        "comparison": lambda: comparison(compared(folder)),
+        "published": lambda: published.markdown({f.dataset: f.total for f in found}),
+        "training": lambda: training_table(made_by),
+        "parts": lambda: _parts(parts_of(made_by.resolve().parent)),
+    }
 
 
 def check_card(text: str) -> None:
@@ -218,10 +131,6 @@ def _between(text: str, name: str, content: str) -> str:
     return f"{before}{start}\n{content}\n{end}{rest.partition(end)[2]}"
 
 
-def _place(name: str, order: Sequence[str]) -> tuple[int, str]:
-    return (order.index(name) if name in order else len(order), name)
-
-
 def _parts(parts: Mapping[str, int]) -> str:
     lines = [f"| `{part}` | {count:,} |" for part, count in parts.items()]
     return "\n".join(["| part | parameters |", "|---|---:|", *lines])
@@ -246,9 +155,10 @@ def _results(evaluations: Sequence[Evaluation], found: Sequence[Figure]) -> str:
         ]
         for f in (f for f in found if f.preset == preset):
             count = str(f.images) if f.images == f.total else f"{f.images} of {f.total}"
+            consistency = "–" if math.isnan(f.consistency) else f"{f.consistency:.2f}"
             lines.append(
                 f"| {f.dataset} | {f.references} | {count} | {f.bicubic:.2f} | {f.psnr:.2f} "
-                f"| {f.psnr - f.bicubic:+.2f} | {f.ssim:.3f} | {f.consistency:.2f} | {f.seconds:.1f} | {f.commit} |"
+                f"| {f.psnr - f.bicubic:+.2f} | {f.ssim:.3f} | {consistency} | {f.seconds:.1f} | {f.commit} |"
             )
         lines += ["", *_worth([row for e in same for row in e.rows])]
     return "\n".join(lines).rstrip()

@@ -22,6 +22,14 @@ REFERENCES = r"ref(erence)?s?_?\d*"
 """Names of columns with references, in their order: `ref`, `reference`, `ref1`, `references` (a list) …"""
 
 
+def folder_of(name: str, split: str = "test", limit: int | None = None) -> Path:
+    """A folder as it is; `hub:user/name` or `hub:user/name:split` as the folder that `fetch` makes of it."""
+    if not name.startswith("hub:"):
+        return Path(name)
+    repository, _, given = name.removeprefix("hub:").partition(":")
+    return fetch(repository, given or split, limit=limit)
+
+
 def fetch(name: str | Path, split: str = "test", *, limit: int | None = None, into: str | Path | None = None) -> Path:
     """The folder with the pictures of a data set, streamed from the Hub once and kept.
 
@@ -52,7 +60,11 @@ def fetch(name: str | Path, split: str = "test", *, limit: int | None = None, in
             _write(row, temporary, f"{number:05}")
         if not temporary.is_dir():
             raise ValueError(f"{name}: its split {split} is empty")
-        temporary.rename(folder)  # a stopped download leaves nothing that looks whole
+        try:
+            temporary.rename(folder)  # a stopped download leaves nothing that looks whole
+        except OSError:
+            if not folder.is_dir():  # another process was faster
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

@@ -143,7 +143,11 @@ class Degraded:
     None."""
 
     picture: Tensor
-    file: bytes | None
+    file: bytes | None = None
+
+    def opened(self) -> Image.Image | Tensor:
+        """The JPEG as Pillow opens it, still knowing its tables, or the picture where there is no file."""
+        return self.picture if self.file is None else Image.open(io.BytesIO(self.file))
 
 
 def degrade(

@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+Source = str | Path | bytes | Image.Image
+
 BLOCK = 8
 _FRAMES = (0xC0, 0xC1, 0xC2)  # markers of baseline, extended and progressive frames
 _SATURATED_ROUNDS = 6
@@ -87,31 +89,35 @@ _FLIPS: dict[int, list[int]] = {1: [], 2: [-1], 3: [-2, -1], 4: [-2], 5: [], 6: 
 """Which axes of the stored picture are reversed, after rows and columns are exchanged for orientations 5 … 8."""
 
 
-def jpeg_of(source: str | Path | bytes | Image.Image) -> JpegFile | None:
+def jpeg_of(source: Source) -> JpegFile | None:
     """What a JPEG file says; None for other files, for pictures that no longer know their file, and for rare kinds of
     JPEG (CMYK, RGB without conversion, 12 bits, unusual sampling).
 
     A Pillow image must be as `Image.open` returned it: once it was turned, cropped or converted, Pillow forgets the
     file, and so it should.
     """
-    if isinstance(source, bytes):
-        data = source
-    elif isinstance(source, Image.Image):
-        if getattr(source, "format", None) != "JPEG":
-            return None
-        file, name = getattr(source, "fp", None), getattr(source, "filename", "")
-        if file is not None:
-            place = file.tell()
-            file.seek(0)
-            data = file.read()
-            file.seek(place)
-        elif name and Path(name).is_file():
-            data = Path(name).read_bytes()
-        else:
-            return None
-    else:
-        data = Path(source).read_bytes()
+    source = bytes_of(source)
+    if isinstance(source, Image.Image):
+        return None
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
     return read_jpeg(data) if data[:2] == b"\xff\xd8" else None
+
+
+def bytes_of(source: Source) -> Source:
+    """The bytes of the JPEG that a Pillow image was opened from, where it still knows; anything else as it is.
+
+    Pillow forgets a file that has no name as soon as it is decoded.
+    """
+    if not isinstance(source, Image.Image) or getattr(source, "format", None) != "JPEG":
+        return source
+    file, name = getattr(source, "fp", None), getattr(source, "filename", "")
+    if file is not None:
+        place = file.tell()
+        file.seek(0)
+        data = file.read()
+        file.seek(place)
+        return data
+    return Path(name).read_bytes() if name and Path(name).is_file() else source
 
 
 def read_jpeg(data: bytes) -> JpegFile | None:

@@ -13,6 +13,7 @@ from def_hub.config import RunConfig, load_config
 from def_hub.data import Prepared, SampleStream, open_source, open_validation
 from def_hub.pipeline import EMBEDDED, DEFPipeline
 from def_hub.precision import compute_in
+from def_hub.training.baseline import BaselineTask
 from def_hub.training.cache import prepare
 from def_hub.training.kernels import KernelTask
 from def_hub.training.tasks import BICUBIC, ExtractorTask, PriorTask, ReferenceTask
@@ -54,9 +55,10 @@ def run(
     task = _task(config)
     if config.init is not None:
         task.start_from(_folder(config.init))
-    paired = config.part == "reference" and config.reference.prior is not None and config.data.missing < 1
+    matched = config.part == "reference" and config.reference.prior is not None and config.data.missing < 1
+    paired = matched or config.part == "baseline"
     prepared: list[Prepared] = []
-    if isinstance(task, ReferenceTask) and paired and config.reference.prior != BICUBIC:
+    if isinstance(task, ReferenceTask) and matched and config.reference.prior != BICUBIC:
         state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # as `Accelerator` does later
         precision = compute_in("bfloat16" if config.optim.precision == "bf16" else "float32", state.device)
         with state.local_main_process_first(), precision:  # the first process writes the cache, the others read it
@@ -72,7 +74,7 @@ def run(
     return Trainer(task, stream, config, processes).fit(resume=resume, max_minutes=max_minutes)
 
 
-def _task(config: RunConfig) -> PriorTask | ExtractorTask | ReferenceTask | KernelTask:
+def _task(config: RunConfig) -> PriorTask | ExtractorTask | ReferenceTask | KernelTask | BaselineTask:
     if config.part == "kernel":
         return KernelTask()
     validation = open_validation(config.data, config.log.pairs)
@@ -80,6 +82,8 @@ def _task(config: RunConfig) -> PriorTask | ExtractorTask | ReferenceTask | Kern
         return PriorTask(config.prior, validation)
     if config.part == "extractor":
         return ExtractorTask(config.extractor, validation)
+    if config.part == "baseline":
+        return BaselineTask(config.baseline, validation)
     return ReferenceTask(config.reference, validation)
 
 

@@ -131,7 +131,7 @@ class PriorTask(nn.Module):
     def validate(self) -> dict[str, float]:
         if not self.validation:
             return {}
-        images = _stack(self.validation)["image"]
+        images = stacked(self.validation)["image"]
         enhancer = make_enhancer(self.unet, self.scheduler, OPERATOR)
         scores = {f"psnr_{steps}": mean_psnr(enhance(enhancer, images, steps), images) for steps in (1, 4)}
         for name in WATCHED if self.config.known else ():
@@ -144,7 +144,7 @@ class PriorTask(nn.Module):
         """Rows of bicubic, enhanced in one step, enhanced in four, truth."""
         if not self.validation:
             return None
-        images = _stack(self.validation[:SHOWN])["image"]
+        images = stacked(self.validation[:SHOWN])["image"]
         enhancer = make_enhancer(self.unet, self.scheduler, OPERATOR)
         columns = [OPERATOR.upsample(degrade(images)), *(enhance(enhancer, images, n) for n in (1, 4)), images]
         return grid(columns)
@@ -269,7 +269,7 @@ class ReferenceTask(nn.Module):
         self.critic = Critic() if config.adversarial else None
         kept = config.teacher is None or config.kept
         self.teacher = None if kept else Teacher(Path(str(config.teacher)), config.teacher_network)
-        self.validation = _stack(validation) if validation else {}
+        self.validation = stacked(validation) if validation else {}
         self.enhancer = None if config.prior in (None, BICUBIC) else load_enhancer(str(config.prior))
         if validation and self.enhancer is not None:
             for name in ("image", "reference"):
@@ -437,7 +437,8 @@ def enhance_given(enhancer: DetailEnhancer, of: Given, steps: int, smallest: int
     return loop(of.seen, num_inference_steps=steps, generator=generator).clamp(0, 1)
 
 
-def _stack(pairs: list[Pair]) -> dict[str, Tensor]:
+def stacked(pairs: list[Pair]) -> dict[str, Tensor]:
+    """Pairs as a batch in [0, 1]."""
     return {
         "image": torch.stack([p.image for p in pairs]).float() / 255,
         "reference": torch.stack([p.reference for p in pairs]).float() / 255,

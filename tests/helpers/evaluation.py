@@ -10,6 +10,7 @@ from torch import Tensor
 
 from def_hub.evaluation.datasets import Dataset
 from def_hub.evaluation.methods import Bicubic, Restored
+from def_hub.observation.degradation import Degraded
 
 
 def save_picture(path: Path, seed: int, size: tuple[int, int] = (24, 32)) -> None:
@@ -39,11 +40,11 @@ class Nearly:
     needs_references: bool = False
     calls: list[int] = field(default_factory=list)
 
-    def __call__(self, image: Tensor, references: list[Tensor]) -> Restored:
+    def __call__(self, image: Degraded, references: list[Tensor]) -> Restored:
         self.calls.append(len(references))
         for index in range(len(self.dataset.items)):
             truth, small = self.dataset.load(index)
-            if torch.equal(small, image):
+            if torch.equal(small, image.picture):
                 return Restored((truth + 1 / 255).clamp(0, 1), 0.25 if references else float("nan"), truth)
         raise AssertionError("not a picture of this data set")
 
@@ -57,7 +58,7 @@ class Stopping:
     needs_references: bool = False
     calls: int = 0
 
-    def __call__(self, image: Tensor, references: list[Tensor]) -> Restored:
+    def __call__(self, image: Degraded, references: list[Tensor]) -> Restored:
         self.calls += 1
         if self.calls == 3:
             raise KeyboardInterrupt

@@ -33,12 +33,13 @@ class C2Matching(nn.Module):
     Args:
         features: channels of the restoration.
         blocks: residual blocks of each of its parts.
+        descriptors: match with the descriptors of the paper; else with VGG19's relu3_1, which nobody has to train.
     """
 
-    def __init__(self, features: int = 64, blocks: int = 16) -> None:
+    def __init__(self, features: int = 64, blocks: int = 16, descriptors: bool = True) -> None:
         super().__init__()
         self.net_g = _Restoration(features, blocks)
-        self.net_extractor = _Descriptors().requires_grad_(False)
+        self.net_extractor = _Descriptors().requires_grad_(False) if descriptors else None
         self.vgg = VGG19Features(padding_mode="zeros").requires_grad_(False)
 
     def forward(self, image: Tensor, references: Sequence[Tensor]) -> Tensor:
@@ -56,8 +57,12 @@ class C2Matching(nn.Module):
         reference = _grown(reference, 4 * cells[0], 4 * cells[1])
         with torch.no_grad():
             large = Downsample("bicubic", 4).upsample(padded)
-            index, _ = match(*(F.normalize(x, dim=1) for x in self.net_extractor(large, reference)))
             textures = self.vgg(reference)[::-1]  # ¼, ½, full resolution
+            if self.net_extractor is None:
+                described = self.vgg(large)[-1], textures[0]
+            else:
+                described = self.net_extractor(large, reference)
+            index, _ = match(*(F.normalize(x, dim=1) for x in described))
         result = self.net_g(padded, _flow(index, cells[1] - 2), textures)
         return result[..., : 4 * height, : 4 * width]
 

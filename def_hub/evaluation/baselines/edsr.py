@@ -42,9 +42,9 @@ class EDSR(nn.Module):
         return self.add_mean(self.tail(self.body(x) + x)) / 255
 
 
-def edsr_baseline() -> EDSR:
+def edsr_baseline(features: int = 64, blocks: int = 16) -> EDSR:
     """The small variant: 16 blocks of 64 channels, nothing scaled."""
-    return EDSR(features=64, blocks=16, residual_scale=1.0)
+    return EDSR(features, blocks, residual_scale=1.0)
 
 
 class _Block(nn.Module):
