@@ -34,6 +34,9 @@ SHARP_HIGHEST = -4.75  # the highest band of clean pictures
 KERNEL_DOUBT = 0.05
 """Another filter than bicubic is believed where bicubic is less likely than this. Of 72 development files one clean one
 is, 71 shrunk by "nearest" and 28 by "box"."""
+ALIASED, ALIASING_MOST = 0.95, 6.0
+"""The aliasing that "nearest" leaves looks like a little noise. It is not called noise where "nearest" is at least so
+likely and there are fewer levels of it. Noise of 5 levels: at most 0.66 likely; of 15 levels: 0.92."""
 RESOLUTIONS = (4.0, 3.0, 2.0, 1.5)
 LOSSLESS = 0.8  # levels: root mean square of what shrinking and enlarging may change
 MIDDLE = 384  # pixels: side of the part in which that is measured
@@ -93,12 +96,14 @@ def assess(picture: Tensor, file: JpegFile | None = None) -> Assessment:
         return Assessment(Degradation(quality=quality), ("noise", "blur", "kernel"), None, grid, shrinkable)
     noise, evenness = noise_level(picture)
     noisy = noise >= NOISE_LEAST and evenness <= NOISE_EVEN
+    likely = kernel_probabilities(picture)
+    aliased = noise < ALIASING_MOST and likely["nearest"] >= ALIASED
     unsure = ("noise",) if noise >= NOISE_LEAST and not noisy else ()
-    if noisy:
+    if noisy and not aliased:
         return Assessment(
             Degradation(noise=round((noise**2 - TEXTURE**2) ** 0.5, 1)), ("blur", "kernel"), shrinkable=shrinkable
         )
-    kernel, blur = _kernel_and_blur(picture)
+    kernel, blur = _kernel_and_blur(picture, likely)
     if kernel == "bicubic":
         unsure = (*unsure, "kernel")
     return Assessment(Degradation(kernel, blur=blur), unsure, shrinkable=shrinkable)
@@ -171,11 +176,10 @@ def _told(file: JpegFile) -> Degradation:
     return Degradation(quality=file.quality, subsampling=subsampling)  # type: ignore[arg-type]
 
 
-def _kernel_and_blur(picture: Tensor) -> tuple[Kernel, float]:
+def _kernel_and_blur(picture: Tensor, likely: dict[Kernel, float]) -> tuple[Kernel, float]:
     highest = _highest_band(picture)
     if highest < BLUR_LEAST:
         return "bicubic", round(((SHARP_HIGHEST - highest) / BLUR_SLOPE) ** 0.5, 1)
-    likely = kernel_probabilities(picture)
     if likely["bicubic"] >= KERNEL_DOUBT:
         return "bicubic", 0.0
     return max(likely, key=lambda kernel: likely[kernel]), 0.0
