@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from def_hub.formats import MIN_SIDE
 from def_hub.observation.downsample import SCALE
 from def_hub.pipeline import Stage
 from def_hub.precision import compute_in
@@ -119,6 +120,39 @@ def estimate(
         for stage, part in _stages(work).items():
             stages[stage] = stages.get(stage, 0.0) + networks * NETWORKS.of(part) + rest * REST.of(part)
     return Estimate(sum(stages.values()), most, stages)
+
+
+def largest_that_fits(
+    image_size: tuple[int, int],
+    reference_sizes: Sequence[tuple[int, int]],
+    limit: int | None,
+    preset: str = "balanced",
+    num_inference_steps: int | None = None,
+    scale: float = SCALE,
+) -> tuple[int, int] | None:
+    """The (height, width) of the largest copy of an image, of the same shape, that a call can enlarge in `limit` bytes.
+
+    The size itself where it fits or `limit` is None; None where not even a copy of `MIN_SIDE` pixels does, because the
+    references are too large. Arguments and errors as `estimate`.
+    """
+
+    def bytes_of(factor: float) -> int:
+        height, width = _times(image_size, factor)
+        return estimate((height, width), reference_sizes, preset, num_inference_steps, scale).bytes
+
+    low, high = min(1.0, MIN_SIDE / min(image_size)), 1.0
+    if limit is None or bytes_of(high) <= limit:
+        return image_size
+    if bytes_of(low) > limit:
+        return None
+    while min(image_size) * (high - low) > 0.5:  # half a pixel
+        middle = (low + high) / 2
+        low, high = (middle, high) if bytes_of(middle) <= limit else (low, middle)
+    return _times(image_size, low)
+
+
+def _times(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    return max(int(size[0] * factor), 1), max(int(size[1] * factor), 1)
 
 
 def load(
