@@ -42,6 +42,11 @@ def report(image: Tensor, references: Sequence[Tensor], output: DEFOutput, secon
             "shares_of_references": shares[2:],
             "consistency_error": float(output.consistency_error[0]),  # in units of 1/255
         },
+        "observation": {
+            "degradation": str(output.observation[0].degradation),
+            "words": output.observation[0].words,
+            "agreement": output.agreement[0].words,
+        },
         "seconds": seconds,
         "versions": versions(),
     }

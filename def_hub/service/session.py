@@ -12,6 +12,8 @@ from typing import Any, Literal
 from def_hub import images, visualization
 from def_hub.crop import Crop, Size, within
 from def_hub.estimate import Estimate, estimate, gigabytes, largest_that_fits, total_memory
+from def_hub.observation.assessment import Assessment, assess
+from def_hub.observation.jpeg import jpeg_of
 from def_hub.reference.selection import RankedReference
 from def_hub.service.call import Call, RunOptions
 from def_hub.service.result import Result
@@ -52,8 +54,7 @@ class Candidate:
 class Session:
     """State of one visitor.
 
-    given: the photograph as the visitor gave it, of which `photo` may be a part or a shrunk copy; while there is no such
-    copy of a large one, `photo` is the one before.
+    given: the photograph of which a part is chosen, or was. assessment: what degraded `photo`, as far as can be told.
     ranked: best first; empty while there is no photograph to rank for. chosen: indices of uploads, best first.
     drawings: PNG over the photograph (key None) and over uploads (key: index). original: the sharp original of the
     photograph, a PNG of `folder`, where the visitor has one. example: name of the shipped example that this is, until
@@ -63,6 +64,7 @@ class Session:
 
     photo: Upload | None = None
     given: Upload | None = None
+    assessment: Assessment | None = None
     uploads: list[Upload] = field(default_factory=list)
     ranked: list[RankedReference] = field(default_factory=list)
     chosen: list[int] = field(default_factory=list)
@@ -121,7 +123,7 @@ class Session:
             self.set_uploads([])
             self.result = self.example = None
         self.photo, self.ranked, self.chosen, self.original = photo, [], [], None
-        self.given = photo if photo is None or not photo.made else self.given
+        self.assessment = None
         self.drawings.pop(None, None)
 
     def largest(self, size: Size, options: RunOptions) -> Size:
@@ -136,6 +138,18 @@ class Session:
         if most is None:
             raise ValueError("The references leave no memory for a photo of any size: use fewer or smaller ones.")
         return most
+
+    def assess(self) -> None:
+        """Measure what degraded the photograph."""
+        if self.photo is not None and self.assessment is None:
+            path = self.photo.path
+            self.assessment = assess(images.to_tensor(path), jpeg_of(path))
+
+    def give_part_of(self, upload: Upload | None) -> None:
+        """Choose next which part of a photograph is taken: of this one, or (None) of the one that was given last."""
+        if upload is None and self.photo is not None:
+            upload = self.photo.source or self.photo
+        self.given = upload
 
     def set_smaller(self, crop: Crop | None, size: Size | None) -> None:
         """Take a part of the given photograph, or a shrunk copy, as the photograph. Raises as `service.smaller`."""

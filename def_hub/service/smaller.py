@@ -33,4 +33,4 @@ def smaller(upload: Upload, folder: Path, crop: Crop | None = None, size: Size |
     picture = photo.picture if photo.alpha is None else torch.cat((photo.picture, photo.alpha), 1)
     path = Path(mkdtemp(dir=folder)) / f"{upload.path.stem[:80]}.png"
     images.save_image(picture, path, compression=1)
-    return replace(check_photo(path), made=", ".join(made))
+    return replace(check_photo(path), source=upload, made=", ".join(made))

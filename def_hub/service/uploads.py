@@ -34,19 +34,23 @@ SMALLER = (
     f"{MAX_PIXELS / 1e6:g} million pixels, however large the file."
 )
 READABLE = "Save it as PNG, JPEG, WEBP, AVIF or TIFF first."
-NO_HEIC = "is a HEIC photograph, which needs the package pillow-heif on this machine (pip install 'def-hub[heic]')."
+NO_HEIC = "is a HEIC photograph; reading it needs the package pillow-heif here (pip install 'def-hub[heic]')."
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A checked file. height, width: upright. format: Pillow's name. made: how it was made of a larger photograph."""
+    """A checked file. height, width: upright. format: Pillow's name.
+
+    source: the photograph that it was made of, and made: how.
+    """
 
     path: Path
     height: int
     width: int
     format: str
+    source: Upload | None = None
     made: str = ""
 
     @property
@@ -130,6 +134,6 @@ def _too_large(name: str, size: Size, limit: int) -> str:
         return f"{words} {SMALLER}"
     height, width = within(size, limit)
     return (
-        f"{words} Shrink it to {width}×{height} first (fit), or cut out a part (crop), or use the def-hub command, which "
-        f"takes pictures of up to {MAX_PIXELS / 1e6:g} million pixels."
+        f"{words} Shrink it to {width}×{height} first (fit), or cut out a part (crop), or use the def-hub command, "
+        f"which takes pictures of up to {MAX_PIXELS / 1e6:g} million pixels."
     )

@@ -134,7 +134,7 @@ class Page:
         self.large.clear(None, None, self.large, js="() => null", **LIGHT)
         for taken in (
             p.photo.upload(self.take_photo, inputs, outputs, **RANKING),
-            p.photo.edit(self.choose_part, inputs, [self.large, p.refused], **RANKING),
+            p.photo.edit(self.crop_photo, inputs, [self.session, self.large, p.refused], **RANKING),
             self.large.submit(self.take_part, inputs, outputs, **RANKING),
             p.photo.clear(self.drop_photo, inputs, outputs, **RANKING),
             p.references.upload(self.take_references, inputs, outputs, **RANKING),
@@ -217,17 +217,21 @@ class Page:
             yield {self.pictures.refused: messages.not_taken([complaint(error)])}
             return
         if photo.is_large:
-            session.given = photo
-            yield {self.session: session} | self.choose_part(session, *values)
+            session.give_part_of(photo)
+            yield self.choose_part(session, *values)
             return
         session.set_photo(photo)
         yield self.show_all(session, *values)
         yield from self.rank(session, *values)
 
+    def crop_photo(self, session: Session, *values: Any) -> Changes:
+        session.give_part_of(None)
+        return self.choose_part(session, *values)
+
     def choose_part(self, session: Session, *values: Any) -> Changes:
         """Open the dialog in which a part of the given photo is chosen."""
         try:
-            return {self.large: large.show(session, self.runner, options.chosen(*values))}
+            return {self.session: session, self.large: large.show(session, self.runner, options.chosen(*values))}
         except Exception as error:
             return {self.pictures.refused: messages.not_taken([complaint(error)])}
 
@@ -257,7 +261,10 @@ class Page:
         yield from self.rank(session, *values)
 
     def rank(self, session: Session, *values: Any) -> Iterator[Changes]:
-        """Rank the candidates and choose among them."""
+        """Measure what degraded the photo, rank the candidates and choose among them."""
+        if session.photo is not None and session.assessment is None:
+            session.assess()
+            yield {self.session: session, self.pictures.info: self.forecast(session, *values)}
         if session.photo is not None and session.uploads:
             matching = messages.note(f"Matching {messages.count(len(session.uploads))} …")
             yield {self.pictures.info: messages.status("running", matching)}
