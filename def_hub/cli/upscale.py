@@ -105,7 +105,7 @@ class _Run:
             "bits": self.options.bits,
             "parameters": call,
             "conditions": conditions(self.pipe, call["preset"], call["precision"]),
-            **describe(fit.photo.picture, self.references, output, seconds),
+            **describe(fit.photo.picture, [(r.shape[3], r.shape[2]) for r in self.references], output, seconds),
         }
 
     def _explain(self, folder: Path, output: DEFOutput, report: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from def_hub.service.uploads import (
     MAX_CANDIDATES,
     MAX_PHOTO_PIXELS,
     MAX_REFERENCES,
+    MAX_RESULT_PIXELS,
     SMALLER,
     Upload,
     check_original,
@@ -131,10 +132,10 @@ class Session:
 
         Raises `ValueError` where the references leave no memory for a picture of any size.
         """
-        size, settings = within(size, MAX_PHOTO_PIXELS), options.settings
-        most = largest_that_fits(
-            size, self._used(options), total_memory(), options.preset, settings.num_inference_steps
-        )
+        settings = options.settings
+        size = within(size, min(MAX_PHOTO_PIXELS, MAX_RESULT_PIXELS // settings.scale**2))
+        known = (options.preset, settings.num_inference_steps, settings.scale)
+        most = largest_that_fits(size, self._used(options), total_memory(), *known)
         if most is None:
             raise ValueError("The references leave no memory for a photo of any size: use fewer or smaller ones.")
         return most
@@ -295,7 +296,8 @@ class Session:
         if size is None:
             assert self.photo is not None
             size = self.photo.size
-        return estimate(size, self._used(options), options.preset, options.settings.num_inference_steps)
+        settings = options.settings
+        return estimate(size, self._used(options), options.preset, settings.num_inference_steps, settings.scale)
 
     def _used(self, options: RunOptions) -> list[Size]:
         """Sizes of the references that a run looks at."""

@@ -10,7 +10,8 @@ from def_hub.crop import Size, within
 from def_hub.formats import MAX_PIXELS, MissingDecoder, open_header
 
 MAX_BYTES = 40_000_000  # of one file
-MAX_PHOTO_PIXELS = 1_000_000  # that are enlarged: sixteen times as many come out
+MAX_PHOTO_PIXELS = 1_000_000
+MAX_RESULT_PIXELS = 16_000_000  # ×4 of the largest photo; what is larger takes minutes to draw, save and send
 MAX_GIVEN_PIXELS = 50_000_000  # of a reference, or of a photograph of which a part or a shrunk copy is enlarged
 MAX_CANDIDATES = 20
 MAX_REFERENCES = 8  # of those, in one run

@@ -14,9 +14,9 @@ from def_hub.settings import DEFAULT_PRESET, PRESETS
 from def_hub.space import components
 
 DESCRIBED = "described"
-MODES = {"auto": "Measured", "clean": "Clean, as it is", DESCRIBED: "As I say"}
+MODES = {"auto": "Measured", "clean": "Clean, as it is", DESCRIBED: "As described"}
 NOISE = {"none": 0, "slight": 3, "clear": 8, "strong": 15}  # levels
-QUALITY = {"not saved as JPEG": 0, "90": 90, "70": 70, "50": 50, "30": 30}
+QUALITY = {"no JPEG": 0, "90": 90, "70": 70, "50": 50, "30": 30}
 BLUR = {"none": 0, "slight": 1, "clear": 2, "strong": 4}  # pixels of the result
 
 
@@ -25,12 +25,12 @@ class Assumed:
     """mode: measured, clean, or what the other widgets say."""
 
     mode: gr.Radio
-    noise: gr.Radio
-    quality: gr.Radio
-    blur: gr.Radio
+    noise: gr.Dropdown
+    quality: gr.Dropdown
+    blur: gr.Dropdown
 
     @property
-    def widgets(self) -> list[gr.Radio]:
+    def widgets(self) -> list[Any]:
         """Their values are the arguments of `degradation`."""
         return [self.mode, self.noise, self.quality, self.blur]
 
@@ -52,7 +52,7 @@ def lay_out(assumed: Assumed, light: dict[str, Any]) -> None:
     """light: how handlers that answer at once are registered."""
     with components.fold("Noise, JPEG, blur of the photo"):
         assumed.mode.render()
-        with gr.Column(visible=assumed.mode.value == DESCRIBED, elem_id="described") as described:
+        with gr.Row(visible=assumed.mode.value == DESCRIBED, elem_id="described") as described:
             for widget in assumed.widgets[1:]:
                 widget.render()
     assumed.mode.change(lambda mode: gr.update(visible=mode == DESCRIBED), assumed.mode, described, **light)
@@ -83,5 +83,5 @@ def words(measured: Assessment | None, assumed: str) -> str:
     return said
 
 
-def _choice(label: str, choices: dict[str, int]) -> gr.Radio:
-    return gr.Radio(list(choices.items()), value=0, label=label, render=False)
+def _choice(label: str, choices: dict[str, int]) -> gr.Dropdown:
+    return gr.Dropdown(list(choices.items()), value=0, label=label, min_width=110, interactive=True, render=False)

@@ -9,7 +9,6 @@ import gradio as gr
 from def_hub.crop import Crop, Size
 from def_hub.estimate import gigabytes
 from def_hub.formats import MIN_SIDE
-from def_hub.observation.downsample import SCALE
 from def_hub.service.call import RunOptions
 from def_hub.service.runner import Runner
 from def_hub.service.session import Session
@@ -39,7 +38,7 @@ def show(session: Session, runner: Runner, options: RunOptions) -> dict[str, Any
         "size": [width, height],
         "most": most[0] * most[1],
         "least": min(SMALLEST, height, width),
-        "scale": SCALE,
+        "scale": options.settings.scale,
         "shrunk": [most[1], most[0]] if most != given.size else None,
         "cost": cost(session, runner, options, most),
         "costs": [[h * w, cost(session, runner, options, (h, w))] for h, w in _frames(most)],

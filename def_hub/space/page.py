@@ -16,10 +16,10 @@ from def_hub.service.session import Session
 from def_hub.service.uploads import MAX_BYTES, MAX_GIVEN_PIXELS, check_photo
 from def_hub.service.workers import start as start_thread
 from def_hub.space import action, large, masks, messages, options, pictures, queue, results
+from def_hub.space.changes import Changes, repeating
 from def_hub.space.components import asset, card, cards, status
 from def_hub.space.downloads import Downloads
 from def_hub.space.endpoints import add_endpoints
-from def_hub.space.events import LIGHT, QUEUED, RANKING, Changes, repeating
 from def_hub.space.theme import theme
 
 HOUR = 3600
@@ -29,6 +29,18 @@ INTRODUCTION = """
 A small photo becomes four times larger, with true detail from sharp photos of the same thing. You see what came from
 where.
 """
+# How handlers are registered. None is part of the API; those that answer at once do not queue.
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+LIGHT = PRIVATE | {"queue": False, "show_progress": "hidden"}
+RANKING = PRIVATE | {"show_progress": "hidden", "concurrency_id": "ranking", "concurrency_limit": 1}
+# A second run may be sent while a first one, cancelled, still waits in the queue: `multiple`.
+QUEUED = PRIVATE | {
+    "show_progress": "hidden",
+    "concurrency_id": queue.PIPELINE,
+    "concurrency_limit": 1,
+    "trigger_mode": "multiple",
+    "js": "(...values) => defPage.stamped(...values)",
+}
 RUNNING, OPENING = "not while something is computed", "opening, or waiting for its turn …"
 
 

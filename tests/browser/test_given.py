@@ -95,7 +95,7 @@ def test_a_large_photo_is_shrunk_on_a_phone_by_touch(browser: Any, url: str, tmp
         give(page, "#photo", large(tmp_path, size=(1500, 2000)))
         dialog(page).get_by_role("button", name="Shrink the whole photo").tap()
         page.locator("#info", has_text="866×1154 in").wait_for()
-        page.locator("#photo").get_by_role("button", name="Crop").tap()  # of the photo as it was given
+        page.get_by_role("button", name="Crop the photo").tap()  # of the photo as it was given
         assert "1500×2000 pixels" in dialog(page).inner_text()
         page.keyboard.press("Escape")
         page.locator("dialog").wait_for(state="detached")
@@ -150,9 +150,10 @@ def test_what_happened_to_the_photo_is_said_and_can_be_changed(page: Any, tmp_pa
     ):
         page.get_by_role("radio", name=label).click()
         page.locator("#info", has_text=words).wait_for()
-    page.get_by_role("radio", name="As I say").click()
-    page.locator("#described").get_by_role("radiogroup", name="Noise").get_by_text("strong").click()
-    page.locator("#described").get_by_text("50", exact=True).click()
+    page.get_by_role("radio", name="As described").click()
+    for label, choice in (("Noise", "strong"), ("JPEG quality", "50")):
+        page.get_by_label(label, exact=True).click()
+        page.get_by_role("option", name=choice).click()
     page.locator("#info", has_text="Taken as: noise of about 15 levels, JPEG, quality about 50; will be cl").wait_for()
     enlarge(page)
     assert "degradation='noise15+jpeg50'" in read_python(page)

@@ -1,4 +1,4 @@
-"""How the page's handlers are registered, and what they yield."""
+"""What handlers return: changes of the page."""
 
 from __future__ import annotations
 
@@ -7,23 +7,7 @@ from contextlib import closing
 from functools import wraps
 from typing import Any
 
-from def_hub.space import queue
-
-Changes = dict[Any, Any]
-"""Component → its new value."""
-
-# None is part of the API; those that answer at once do not queue.
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-LIGHT = PRIVATE | {"queue": False, "show_progress": "hidden"}
-RANKING = PRIVATE | {"show_progress": "hidden", "concurrency_id": "ranking", "concurrency_limit": 1}
-# A second run may be sent while a first one, cancelled, still waits in the queue: `multiple`.
-QUEUED = PRIVATE | {
-    "show_progress": "hidden",
-    "concurrency_id": queue.PIPELINE,
-    "concurrency_limit": 1,
-    "trigger_mode": "multiple",
-    "js": "(...values) => defPage.stamped(...values)",
-}
+Changes = dict[Any, Any]  # component → its new value
 
 
 def repeating(changes: Callable[..., Iterator[Changes]]) -> Callable[..., Iterator[Changes]]:
