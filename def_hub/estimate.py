@@ -45,6 +45,7 @@ class Amounts(NamedTuple):
     step: pixels of image and references, times the steps of the diffusion.
     searched: pixels of references in which matches are searched for, the copies included.
     copy: pixels of the largest of these copies.
+    given: pixels of the references as they are given.
     """
 
     calls: float = 0.0
@@ -56,6 +57,7 @@ class Amounts(NamedTuple):
     step: float = 0.0
     searched: float = 0.0
     copy: float = 0.0
+    given: float = 0.0
 
     def of(self, work: Amounts) -> float:
         """The total cost of `work`, with this as the cost of one unit of each amount."""
@@ -70,11 +72,11 @@ class Amounts(NamedTuple):
 # networks, REST the work in float32. `examples/benchmarks/growth.py --fit` prints such constants. It ran on two
 # machines, one ten times slower than the other. The values here were then adjusted by hand to 27 calls of 0.03 to 16
 # megapixels on a third machine, with one thread and with two. BYTES, bytes per unit of work, was adjusted by hand to
-# the same calls.
+# the same calls; `given` is what a reference takes as float32.
 PROBE = (0.0014, 0.0014)
 NETWORKS = Amounts(turned=0.08, step=0.06, searched=0.09)  # a search consists of matrix products, as the networks do
 REST = Amounts(calls=0.01, image=1.7, matched=7.2, reference=0.4)
-BYTES = Amounts(calls=55e6, image=105e6, part=170e6, reference=140e6, copy=190e6)
+BYTES = Amounts(calls=55e6, image=105e6, part=170e6, reference=140e6, copy=190e6, given=12e6)
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ def load(
         step=settings.num_inference_steps * (image + reference),
         searched=compared + sum(map(sum, searches)),
         copy=max(map(max, searches), default=0.0),
+        given=sum(map(math.prod, reference_sizes)) / MEGA,
     )
 
 

@@ -70,14 +70,19 @@ def test_of_a_large_photograph_a_part_or_a_shrunk_copy_is_enlarged(tmp_path: Pat
     session.give_part_of(given)
     session.set_smaller(None, session.largest(given.size, options))
     assert session.photo is not None and session.photo.size == within(given.size, MAX_PHOTO_PIXELS)
-    assert session.names["input"] == "holiday.png" and "shrunk to 1264x790" in session.names["input_made_from"]
+    assert session.names["input"] == "holiday.jpg" and "shrunk to 1264x790" in session.names["input_made_from"]
     session.give_part_of(None)  # of the one shown, which was made of the same
     assert session.given == given
     session.set_smaller(Crop.parse("200x100+1400+900"), None)
     assert session.photo.size == (100, 200) and not session.photo.is_large
+    session.example = "street"
+    session.set_uploads([given])
+    session.give_part_of(None)
+    session.set_smaller(Crop.parse("100x100+0+0"), None)
+    assert session.example is None and session.uploads == [given]  # references of an example serve a part of it, too
     with pytest.raises(ValueError, match="at most 1 million pixels"):
         session.set_smaller(Crop.parse("1600x1000+0+0"), None)
-    assert session.photo.size == (100, 200)
+    assert session.photo.size == (100, 100)
 
 
 def test_transparency_survives_the_cut(tmp_path: Path) -> None:

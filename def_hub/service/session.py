@@ -100,7 +100,7 @@ class Session:
         scores = {r.index: round(r.score, 4) for r in self.ranked}
         references = [{"name": self.uploads[i].path.name, "match": scores.get(i)} for i in self.chosen]
         made = {"input_made_from": self.photo.made} if self.photo and self.photo.made else {}
-        return {"input": self.photo and self.photo.path.name, **made, "references": references}
+        return {"input": self.photo and self.photo.name, **made, "references": references}
 
     @property
     def stale(self) -> Stale | None:
@@ -156,6 +156,8 @@ class Session:
         """Take a part of the given photograph, or a shrunk copy, as the photograph. Raises as `service.smaller`."""
         if self.given is None:
             raise ValueError("Upload the photograph again.")
+        if self.photo is not None and self.given == (self.photo.source or self.photo):
+            self.example = None  # the references of an example go on to serve a part of it
         self.set_photo(smaller(self.given, self.root, crop, size))
 
     def set_original(self, path: str | Path | None) -> None:

@@ -55,6 +55,11 @@ class Upload:
     made: str = ""
 
     @property
+    def name(self) -> str:
+        """What the visitor called it, or the photograph that it was made of."""
+        return self.source.name if self.source else self.path.name
+
+    @property
     def size(self) -> Size:
         return self.height, self.width
 

@@ -214,7 +214,7 @@ def _inputs() -> dict[str, Any]:
     eta, strength, matching = (ALLOWED[name] for name in ("eta", "reference_strength", "matching_image"))
     presets = "; ".join(f"{name}: {settings.summary}" for name, settings in PRESETS.items())
     parameters = {
-        "photo": _photo(label="photo: the small photograph, at most one million pixels"),
+        "photo": _photo(label="photo: the small photograph, at most one million pixels, or more with fit or crop"),
         "references": several(label=f"references: sharp photographs, at most {MAX_REFERENCES} in a run"),
         "preset": gr.Radio(list(PRESETS), value=DEFAULT_PRESET, label=f"preset: {presets}"),
         "steps": gr.Number(

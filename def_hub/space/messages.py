@@ -107,7 +107,8 @@ def summary(result: Result) -> list[Message]:
 
 def limits() -> dict[str, Any]:
     """What is said before there is a photo."""
-    return status("idle", note(f"Up to {MAX_PHOTO_PIXELS / 1e6:g} million pixels and {MAX_BYTES // 10**6} MB a photo."))
+    pixels, file = f"Up to {MAX_PHOTO_PIXELS / 1e6:g} million pixels", f"Files of up to {MAX_BYTES // 10**6} MB."
+    return status("idle", note(f"{pixels}; of a larger photo a part, or a shrunk copy. {file}"))
 
 
 def forecast(runner: Runner, session: Session, options: RunOptions) -> dict[str, Any]:

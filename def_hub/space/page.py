@@ -274,9 +274,11 @@ class Page:
 
     def rank(self, session: Session, *values: Any) -> Iterator[Changes]:
         """Measure what degraded the photo, rank the candidates and choose among them."""
-        if session.photo is not None and session.assessment is None:
+        try:
             session.assess()
             yield {self.session: session, self.pictures.info: self.forecast(session, *values)}
+        except Exception as error:
+            yield {self.pictures.refused: messages.not_taken([complaint(error)])}
         if session.photo is not None and session.uploads:
             matching = messages.note(f"Matching {messages.count(len(session.uploads))} …")
             yield {self.pictures.info: messages.status("running", matching)}
