@@ -104,9 +104,10 @@ def test_nothing_keeps_people_with_impairments_out(browser: Any, url: str, tmp_p
         page.get_by_role("radio", name="As described").click()
         page.get_by_label("JPEG quality", exact=True).wait_for()
         enlarge(page)
-        page.locator("#found img").wait_for(state="attached")
         for tab in TABS:
             open_tab(page, tab)
+            if tab == "References":
+                page.locator("#found img").wait_for()
             check(tab)
         page.get_by_role("button", name="Crop the photo").click()
         page.locator("#def-crop-size", has_text="→").wait_for()
