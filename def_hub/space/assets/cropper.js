@@ -31,6 +31,13 @@ const resize = (w, h, stays) => {
   frame = {w, h, x: Math.round(fixed[0] - stays[0] * w), y: Math.round(fixed[1] - stays[1] * h)};
   show();
 };
+// The photo as large as there is room for it; a small one's pixels become visible.
+const fit = () => {
+  const image = one('.def-crop-stack img'), tall = parseFloat(getComputedStyle(image).maxHeight);
+  const zoom = Math.min(one('.def-crop p').clientWidth / image.naturalWidth, tall / image.naturalHeight, 8);
+  image.style.width = `${zoom * image.naturalWidth}px`;
+  image.toggleAttribute('data-small', zoom > 1);
+};
 const opened = () => {
   const dialog = one('dialog'), {size: [width, height], most} = value();
   const part = Math.min(1, Math.sqrt(most / (width * height)));
@@ -38,6 +45,7 @@ const opened = () => {
   frame = {w, h, x: Math.round((width - w) / 2), y: Math.round((height - h) / 2)};
   show();
   if (!dialog.open) dialog.showModal();
+  fit();
   one('.def-frame').focus();
   dialog.addEventListener('cancel', () => trigger('clear', {}));  // Escape
 };
