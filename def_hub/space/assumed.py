@@ -34,6 +34,14 @@ class Assumed:
         """Their values are the arguments of `degradation`."""
         return [self.mode, self.noise, self.quality, self.blur]
 
+    @staticmethod
+    def values(setting: str) -> list[Any]:
+        """What the widgets hold for a setting `degradation`."""
+        if setting in MODES:
+            return [setting, 0, 0, 0]
+        told = Degradation.parse(setting)
+        return [DESCRIBED, told.noise, told.quality or 0, told.blur]
+
 
 def make() -> Assumed:
     """The widgets, to be laid out by `lay_out`."""
