@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from def_hub.formats import MIN_SIDE
 from def_hub.observation.downsample import SCALE
 from def_hub.pipeline import Stage
 from def_hub.precision import compute_in
@@ -44,6 +45,7 @@ class Amounts(NamedTuple):
     step: pixels of image and references, times the steps of the diffusion.
     searched: pixels of references in which matches are searched for, the copies included.
     copy: pixels of the largest of these copies.
+    given: pixels of the references as they are given.
     """
 
     calls: float = 0.0
@@ -55,6 +57,7 @@ class Amounts(NamedTuple):
     step: float = 0.0
     searched: float = 0.0
     copy: float = 0.0
+    given: float = 0.0
 
     def of(self, work: Amounts) -> float:
         """The total cost of `work`, with this as the cost of one unit of each amount."""
@@ -69,11 +72,11 @@ class Amounts(NamedTuple):
 # networks, REST the work in float32. `examples/benchmarks/growth.py --fit` prints such constants. It ran on two
 # machines, one ten times slower than the other. The values here were then adjusted by hand to 27 calls of 0.03 to 16
 # megapixels on a third machine, with one thread and with two. BYTES, bytes per unit of work, was adjusted by hand to
-# the same calls.
+# the same calls; `given` is what a reference takes as float32.
 PROBE = (0.0014, 0.0014)
 NETWORKS = Amounts(turned=0.08, step=0.06, searched=0.09)  # a search consists of matrix products, as the networks do
 REST = Amounts(calls=0.01, image=1.7, matched=7.2, reference=0.4)
-BYTES = Amounts(calls=55e6, image=105e6, part=170e6, reference=140e6, copy=190e6)
+BYTES = Amounts(calls=55e6, image=105e6, part=170e6, reference=140e6, copy=190e6, given=12e6)
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,39 @@ def estimate(
     return Estimate(sum(stages.values()), most, stages)
 
 
+def largest_that_fits(
+    image_size: tuple[int, int],
+    reference_sizes: Sequence[tuple[int, int]],
+    limit: int | None,
+    preset: str = "balanced",
+    num_inference_steps: int | None = None,
+    scale: float = SCALE,
+) -> tuple[int, int] | None:
+    """The (height, width) of the largest copy of an image, of the same shape, that a call can enlarge in `limit` bytes.
+
+    The size itself where it fits or `limit` is None; None where not even a copy of `MIN_SIDE` pixels does, because the
+    references are too large. Arguments and errors as `estimate`.
+    """
+
+    def bytes_of(factor: float) -> int:
+        height, width = _times(image_size, factor)
+        return estimate((height, width), reference_sizes, preset, num_inference_steps, scale).bytes
+
+    low, high = min(1.0, MIN_SIDE / min(image_size)), 1.0
+    if limit is None or bytes_of(high) <= limit:
+        return image_size
+    if bytes_of(low) > limit:
+        return None
+    while min(image_size) * (high - low) > 0.5:  # half a pixel
+        middle = (low + high) / 2
+        low, high = (middle, high) if bytes_of(middle) <= limit else (low, middle)
+    return _times(image_size, low)
+
+
+def _times(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    return max(int(size[0] * factor), 1), max(int(size[1] * factor), 1)
+
+
 def load(
     image_size: tuple[int, int],
     reference_sizes: Sequence[tuple[int, int]] = (),
@@ -150,6 +186,7 @@ def load(
         step=settings.num_inference_steps * (image + reference),
         searched=compared + sum(map(sum, searches)),
         copy=max(map(max, searches), default=0.0),
+        given=sum(map(math.prod, reference_sizes)) / MEGA,
     )
 
 

@@ -31,6 +31,10 @@ class UnreadableImage(ValueError):
         self.file = file
 
 
+class MissingDecoder(UnreadableImage):
+    """A picture of a format for which an optional package is missing; the message says which."""
+
+
 def check_size(width: int, height: int, name: str) -> None:
     """Raise `ValueError`, beginning with `name`, for a side under `MIN_SIDE` or more than `MAX_PIXELS` pixels."""
     if min(width, height) < MIN_SIDE:
@@ -85,7 +89,7 @@ def open_header(path: Path, label: str, only: Collection[str] | None = None) -> 
     except Exception as error:  # decoders raise whatever they like on bad files
         if isinstance(error, Image.UnidentifiedImageError) and "HEIF" not in _formats() and _is_heic(path):
             hint = "HEIC needs one more package: pip install 'def-hub[heic]'"
-            raise UnreadableImage(label, hint, path.name) from error
+            raise MissingDecoder(label, hint, path.name) from error
         raise UnreadableImage(label, error, path.name) from error
 
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow")
 
 
-def report(image: Tensor, references: Sequence[Tensor], output: DEFOutput, seconds: float) -> dict[str, Any]:
+def report(image: Tensor, references: Sequence[tuple[int, int]], output: DEFOutput, seconds: float) -> dict[str, Any]:
     """Sizes, scores, time and versions of the first result of an output, ready for JSON.
 
     Args:
-        image: `[1, 3, h, w]`. references: each `[1, 3, Hr, Wr]`. output: with `output_type="pt"`.
+        image: `[1, 3, h, w]`. references: (width, height) of each. output: with `output_type="pt"`.
         seconds: what the call took.
     """
     shares = output.provenance[0].float().mean(dim=(1, 2)).tolist()
@@ -32,7 +32,7 @@ def report(image: Tensor, references: Sequence[Tensor], output: DEFOutput, secon
         "sizes": {
             "input": _size(image),
             "output": _size(output.images[0]),
-            "references": [_size(reference) for reference in references],
+            "references": [f"{width}x{height}" for width, height in references],
         },
         "scores": {
             "mean_confidence": float(output.confidence[0].float().mean()),
@@ -41,6 +41,11 @@ def report(image: Tensor, references: Sequence[Tensor], output: DEFOutput, secon
             "reference_share": sum(shares[2:]),
             "shares_of_references": shares[2:],
             "consistency_error": float(output.consistency_error[0]),  # in units of 1/255
+        },
+        "observation": {
+            "degradation": str(output.observation[0].degradation),
+            "words": output.observation[0].words,
+            "agreement": output.agreement[0].words,
         },
         "seconds": seconds,
         "versions": versions(),

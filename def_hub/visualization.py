@@ -58,8 +58,10 @@ class Source:
     share: float
 
 
-def pictures(output: Explained, index: int, references: Sequence[ImageLike]) -> dict[str, Image.Image]:
-    """All pictures that explain image `index` of an output, by name.
+def pictures(
+    output: Explained, index: int, references: Sequence[ImageLike], sizes: Sequence[tuple[int, int]] | None = None
+) -> dict[str, Image.Image]:
+    """All pictures that explain image `index` of an output, by name. sizes: see `match_drawing`.
 
     "enhanced", "confidence" and "provenance"; with references also "transferred" and "matches".
     """
@@ -69,7 +71,7 @@ def pictures(output: Explained, index: int, references: Sequence[ImageLike]) -> 
     drawn["confidence"] = confidence_map(output.confidence[index])
     if references:
         correspondence, confidence = output.correspondence[index], output.confidence[index]
-        drawn["matches"] = match_drawing(output.images[index], references, correspondence, confidence)
+        drawn["matches"] = match_drawing(output.images[index], references, correspondence, confidence, sizes=sizes)
     drawn["provenance"] = provenance_map(output.provenance[index])
     return drawn
 
@@ -144,6 +146,7 @@ def match_drawing(
     correspondence: Tensor,
     confidence: Tensor,
     lines: int = 40,
+    sizes: Sequence[tuple[int, int]] | None = None,
 ) -> Image.Image:
     """The matches, in two rows of panels: the result beside its references.
 
@@ -156,6 +159,8 @@ def match_drawing(
         correspondence: `[3,h,w]`: number of the reference (-1 for none), x and y in pixels of that reference.
         confidence: `[h,w]` in `[0,1]`.
         lines: the most places that are joined.
+        sizes: (width, height) of the references that the correspondence counts in, where `references` are smaller
+            copies of them.
 
     Raises:
         ValueError: for other shapes, and for a reference number without a reference.
@@ -167,15 +172,20 @@ def match_drawing(
         raise ValueError(f"confidence: expected {expected}, got {list(confidence.shape)}")
     field = correspondence.detach().float().cpu().nan_to_num(-1).numpy()
     sure = confidence.detach().float().cpu().clamp(0, 1).numpy()
-    sharp = [_pil(reference) for reference in references]
-    if field[0].max() >= len(sharp):
-        raise ValueError(f"correspondence names reference {int(field[0].max())}, only {len(sharp)} given")
+    if field[0].max() >= len(references):
+        raise ValueError(f"correspondence names reference {int(field[0].max())}, only {len(references)} given")
 
     target = _pil(result)
     height = min(480, max(240, target.height))
-    tinted = [_tint(target, _cell_colours(field, [s.size for s in sharp]), 0.75 * sure * (field[0] >= 0))]
+    sharp, full = [], []
+    for reference in references:  # kept no larger than it is drawn
+        picture = _pil(reference)
+        full.append(picture.size)
+        sharp.append(_to_height(picture, min(height, picture.height)))
+    full = list(sizes or full)
+    tinted = [_tint(target, _cell_colours(field, full), 0.75 * sure * (field[0] >= 0))]
     for number, source in enumerate(sharp):
-        grid_y, grid_x = np.mgrid[0 : source.height : 4, 0 : source.width : 4].astype(np.float64)
+        grid_y, grid_x = np.mgrid[: source.height, : source.width].astype(np.float64)
         colours = _position_colours(number, grid_x / source.width, grid_y / source.height)
         tinted.append(_tint(source, colours, np.full(grid_x.shape, 0.75)))
     share = [100 * float((field[0] == number).mean()) for number in range(len(sharp))]
@@ -187,9 +197,9 @@ def match_drawing(
     joined = []
     for row, column in _spread(field, sure, lines):
         number, x, y = int(field[0, row, column]), field[1, row, column], field[2, row, column]
-        source = sharp[number]
+        wide, high = full[number]
         here = ((column + 0.5) / field.shape[2], (row + 0.5) / field.shape[1])
-        there = ((x + 0.5) / source.width, (y + 0.5) / source.height)
+        there = ((x + 0.5) / wide, (y + 0.5) / high)
         colour = _position_colours(number, np.array(there[0]), np.array(there[1]))
         joined.append(_Line((0, 0), here, (0, 1 + number), there, tuple(int(c) for c in colour)))
     return _sheet(rows, lines=joined)

@@ -91,6 +91,28 @@ def test_upscale_gives_what_the_pipeline_gives(client: Client, tiny: DEFPipeline
     check_agreement(client, tiny, tmp_path)
 
 
+def test_a_part_of_a_large_photograph_is_enlarged_as_it_is_described(
+    client: Client, tiny: DEFPipeline, tmp_path: Path
+) -> None:
+    photo, part = tmp_path / "large.png", tmp_path / "part.png"
+    whole = Image.open(EXAMPLES / "street_lr.png").convert("RGB").resize((1200, 1000), Image.Resampling.BICUBIC)
+    whole.save(photo)
+    whole.crop((600, 500, 632, 524)).save(part)
+    result, report = upscale(client, photo, [], crop="32x24+600+500", degradation="noise5")
+    settings = {"preset": "fast", "matching_image": "joint", "degradation": "noise5"}
+    alone = tiny(part, generator=torch.Generator().manual_seed(4), **settings).images[0]
+    assert np.array_equal(np.asarray(Image.open(result)), np.asarray(alone))
+    assert report["files"]["input_made_from"] == "1200x1000, the part 32x24+600+500"
+    assert report["parameters"]["degradation"] == report["observation"]["degradation"] == "noise5"
+    for wrong, words in (
+        ({"crop": "32x24+1190+0"}, "inside 1200x1000"),
+        ({"crop": "1200x1000+0+0"}, "at most 1 million pixels are enlarged here"),
+        ({"crop": "32x24+600+500", "degradation": "jpg70"}, "degradation: expected clean, jpegQ"),
+    ):
+        with pytest.raises(Exception, match=words):
+            upscale(client, photo, [], **wrong)
+
+
 def test_the_embedded_default_is_served(pipe: DEFPipeline, tmp_path: Path) -> None:
     with serving(pipe) as client:
         check_agreement(client, pipe, tmp_path)
@@ -248,7 +270,7 @@ def test_visitors_get_one_clear_line(client: Client, tmp_path: Path) -> None:
         (cut, [], "The photograph is not a picture that can be read"),
         (photo, [text], "Reference 1 is not a picture that can be read"),
         (tiny, [], "at least 8×8 pixels, got 5×50"),
-        (large, [], "has 1200×1000 pixels; at most 1 million are taken. Make it smaller"),
+        (large, [], "has 1200×1000 pixels; at most 1 million are taken. Shrink it to 1095×912 first (fit)"),
         (photo, [photo] * (uploads.MAX_REFERENCES + 1), f"At most {uploads.MAX_REFERENCES} references"),
     ]:
         with pytest.raises(Exception) as caught:  # noqa: B017, PT011  (the client's own error class)

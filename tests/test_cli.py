@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import unicodedata
@@ -61,6 +62,40 @@ def test_what_would_not_fit_is_refused_before_any_work(run: Run, tmp_path: Path)
     assert status == 2 or status == 1
     assert "of memory, 10 MB are allowed: use fewer or smaller references" in err and "Traceback" not in err
     assert not (tmp_path / "out.png").exists()
+
+
+def test_what_is_too_large_is_said_and_made_to_fit(run: Run, tmp_path: Path) -> None:
+    lr, folder = photo(tmp_path / "lr.png", (120, 60)), tmp_path / "why"
+    limited = ["upscale", lr, "-o", "out.png", "--max-memory", "0.07", "--save-intermediates", folder]
+    status, _, err = run(*limited)
+    fits = re.search(r"70 MB are allowed: (\d+)x(\d+) would fit", err)
+    assert status != 0 and fits and "--fit" in err and "--crop" in err
+    width, height = map(int, fits.groups())
+    assert 60 < width < 120 and abs(width - 2 * height) <= 2
+    status, _, err = run(*limited, "--fit")
+    assert status == 0 and f"shrunk from 120x60 to {width}x{height}" in err
+    assert Image.open(tmp_path / "out.png").size == (4 * width, 4 * height)
+    told = json.loads((folder / "report.json").read_text())
+    assert told["input_made_from"] == f"shrunk from 120x60 to {width}x{height}"
+    assert told["sizes"]["input"] == f"{width}x{height}"
+
+
+def test_a_part_of_a_picture_is_enlarged(run: Run, tmp_path: Path) -> None:
+    lr = photo(tmp_path / "lr.png", (120, 60))
+    status, _, err = run("upscale", lr, "-o", "out.png", "--crop", "40x24+80+36")
+    assert status == 0 and Image.open(tmp_path / "out.png").size == (160, 96)
+    shrunk = images.shrink(images.to_tensor(tmp_path / "out.png"))
+    part = images.to_tensor(Image.open(lr).crop((80, 36, 120, 60)))
+    assert (shrunk - part).abs().max() <= 2 / 255
+    for wrong, words in (("40x24+81+36", "inside 120x60, got 40x24+81+36"), ("40,24", "WIDTHxHEIGHT+LEFT+TOP")):
+        status, _, err = run("upscale", lr, "-o", "out.png", "--crop", wrong)
+        assert status != 0 and words in err
+
+
+def test_a_result_of_a_given_size_is_not_made_to_fit(run: Run, tmp_path: Path) -> None:
+    lr = photo(tmp_path / "lr.png", (120, 60))
+    status, _, err = run("upscale", lr, "-o", "out.png", "--max-memory", "0.07", "--fit", "--width", 480)
+    assert status != 0 and "choose a smaller result" in err
 
 
 def test_one_file_with_two_references(run: Run, tmp_path: Path) -> None:

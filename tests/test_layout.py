@@ -20,7 +20,7 @@ LEVELS = (
     ("def_hub.convert",),
     ("def_hub.pipeline", "def_hub.data", "def_hub.visualization"),
     ("def_hub.scales",),
-    ("def_hub.report", "def_hub.provenance", "def_hub.inputs", "def_hub.loading"),
+    ("def_hub.report", "def_hub.provenance", "def_hub.inputs", "def_hub.loading", "def_hub.crop"),
     ("def_hub.diffusion", "def_hub.reference"),
     ("def_hub.hub",),  # publishing gets the loading function as an argument; the card reads measured results
     ("def_hub.evaluation.benchmark", "def_hub.evaluation.report"),  # measures any method: no pipeline in it

@@ -62,6 +62,8 @@ def _upscale(commands: Any) -> None:
         metavar="GB",
         help="refuse pictures that would need more, before anything is computed (default: what this machine has)",
     )
+    add("--fit", action="store_true", help="shrink pictures that would need more memory first, as little as needed")
+    add("--crop", metavar="WxH+LEFT+TOP", help="enlarge only this part of each picture, in its pixels")
     add_model_options(command)
     add_call_options(command)
     command.set_defaults(run="def_hub.cli.upscale:upscale")

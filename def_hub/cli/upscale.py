@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from def_hub import images, settings, visualization
+from def_hub import images, visualization
 from def_hub.cli.console import complain, is_users, say, warn
+from def_hub.cli.fit import Fitted, fitted
 from def_hub.cli.jobs import Job, check, left_out, plan
 from def_hub.cli.model import load
 from def_hub.cli.options import call_options
-from def_hub.estimate import estimate, gigabytes, total_memory
+from def_hub.crop import Crop
 from def_hub.images import Photo
 from def_hub.observation.downsample import Downsample
 from def_hub.report import conditions
 from def_hub.report import report as describe
-from def_hub.scales import target_size
 from def_hub.sharing import Processes
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def upscale(options: argparse.Namespace) -> int:
     processes = Processes()
     jobs = plan(options.image, options.output, options.save_intermediates, options.recursive)
     check(jobs, options.ref, options.bits)
+    if options.crop:
+        Crop.parse(options.crop)
     if options.image.is_dir() and processes.first:
         _name(left_out(options.image, options.output, options.save_intermediates, options.recursive))
     own = processes.share(list(enumerate(jobs, start=1)))
@@ -85,19 +87,21 @@ class _Run:
     def one(self, job: Job, photo: Photo) -> str:
         """Enlarge one picture, write what explains it and, last, the result; returns the summary line."""
         options = self.options
-        _check_memory(photo.picture, self.references, options)
+        fit = fitted(photo, self.references, options, str(job.source))
+        photo = fit.photo
         # a bar on a terminal, none in a log file
         self.pipe.set_progress_bar_config(desc=job.source.name, disable=None, leave=False)
         call = call_options(options)
         if options.width or options.height:
             call["size"] = (options.width, options.height)
         # a file that may be degraded is read by the pipeline itself: its JPEG tables say more than its pixels
-        image = photo.picture if call["degradation"] == "clean" or photo.alpha is not None else job.source
+        whole = photo.alpha is None and not fit.made
+        image = job.source if whole and call["degradation"] != "clean" else photo.picture
         generator = torch.Generator().manual_seed(options.seed)
         started = time.perf_counter()
         output = self.pipe(image, self.references or None, generator=generator, output_type="pt", **call)
         seconds = time.perf_counter() - started
-        report = self._report(job, photo, output, call, seconds)
+        report = self._report(job, fit, output, call, seconds)
         if job.explanation is not None:
             self._explain(job.explanation, output, report)
         job.target.parent.mkdir(parents=True, exist_ok=True)
@@ -105,11 +109,10 @@ class _Run:
         images.save_image(enlarged, job.target, options.bits, metadata=photo.metadata)
         return _summary(job, report, seconds)
 
-    def _report(
-        self, job: Job, photo: Photo, output: DEFOutput, call: dict[str, Any], seconds: float
-    ) -> dict[str, Any]:
+    def _report(self, job: Job, fit: Fitted, output: DEFOutput, call: dict[str, Any], seconds: float) -> dict[str, Any]:
         return {
             "input": str(job.source),
+            **({"input_made_from": fit.made} if fit.made else {}),
             "output": str(job.target),
             "references": [str(path) for path in self.options.ref],
             "model": self.options.model or "embedded default",
@@ -117,7 +120,7 @@ class _Run:
             "bits": self.options.bits,
             "parameters": call,
             "conditions": conditions(self.pipe, call["preset"], call["precision"]),
-            **describe(photo.picture, self.references, output, seconds),
+            **describe(fit.photo.picture, [(r.shape[3], r.shape[2]) for r in self.references], output, seconds),
         }
 
     def _explain(self, folder: Path, output: DEFOutput, report: dict[str, Any]) -> None:
@@ -152,23 +155,6 @@ def _with_alpha(result: Tensor, photo: Photo, target: Path) -> Tensor:
     if target.suffix.lower() in images.WITH_ALPHA:
         return torch.cat((result, alpha))
     return result * alpha + (1 - alpha)
-
-
-def _check_memory(image: Tensor, references: list[Tensor], options: argparse.Namespace) -> None:
-    """Refuse in time what would not fit."""
-    sizes = [(x.shape[2], x.shape[3]) for x in (image, *references)]
-    asked = settings.resolve(options.preset, scale=options.scale).scale
-    scale: float = asked
-    if options.width or options.height:
-        target = target_size(sizes[0], asked, (options.width, options.height))
-        scale = max(target[0] / sizes[0][0], target[1] / sizes[0][1])
-    needed = estimate(sizes[0], sizes[1:], options.preset, options.steps, scale).bytes
-    limit = total_memory() if options.max_memory is None else int(options.max_memory * 1e9)
-    if limit is not None and needed > limit:
-        raise ValueError(
-            f"this would need about {gigabytes(needed)} of memory, {gigabytes(limit)} are allowed: "
-            "use fewer or smaller references, or a part of the picture"
-        )
 
 
 def _name(files: list[Path], most: int = 20) -> None:

@@ -7,7 +7,7 @@ two small matrices, `A† Y = W_h† Y W_w†ᵀ` with `W† = Wᵀ(WWᵀ)⁻¹`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -171,32 +171,36 @@ def consistency_error(operator: Downsample, x: Tensor, y: Tensor) -> float:
 
 @dataclass(frozen=True)
 class _Matrix:
-    """`values` `[rows, columns]`, zero where a column lies more than `reach` LR pixels from the row."""
+    """A matrix as blocks along its diagonal: rows, the columns that matter for them, and the values there.
 
-    values: Tensor
-    reach: int
+    Far from its diagonal a matrix holds nothing. Time and memory, also of what is cached, grow with the pixels of a
+    side and not with their square.
+    """
 
-    def blocks(self) -> Iterator[tuple[slice, slice]]:
-        """Rows and the columns that matter for them: far from its diagonal the matrix holds nothing, so that the cost
-        grows with the pixels."""
-        rows, columns = self.values.shape
+    blocks: tuple[tuple[slice, slice, Tensor], ...]
+
+    @staticmethod
+    def of(values: Tensor, reach: int) -> _Matrix:
+        """The blocks of `values` `[rows, columns]`, zero where a column is more than `reach` LR pixels from the row."""
+        rows, columns = values.shape
         cells = min(rows, columns)
+        blocks = []
         for start in range(0, cells, BLOCK):
-            stop, low, high = min(start + BLOCK, cells), max(start - self.reach, 0), start + BLOCK + self.reach
-            yield (
-                slice(start * rows // cells, stop * rows // cells),
-                slice(low * columns // cells, min(high, cells) * columns // cells),
-            )
+            stop, low, high = min(start + BLOCK, cells), max(start - reach, 0), start + BLOCK + reach
+            out = slice(start * rows // cells, stop * rows // cells)
+            into = slice(low * columns // cells, min(high, cells) * columns // cells)
+            blocks.append((out, into, values[out, into].clone()))  # not a view, which would keep the whole
+        return _Matrix(tuple(blocks))
 
 
 def _across(matrix: _Matrix, x: Tensor) -> Tensor:
     """`x matrixᵀ`: every row of `x` `[..., columns]` → `[..., rows]`."""
-    return _joined([x[..., into] @ matrix.values[out, into].mT for out, into in matrix.blocks()], -1)
+    return _joined([x[..., into] @ values.mT for _, into, values in matrix.blocks], -1)
 
 
 def _down(matrix: _Matrix, x: Tensor) -> Tensor:
     """`matrix x`: every column of `x` `[..., columns, N]` → `[..., rows, N]`."""
-    return _joined([matrix.values[out, into] @ x[..., into, :] for out, into in matrix.blocks()], -2)
+    return _joined([values @ x[..., into, :] for _, into, values in matrix.blocks], -2)
 
 
 def _joined(parts: list[Tensor], dim: int) -> Tensor:
@@ -222,7 +226,7 @@ def _cached_matrix(
         matrix = torch.where(matrix.abs() < SMALLEST_ENTRY, 0.0, matrix)
     row, column = matrix.nonzero().T
     across = (row * small // matrix.shape[0] - column * small // matrix.shape[1]).abs()
-    return _Matrix(matrix.to(device=device, dtype=dtype), max(SUPPORT, int(across.max()) + 1))
+    return _Matrix.of(matrix.to(device=device, dtype=dtype), max(SUPPORT, int(across.max()) + 1))
 
 
 def _blur_matrix(sigma: float, n: int) -> Tensor:

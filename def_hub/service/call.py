@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from def_hub.hub.fetch import origin
+from def_hub.observation.observed import check_degradation
 from def_hub.pipeline import EMBEDDED, DEFOutput, DEFPipeline
 from def_hub.precision import fast_bfloat16
 from def_hub.settings import DEFAULT_PRESET, SETTINGS, Choice, Range, Settings, resolve
@@ -41,6 +42,7 @@ class RunOptions:
                 no whole number from 0 to `MAX_SEED`.
         """
         settings = resolve(preset, **overrides)
+        check_degradation(settings.degradation)
         steps = settings.num_inference_steps
         if steps > MAX_STEPS:
             raise ValueError(f"num_inference_steps: at most {MAX_STEPS} are computed here, got {steps}")

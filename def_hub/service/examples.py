@@ -104,6 +104,7 @@ class PreparedExamples:
         try:
             if example.name not in self._done:
                 session = self.session(example)
+                session.assess()
                 session.rank(self._rank)
                 for progress in self._run(session):
                     self._coming[example.name] = progress

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from PIL.Image import Image
 from torch import Tensor
 
 from def_hub import images, visualization
@@ -20,6 +21,7 @@ from def_hub.pipeline import DEFOutput
 from def_hub.report import report
 from def_hub.service.call import Call, Setup
 from def_hub.service.evidence import confidence_colours, detail_shares, source_colours
+from def_hub.service.uploads import check_reference
 
 PREVIEW = 1024  # longest side, in pixels, of a reference as it is shown
 MAX_WEBP = 16383  # longest side, in pixels, that the format can hold
@@ -102,11 +104,12 @@ def begin(result: Result, output: DEFOutput) -> None:
 def explain(result: Result, output: DEFOutput, steps: Sequence[tuple[str, Tensor]]) -> None:
     """Draw the other pictures, write the report and the downloads. output: that of `begin`."""
     photo = images.to_tensor(result.root / result.call.photo)
-    sharp = [images.to_tensor(result.root / name, "reference") for name in result.call.references]
-    if output.transferred[0] is None:
-        sharp = []  # with a strength of zero no reference is looked at
-    result.sizes = [(reference.shape[3], reference.shape[2]) for reference in sharp]
-    for name, picture in visualization.pictures(output, 0, sharp).items():
+    used = [] if output.transferred[0] is None else result.call.references  # a strength of zero looks at none
+    references = [check_reference(str(result.root / name)) for name in used]
+    result.sizes = [(reference.width, reference.height) for reference in references]
+    # Small copies, made one at a time: the references themselves may be of 48 megapixels each.
+    copies = [_copy(reference.path) for reference in references]
+    for name, picture in visualization.pictures(output, 0, copies, result.sizes).items():
         if name not in result.files:
             result.save(name, picture)
     result.save("overlay", visualization.provenance_overlay(output.provenance[0], output.images[0]))
@@ -115,10 +118,15 @@ def explain(result: Result, output: DEFOutput, steps: Sequence[tuple[str, Tensor
     result.save("confidence-colours", confidence_colours(output.confidence[0], (height, width)))
     if steps:
         result.save("steps", visualization.steps_strip(steps))
-    for number, reference in enumerate(sharp, start=1):
-        result.save(f"reference-{number}", visualization.thumbnail(reference, PREVIEW))
-    result.report = _report(result) | report(photo, sharp, output, result.seconds)
+    for number, copy in enumerate(copies, start=1):
+        result.save(f"reference-{number}", copy)
+    result.report = _report(result) | report(photo, result.sizes, output, result.seconds)
     _write_downloads(result, output.images[0])
+
+
+def _copy(path: Path) -> Image:
+    """A reference as it is shown."""
+    return visualization.thumbnail(images.read_photo(path, "reference", shorter_side=PREVIEW).over_white(), PREVIEW)
 
 
 def _report(result: Result) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from def_hub.pipeline import DEFPipeline
 from def_hub.reference.selection import RankedReference, rank_references
 from def_hub.service.call import Call, RunOptions, Setup
 from def_hub.service.clock import Clock, Reading
+from def_hub.service.memory import give_back
 from def_hub.service.result import Result, begin, explain
 from def_hub.service.run import Begun, Event, Finished, Step, run
 from def_hub.service.session import Session
@@ -60,7 +61,10 @@ class Runner:
             yield from run(pipeline, call)
 
         def ranked(image: Path, candidates: Sequence[Path]) -> list[RankedReference]:
-            return rank_references(image, candidates, pipeline.refsr.feature_extractor)
+            try:
+                return rank_references(image, candidates, pipeline.refsr.feature_extractor)
+            finally:
+                give_back()
 
         self._compute = on_device(compute, lambda call, seconds: min(300, 15 + int(2 * seconds)))
         self.rank = on_device(ranked, lambda image, candidates: 10 + len(candidates))
@@ -85,6 +89,12 @@ class Runner:
         Raises:
             ValueError: where the inputs do not allow a run. Also whatever the pipeline raises.
         """
+        try:
+            yield from self._run(session, options)
+        finally:
+            give_back()  # the tensors of the run have gone with its frame
+
+    def _run(self, session: Session, options: RunOptions) -> Iterator[Progress]:
         folder, call = session.call(options)
         result = Result(folder, call, self.setup, self.weights[options.preset], session.inputs, session.names)
         pace, cost = self.pace, session.cost(options)

@@ -10,17 +10,29 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from def_hub import images, visualization
-from def_hub.estimate import Estimate, estimate, gigabytes, total_memory
+from def_hub.crop import Crop, Size, within
+from def_hub.estimate import Estimate, estimate, gigabytes, largest_that_fits, total_memory
+from def_hub.observation.assessment import Assessment, assess
+from def_hub.observation.jpeg import jpeg_of
 from def_hub.reference.selection import RankedReference
 from def_hub.service.call import Call, RunOptions
 from def_hub.service.result import Result
+from def_hub.service.smaller import smaller
 from def_hub.service.temporary import PREFIX
-from def_hub.service.uploads import MAX_CANDIDATES, MAX_REFERENCES, SHOWN, SMALLER, Upload, check_original
+from def_hub.service.uploads import (
+    MAX_CANDIDATES,
+    MAX_PHOTO_PIXELS,
+    MAX_REFERENCES,
+    MAX_RESULT_PIXELS,
+    SMALLER,
+    Upload,
+    check_original,
+)
 
 Rank = Callable[[Path, Sequence[Path]], list[RankedReference]]
 Stale = Literal["photograph", "references"]
 
-THUMBNAIL, CANVAS = 240, 640  # pixels, longest side: on a card, and to draw on
+THUMBNAIL, CANVAS, LARGE = 240, 640, 1280  # pixels, longest side: on a card, to draw on, to cut out of
 MAX_DRAWING = 4_000_000  # characters of a drawing as base64
 
 
@@ -43,6 +55,7 @@ class Candidate:
 class Session:
     """State of one visitor.
 
+    given: the photograph of which a part is chosen, or was. assessment: what degraded `photo`, as far as can be told.
     ranked: best first; empty while there is no photograph to rank for. chosen: indices of uploads, best first.
     drawings: PNG over the photograph (key None) and over uploads (key: index). original: the sharp original of the
     photograph, a PNG of `folder`, where the visitor has one. example: name of the shipped example that this is, until
@@ -51,6 +64,8 @@ class Session:
     """
 
     photo: Upload | None = None
+    given: Upload | None = None
+    assessment: Assessment | None = None
     uploads: list[Upload] = field(default_factory=list)
     ranked: list[RankedReference] = field(default_factory=list)
     chosen: list[int] = field(default_factory=list)
@@ -84,7 +99,8 @@ class Session:
         """The visitor's names of the files of a run, and how well each reference matched, from 0 to 1."""
         scores = {r.index: round(r.score, 4) for r in self.ranked}
         references = [{"name": self.uploads[i].path.name, "match": scores.get(i)} for i in self.chosen]
-        return {"input": self.photo and self.photo.path.name, "references": references}
+        made = {"input_made_from": self.photo.made} if self.photo and self.photo.made else {}
+        return {"input": self.photo and self.photo.name, **made, "references": references}
 
     @property
     def stale(self) -> Stale | None:
@@ -108,7 +124,41 @@ class Session:
             self.set_uploads([])
             self.result = self.example = None
         self.photo, self.ranked, self.chosen, self.original = photo, [], [], None
+        self.assessment = None
         self.drawings.pop(None, None)
+
+    def largest(self, size: Size, options: RunOptions) -> Size:
+        """The largest (height, width) of the shape of `size` that a run can enlarge here.
+
+        Raises `ValueError` where the references leave no memory for a picture of any size.
+        """
+        settings = options.settings
+        size = within(size, min(MAX_PHOTO_PIXELS, MAX_RESULT_PIXELS // settings.scale**2))
+        known = (options.preset, settings.num_inference_steps, settings.scale)
+        most = largest_that_fits(size, self._used(options), total_memory(), *known)
+        if most is None:
+            raise ValueError("The references leave no memory for a photo of any size: use fewer or smaller ones.")
+        return most
+
+    def assess(self) -> None:
+        """Measure what degraded the photograph."""
+        if self.photo is not None and self.assessment is None:
+            path = self.photo.path
+            self.assessment = assess(images.to_tensor(path), jpeg_of(path))
+
+    def give_part_of(self, upload: Upload | None) -> None:
+        """Choose next which part of a photograph is taken: of this one, or (None) of the one that was given last."""
+        if upload is None and self.photo is not None:
+            upload = self.photo.source or self.photo
+        self.given = upload
+
+    def set_smaller(self, crop: Crop | None, size: Size | None) -> None:
+        """Take a part of the given photograph, or a shrunk copy, as the photograph. Raises as `service.smaller`."""
+        if self.given is None:
+            raise ValueError("Upload the photograph again.")
+        if self.photo is not None and self.given == (self.photo.source or self.photo):
+            self.example = None  # the references of an example go on to serve a part of it
+        self.set_photo(smaller(self.given, self.root, crop, size))
 
     def set_original(self, path: str | Path | None) -> None:
         """The original to compare results with. Raises `ValueError` where it cannot be that."""
@@ -202,16 +252,21 @@ class Session:
         return self._cached(upload, CANVAS)
 
     def shown(self) -> Path | None:
-        """The photograph in a format that every browser shows."""
-        if self.photo is None:
-            return None
-        return self.photo.path if self.photo.format in SHOWN else self.preview(None)
+        """The photograph as every browser shows it: upright, in sRGB, over white where it is transparent."""
+        return None if self.photo is None else self.preview(None)
+
+    def large(self) -> Path:
+        """The photograph as it was given, large enough to choose a part of it."""
+        assert self.given is not None
+        return self._cached(self.given, LARGE)
 
     def _cached(self, upload: Upload, side: int) -> Path:
-        """A small upright PNG of an upload. A large photograph is decoded only once."""
+        """A small upright PNG of an upload, in sRGB. A large photograph is decoded only once, and a JPEG no larger than
+        it is needed."""
         path = self.root / f"{upload.path.parent.name[:16]}-{upload.path.stem[:40]}-{side}.png"
         if not path.exists():
-            images.save_image(visualization.thumbnail(images.to_tensor(upload.path), side), path)
+            picture = images.read_photo(upload.path, "", shorter_side=side).over_white()
+            images.save_image(visualization.thumbnail(picture, side), path)
         return path
 
     # -------------------------------------------------------------------------------------- drawings
@@ -238,12 +293,17 @@ class Session:
 
     # -------------------------------------------------------------------------------------- runs
 
-    def cost(self, options: RunOptions) -> Estimate:
-        """Time and memory of a run."""
-        assert self.photo is not None
+    def cost(self, options: RunOptions, size: Size | None = None) -> Estimate:
+        """Time and memory of a run, with a photograph of `size` instead of its own."""
+        if size is None:
+            assert self.photo is not None
+            size = self.photo.size
         settings = options.settings
-        used = [self.uploads[i].size for i in self.chosen] if settings.reference_strength > 0 else []
-        return estimate(self.photo.size, used, options.preset, settings.num_inference_steps)
+        return estimate(size, self._used(options), options.preset, settings.num_inference_steps, settings.scale)
+
+    def _used(self, options: RunOptions) -> list[Size]:
+        """Sizes of the references that a run looks at."""
+        return [self.uploads[i].size for i in self.chosen] if options.settings.reference_strength > 0 else []
 
     def call(self, options: RunOptions) -> tuple[TemporaryDirectory, Call]:
         """A folder with copies of the inputs, and the call on them.

@@ -69,6 +69,11 @@ def drawing(empty: str, ink: str, **options: Any) -> gr.HTML:
     return _component("drawing", {"EMPTY": empty, "INK": ink}, options)
 
 
+def cropper(**options: Any) -> gr.HTML:
+    """A dialog with a frame over a large photo. Its value: see `def_hub.space.large`; it is open while it has one."""
+    return _component("cropper", {}, options)
+
+
 def cards(title: str, ask: str = "", **options: Any) -> gr.HTML:
     """Pictures to choose from. Its value: a list of `card`. A click triggers `select`, or `delete`, with the index.
 

@@ -12,11 +12,12 @@ from gradio.data_classes import FileData, GradioRootModel
 from gradio.processing_utils import save_base64_to_cache, ssrf_protected_download
 from gradio.utils import get_upload_folder
 
+from def_hub.crop import Crop, Size
 from def_hub.service.call import ALLOWED, MAX_SEED, MAX_STEPS, RunOptions
 from def_hub.service.result import Result
 from def_hub.service.runner import Runner, complaint
 from def_hub.service.session import Session
-from def_hub.service.uploads import MAX_REFERENCES, check_photo, check_references
+from def_hub.service.uploads import MAX_GIVEN_PIXELS, MAX_REFERENCES, check_photo, check_references
 from def_hub.settings import DEFAULT_PRESET, PRESETS
 from def_hub.space.tools import return_pictures
 
@@ -30,7 +31,7 @@ def add_endpoints(runner: Runner) -> None:
         endpoints = Endpoints(runner)
         button = gr.Button()
     inputs, outputs = endpoints.inputs, endpoints.outputs
-    few = [inputs[name] for name in ("photo", "references", "preset", "seed")]
+    few = [inputs[name] for name in ("photo", "references", "preset", "seed", "degradation", "fit", "crop")]
     options: dict[str, Any] = {"api_visibility": "public", "concurrency_limit": 1}
     button.click(
         endpoints.upscale,
@@ -82,13 +83,17 @@ class Endpoints:
         strength: float = 1.0,
         matching_image: str | None = None,
         consistency: bool = True,
+        degradation: str | None = None,
+        fit: bool = False,
+        crop: str | None = None,
     ) -> tuple[str, dict[str, Any]]:
         """Enlarge a small photograph four times, with true detail from sharp references where they match.
 
         Example: `client.predict(handle_file("small.png"), handle_file("sharp.jpg"), api_name="/upscale")`.
 
         Args:
-            photo: the small photograph, at most one million pixels, in any common format.
+            photo: the small photograph, at most one million pixels, in any common format; a larger one with `fit` or
+                `crop`.
             references: sharp photographs of the same place or thing, of any size; one, several or none.
             preset: fast, balanced (faithful) or detail (sharper to the eye, invents more).
             steps: diffusion steps, 1 to 50; the preset's where it is left out.
@@ -98,6 +103,10 @@ class Endpoints:
             matching_image: what is compared with the references: joint, enhanced or bicubic; the preset's
                 where it is left out.
             consistency: make the result agree with the photograph when it is shrunk again.
+            degradation: what happened to the photograph: auto (measured), clean, or a description such as jpeg70,
+                noise5, blur3+jpeg60; the default where it is left out.
+            fit: shrink a photograph that is too large, as little as needed.
+            crop: enlarge only this part of the photograph, WIDTHxHEIGHT+LEFT+TOP in its pixels.
 
         Returns:
             The result as a PNG, and a report: sizes, scores, parameters, weights, versions, seconds.
@@ -107,31 +116,42 @@ class Endpoints:
             references,
             preset,
             seed,
+            fit,
+            crop,
             num_inference_steps=steps,
             eta=eta,
             reference_strength=strength,
             matching_image=matching_image or None,
             consistency=consistency,
+            degradation=degradation or None,
         )
         return _served(self.outputs["result"], result, "result"), result.report
 
     async def inspect(
-        self, photo: str, references: list[str] | None = None, preset: str = DEFAULT_PRESET, seed: int = 0
+        self,
+        photo: str,
+        references: list[str] | None = None,
+        preset: str = DEFAULT_PRESET,
+        seed: int = 0,
+        degradation: str | None = None,
+        fit: bool = False,
+        crop: str | None = None,
     ) -> tuple[list[tuple[str, str]], dict[str, Any]]:
         """Enlarge a photograph and show how: matches, confidence, where detail came from, the diffusion's steps.
 
         Example: `client.predict(handle_file("small.png"), handle_file("sharp.jpg"), api_name="/inspect")`.
 
         Args:
-            photo: the small photograph, at most one million pixels.
+            photo: the small photograph, at most one million pixels; a larger one with `fit` or `crop`.
             references: sharp photographs of the same place or thing; one, several or none.
             preset: fast, balanced or detail.
             seed: of all randomness.
+            degradation, fit, crop: as for `upscale`.
 
         Returns:
             PNG pictures with their names, and the report of `upscale`.
         """
-        result = await self._enlarged(photo, references, preset, seed)
+        result = await self._enlarged(photo, references, preset, seed, fit, crop, degradation=degradation or None)
         pictures = self.outputs["pictures"]
         return [(_served(pictures, result, name), name) for name in TOLD if result.picture(name)], result.report
 
@@ -157,15 +177,24 @@ class Endpoints:
         return [{"index": r.index, "score": round(r.score, 4), "verdict": r.verdict} for r in ranked]
 
     async def _enlarged(
-        self, photo: str | None, references: list[str] | None, preset: str, seed: int, **overrides: Any
+        self,
+        photo: str | None,
+        references: list[str] | None,
+        preset: str,
+        seed: int,
+        fit: bool,
+        crop: str | None,
+        **overrides: Any,
     ) -> Result:
         """A run without a page. When the client goes away or cancels, it stops."""
 
         def begin() -> Iterator[Any]:
             options = RunOptions.of(preset, seed, **overrides)
             session = Session()
-            session.set_photo(check_photo(photo))
-            session.set_uploads(check_references(fetched(references), MAX_REFERENCES))
+            uploads = check_references(fetched(references), MAX_REFERENCES)
+            session.set_uploads(uploads)
+            _take(session, photo, options, fit, crop)
+            session.set_uploads(uploads)  # with another photograph, none was chosen
             return self.runner.run(session, options)
 
         pool = ThreadPoolExecutor(1)  # one thread: closing waits for the step that is being waited for
@@ -185,7 +214,7 @@ def _inputs() -> dict[str, Any]:
     eta, strength, matching = (ALLOWED[name] for name in ("eta", "reference_strength", "matching_image"))
     presets = "; ".join(f"{name}: {settings.summary}" for name, settings in PRESETS.items())
     parameters = {
-        "photo": _photo(label="photo: the small photograph, at most one million pixels"),
+        "photo": _photo(label="photo: the small photograph, at most one million pixels, or more with fit or crop"),
         "references": several(label=f"references: sharp photographs, at most {MAX_REFERENCES} in a run"),
         "preset": gr.Radio(list(PRESETS), value=DEFAULT_PRESET, label=f"preset: {presets}"),
         "steps": gr.Number(
@@ -210,10 +239,28 @@ def _inputs() -> dict[str, Any]:
             label="matching_image, or none for the preset's",
         ),
         "consistency": gr.Checkbox(True, label="consistency: the result agrees with the photograph"),
+        "degradation": gr.Textbox(
+            label="degradation: auto, clean, or what happened to the photograph, such as jpeg70 or blur3+noise5"
+        ),
+        "fit": gr.Checkbox(False, label="fit: shrink a photograph that is too large"),
+        "crop": gr.Textbox(label="crop: the part to enlarge, WIDTHxHEIGHT+LEFT+TOP, or none for the whole"),
     }
     for name in ("preset", "steps", "eta", "seed", "strength", "matching_image"):
         parameters[name].preprocess = lambda payload: payload
     return parameters
+
+
+def _take(session: Session, photo: str | None, options: RunOptions, fit: bool, crop: str | None) -> None:
+    """Let a photograph be the session's: a part of it with `crop`, shrunk with `fit` where it is too large."""
+    if not fit and not crop:
+        session.set_photo(check_photo(photo))
+        return
+    given = check_photo(photo, MAX_GIVEN_PIXELS)
+    part = Crop.parse(crop) if crop else None
+    size: Size = given.size if part is None else (part.height, part.width)
+    most = session.largest(size, options) if fit else size
+    session.give_part_of(given)
+    session.set_smaller(part, most if most != size else None)
 
 
 def _photo(**options: Any) -> gr.Image:

@@ -19,6 +19,7 @@ from def_hub.service.runner import Runner, complaint
 from def_hub.service.session import Session
 from def_hub.service.uploads import MAX_BYTES, MAX_PHOTO_PIXELS
 from def_hub.settings import PRESETS
+from def_hub.space import assumed
 
 State = Literal["idle", "waiting", "running", "done", "cancelled", "failed"]
 Message = dict[str, str]
@@ -93,8 +94,10 @@ def summary(result: Result) -> list[Message]:
         share = round(100 * result.from_references)
         parts.append(f"<b>{share} % of the added detail</b> comes from the references, the rest from the models")
     error, agreed = result.report["scores"]["consistency_error"], result.call.options.settings.consistency
+    observed = result.report["observation"]
     if agreed and error <= AGREES:
-        parts.append("shrunk again, it is your photo")
+        exact = observed["degradation"] == "clean"
+        parts.append("shrunk again, it is your photo" if exact else escape(observed["agreement"]))
     said = [note("; ".join(parts) + ".")]
     if error > AGREES:
         why = "some of its values lie outside black and white" if agreed else "agreement is switched off"
@@ -104,7 +107,8 @@ def summary(result: Result) -> list[Message]:
 
 def limits() -> dict[str, Any]:
     """What is said before there is a photo."""
-    return status("idle", note(f"Up to {MAX_PHOTO_PIXELS / 1e6:g} million pixels and {MAX_BYTES // 10**6} MB a photo."))
+    pixels, file = f"Up to {MAX_PHOTO_PIXELS / 1e6:g} million pixels", f"Files of up to {MAX_BYTES // 10**6} MB."
+    return status("idle", note(f"{pixels}; of a larger photo a part, or a shrunk copy. {file}"))
 
 
 def forecast(runner: Runner, session: Session, options: RunOptions) -> dict[str, Any]:
@@ -125,7 +129,8 @@ def forecast(runner: Runner, session: Session, options: RunOptions) -> dict[str,
     if there is not None and cost.bytes > there:
         machine = f", but this machine has {gigabytes(there)}: use fewer or smaller references."
         return status("failed", {"kind": "warn", "html": line + machine})
-    return status("idle", note(f"{line}."))
+    said = assumed.words(session.assessment, options.settings.degradation)
+    return status("idle", note(f"{line}."), *([note(escape(said))] if said else []))
 
 
 def refused(queue_is_full: bool) -> str:

@@ -10,7 +10,7 @@ import gradio as gr
 
 from def_hub.service.call import ALLOWED, MAX_SEED, MAX_STEPS, RunOptions
 from def_hub.settings import DEFAULT_PRESET, PRESETS
-from def_hub.space import components
+from def_hub.space import assumed, components
 
 # The settings that have a widget, in the order of the widgets, and what each is called.
 LABELS = {
@@ -25,16 +25,17 @@ MATCHING = {"joint": "both images", "enhanced": "the enhanced image", "bicubic":
 
 @dataclass(frozen=True)
 class Options:
-    """preset, seed, and one widget for each setting of `LABELS`."""
+    """preset, seed, what happened to the photo, and one widget for each setting of `LABELS`."""
 
     preset: gr.Radio
     seed: gr.Number
+    assumed: assumed.Assumed
     settings: tuple[Any, ...]
 
     @property
     def widgets(self) -> list[Any]:
         """Their values are the arguments of `chosen`."""
-        return [self.preset, self.seed, *self.settings]
+        return [self.preset, self.seed, *self.assumed.widgets, *self.settings]
 
 
 def lay_out() -> Options:
@@ -49,11 +50,13 @@ def lay_out() -> Options:
         elem_id="preset",
     )
     seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, scale=3, render=False)
-    return Options(preset, _unchecked(seed), tuple(_widget(name, getattr(standard, name)) for name in LABELS))
+    settings = tuple(_widget(name, getattr(standard, name)) for name in LABELS)
+    return Options(preset, _unchecked(seed), assumed.make(), settings)
 
 
 def lay_out_settings(options: Options, light: dict[str, Any]) -> None:
     """The settings, and what changes several of them. light: how handlers that answer at once are registered."""
+    assumed.lay_out(options.assumed, light)
     with components.fold("Settings"):
         for widget in options.settings:
             widget.render()
@@ -67,12 +70,13 @@ def lay_out_settings(options: Options, light: dict[str, Any]) -> None:
     dice.click(lambda: random.randrange(MAX_SEED + 1), None, options.seed, **light)
 
 
-def chosen(preset: str, seed: Any, *values: Any) -> RunOptions:
+def chosen(preset: str, seed: Any, mode: str, noise: float, quality: int, blur: float, *values: Any) -> RunOptions:
     """What the widgets hold. Raises `ValueError` or `TypeError` for what they should not hold.
 
     An empty field leaves the preset's value; an empty seed is refused.
     """
-    return RunOptions.of(preset, seed, **dict(zip(LABELS, values, strict=True)))
+    degradation = assumed.degradation(mode, noise, quality, blur)
+    return RunOptions.of(preset, seed, degradation=degradation, **dict(zip(LABELS, values, strict=True)))
 
 
 def values_of(preset: str) -> list[Any]:

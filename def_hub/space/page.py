@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import wraps
 from typing import Any
 
 import gradio as gr
@@ -14,9 +13,10 @@ from def_hub.service.call import RunOptions
 from def_hub.service.examples import Example, PreparedExamples, examples
 from def_hub.service.runner import Progress, Runner, complaint
 from def_hub.service.session import Session
-from def_hub.service.uploads import MAX_BYTES, check_photo
+from def_hub.service.uploads import MAX_BYTES, MAX_GIVEN_PIXELS, check_photo
 from def_hub.service.workers import start as start_thread
-from def_hub.space import action, masks, messages, options, pictures, queue, results
+from def_hub.space import action, large, masks, messages, options, pictures, queue, results
+from def_hub.space.changes import Changes, repeating
 from def_hub.space.components import asset, card, cards, status
 from def_hub.space.downloads import Downloads
 from def_hub.space.endpoints import add_endpoints
@@ -42,8 +42,6 @@ QUEUED = PRIVATE | {
     "js": "(...values) => defPage.stamped(...values)",
 }
 RUNNING, OPENING = "not while something is computed", "opening, or waiting for its turn …"
-
-Changes = dict[Any, Any]  # component → its new value
 
 
 def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
@@ -80,23 +78,6 @@ def launch_options() -> dict[str, Any]:
     }
 
 
-def repeating(changes: Callable[..., Iterator[Changes]]) -> Callable[..., Iterator[Changes]]:
-    """Let each change of the page repeat those before it.
-
-    Gradio sends differences of what a generator yields, and takes "unchanged" after a value for a new value.
-    """
-
-    @wraps(changes)
-    def repeated(*arguments: Any, **more: Any) -> Iterator[Changes]:
-        page: Changes = {}
-        with closing(changes(*arguments, **more)) as iterator:  # type: ignore[type-var]
-            for change in iterator:
-                page |= change
-                yield dict(page)
-
-    return repeated
-
-
 class Page:
     """The parts of the page and the handlers that concern several of them.
 
@@ -113,6 +94,7 @@ class Page:
         with gr.Row(elem_id="halves"):
             with gr.Column(scale=2, min_width=320, elem_id="form"):
                 self.pictures = pictures.lay_out(LIGHT)
+                self.large = large.lay_out()
                 self.options = options.lay_out()
                 self.action = action.lay_out()
                 self.pictures.info.render()
@@ -160,9 +142,12 @@ class Page:
 
     def _wire_pictures(self) -> None:
         p, inputs = self.pictures, [self.session, *self.options.widgets]
-        outputs = [*self.given, *self.result, self.results.original]
+        outputs = [*self.everything, self.large]
+        self.large.clear(None, None, self.large, js="() => null", **LIGHT)
         for taken in (
             p.photo.upload(self.take_photo, inputs, outputs, **RANKING),
+            p.photo.edit(self.crop_photo, inputs, [self.session, self.large, p.refused], **RANKING),
+            self.large.submit(self.take_part, inputs, outputs, **RANKING),
             p.photo.clear(self.drop_photo, inputs, outputs, **RANKING),
             p.references.upload(self.take_references, inputs, outputs, **RANKING),
         ):
@@ -235,15 +220,42 @@ class Page:
 
     @repeating
     def take_photo(self, session: Session, event: gr.EventData, *values: Any) -> Iterator[Changes]:
-        """A photo was given. One that cannot be read leaves everything as it was."""
+        """A photo was given. One that cannot be read leaves everything as it was; of one that is too large, a part or a
+        shrunk copy is taken next."""
         try:
-            photo = check_photo(next(iter(pictures.given_paths(event)), None))
+            photo = check_photo(next(iter(pictures.given_paths(event)), None), MAX_GIVEN_PIXELS)
             session.thumbnail(photo)  # a file that cannot be decoded is found here
         except Exception as error:
             yield {self.pictures.refused: messages.not_taken([complaint(error)])}
             return
+        if photo.is_large:
+            session.give_part_of(photo)
+            yield self.choose_part(session, *values)
+            return
         session.set_photo(photo)
         yield self.show_all(session, *values)
+        yield from self.rank(session, *values)
+
+    def crop_photo(self, session: Session, *values: Any) -> Changes:
+        session.give_part_of(None)
+        return self.choose_part(session, *values)
+
+    def choose_part(self, session: Session, *values: Any) -> Changes:
+        """Open the dialog in which a part of the given photo is chosen."""
+        try:
+            return {self.session: session, self.large: large.show(session, self.runner, options.chosen(*values))}
+        except Exception as error:
+            return {self.pictures.refused: messages.not_taken([complaint(error)])}
+
+    @repeating
+    def take_part(self, session: Session, event: gr.EventData, *values: Any) -> Iterator[Changes]:
+        """A part of a large photo was chosen, or a shrunk copy."""
+        try:
+            session.set_smaller(*large.chosen(event, session, options.chosen(*values)))
+        except Exception as error:
+            yield {self.large: None, self.pictures.refused: messages.not_taken([complaint(error)])}
+            return
+        yield {self.large: None} | self.show_all(session, *values)
         yield from self.rank(session, *values)
 
     def drop_photo(self, session: Session, *values: Any) -> Changes:
@@ -261,7 +273,12 @@ class Page:
         yield from self.rank(session, *values)
 
     def rank(self, session: Session, *values: Any) -> Iterator[Changes]:
-        """Rank the candidates and choose among them."""
+        """Measure what degraded the photo, rank the candidates and choose among them."""
+        try:
+            session.assess()
+            yield {self.session: session, self.pictures.info: self.forecast(session, *values)}
+        except Exception as error:
+            yield {self.pictures.refused: messages.not_taken([complaint(error)])}
         if session.photo is not None and session.uploads:
             matching = messages.note(f"Matching {messages.count(len(session.uploads))} …")
             yield {self.pictures.info: messages.status("running", matching)}

@@ -36,7 +36,7 @@ class Pictures:
     def show(self, session: Session) -> dict[Any, Any]:
         """The photo and the cards of a session."""
         photo, shown = session.photo, session.shown()
-        name = photo.path.name if photo else ""
+        name = photo.name if photo else ""
         return {
             self.photo: shown and components.picture(shown, f"your photo {name}", name),
             self.cards: [reference_card(session, candidate) for candidate in session.candidates()],

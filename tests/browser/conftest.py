@@ -85,9 +85,9 @@ def page(browser: Any, url: str) -> Iterator[Any]:
 
 
 @contextmanager
-def opened(browser: Any, url: str, expected: str = "") -> Iterator[Any]:
+def opened(browser: Any, url: str, expected: str = "", **options: Any) -> Iterator[Any]:
     """A fresh page; whatever goes wrong in it (but for `expected`), or leaves this machine, fails the test."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, "accept_downloads": True} | options)
     page.set_default_timeout(PATIENCE)
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)

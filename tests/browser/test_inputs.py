@@ -169,6 +169,11 @@ def test_pictures_and_links_are_pasted(page: Any, url: str, tmp_path: Path) -> N
     page.route("**/elsewhere/page.html", lambda route: route.fulfill(body="<p>", content_type="text/html"))
     paste(page, "text", f"{url}elsewhere/page.html")
     page.locator("#photo .def-drop-words", has_text="could not fetch a picture from this link").wait_for()
+    page.locator("#files .def-zone").focus()
+    page.route("**/elsewhere/sharp.jpg", lambda route: route.fulfill(path=str(EXAMPLES / "banana_ref1.jpg")))
+    paste(page, "text", f"{url}elsewhere/sharp.jpg")
+    page.locator("#candidates .def-card", has_text="sharp.jpg").wait_for()
+    assert page.locator("#photo .def-drop-bar span").inner_text() == "small.png"
 
 
 def test_a_photo_is_dropped_on_the_one_that_is_there(page: Any, tmp_path: Path) -> None:

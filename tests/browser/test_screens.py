@@ -4,8 +4,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from tests.browser.conftest import corner, enlarge, give, open_tab, opened, settled, state
+from tests.browser.conftest import (
+    TABS,
+    corner,
+    enlarge,
+    give,
+    open_fold,
+    open_tab,
+    opened,
+    settled,
+    state,
+    use,
+)
+from tests.conftest import EXAMPLES
 
 LAPTOPS = [(1440, 900), (1280, 720), (1512, 860), (1920, 940)]
 
@@ -59,10 +72,13 @@ def test_the_main_action_stays_in_sight_on_a_phone(browser: Any, url: str, tmp_p
     page.locator("#start").tap()
     state(page, "done").wait_for()
     assert settled(page, lambda: inside(page, "#status")) and inside(page, "#start")
+    for fold in ("Choose which parts to use", "Noise, JPEG, blur of the photo", "Settings"):
+        open_fold(page, fold)
     small = page.evaluate(
-        """() => [...document.querySelectorAll('button, [role=tab], label:has(input[type=radio])')]
+        """() => [...document.querySelectorAll('button, [role=tab], label:has(:is([type=radio], [type=checkbox]))'),
+            ...document.querySelectorAll('[type=range], [type=number], [role=listbox]')]
           .filter(e => e.checkVisibility({checkVisibilityCSS: true}) && !e.closest('footer, .cm-editor'))
-          .map(e => [e.innerText || e.ariaLabel, Math.round(e.getBoundingClientRect().height)])
+          .map(e => [e.innerText || e.ariaLabel || e.className, Math.round(e.getBoundingClientRect().height)])
           .filter(([name, height]) => height < 44)"""
     )
     assert small == []
@@ -72,12 +88,27 @@ def test_the_main_action_stays_in_sight_on_a_phone(browser: Any, url: str, tmp_p
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_nothing_keeps_people_with_impairments_out(browser: Any, url: str, tmp_path: Path, theme: str) -> None:
     axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-playwright-python")
+    axe, reference = axe_playwright.Axe(), tmp_path / "reference.png"
+    Image.open(EXAMPLES / "street_ref1.jpg").crop((160, 120, 352, 280)).save(reference)
+
+    def check(where: str) -> None:
+        serious = [v for v in axe.run(page).response["violations"] if v["impact"] in ("serious", "critical")]
+        assert not [(v["id"], [node["html"][:200] for node in v["nodes"]]) for v in serious], where
+
     with opened(browser, f"{url}?__theme={theme}") as page:
         give(page, "#photo", corner(tmp_path))
         page.locator("#info", has_text="32×24 in").wait_for()
+        use(page, reference)
+        for fold in ("Choose which parts to use", "Noise, JPEG, blur of the photo", "Settings"):
+            open_fold(page, fold)
+        page.get_by_role("radio", name="As described").click()
+        page.get_by_label("JPEG quality", exact=True).wait_for()
         enlarge(page)
-        for tab in ("Compare", "Evidence", "Details"):
+        for tab in TABS:
             open_tab(page, tab)
-            found = axe_playwright.Axe().run(page).response["violations"]
-            serious = [v for v in found if v["impact"] in ("serious", "critical")]
-            assert not [(v["id"], [node["html"][:200] for node in v["nodes"]]) for v in serious], tab
+            if tab == "References":
+                page.locator("#found img").wait_for()
+            check(tab)
+        page.get_by_role("button", name="Crop the photo").click()
+        page.locator("#def-crop-size", has_text="→").wait_for()
+        check("the dialog in which a part is chosen")

@@ -65,6 +65,7 @@ element.addEventListener('click', event => {
   const action = event.target.closest('[data-do]')?.dataset.do;
   if (action === 'choose') one('.def-file').click();
   if (action === 'camera') photographed();
+  if (action === 'crop') trigger('edit', {});
   if (action === 'remove') trigger('clear', {});
 });
 element.addEventListener('change', async event => {

@@ -24,13 +24,15 @@
     },
   };
 
-  // A picture, or a link to one, that is pasted anywhere on the page is the photo.
+  // A picture, or a link to one, that is pasted is the photo; over the references, or while they have the focus, one of
+  // these.
   document.addEventListener('paste', event => {
     if (event.target.matches?.('input:not([type=file]), textarea')) return;
     const files = [...event.clipboardData.files], text = event.clipboardData.getData('text/plain').trim();
     const detail = files.length ? {files: files.slice(0, 1)} : /^https?:\S+$/.test(text) ? {link: text} : null;
     if (!detail) return;
     event.preventDefault();
-    document.querySelector('#photo .def-drop').dispatchEvent(new CustomEvent('give', {detail, bubbles: true}));
+    const over = document.querySelector('#files .def-drop:is(:hover, :focus-within)');
+    (over || document.querySelector('#photo .def-drop')).dispatchEvent(new CustomEvent('give', {detail, bubbles: true}));
   });
 }
