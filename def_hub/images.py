@@ -119,10 +119,10 @@ def read_photo(path: str | Path, name: str = "image", shorter_side: int | None =
     """
     path = Path(path)
     label = f"{name} {path}".strip()
-    if not path.exists():
+    if not os.path.exists(path):  # `Path.exists` fails on names that are too long
         raise FileNotFoundError(f"{label}: no such file")
     if not path.is_file():
-        raise ValueError(f"{label}: expected a picture file, got a folder")
+        raise ValueError(f"{label}: expected a picture file, got {'a folder' if path.is_dir() else 'a device or pipe'}")
     with open_header(path, label) as image:
         if shorter_side is not None:
             check_size(*image.size, label)
@@ -332,11 +332,21 @@ def _decoded(image: Image.Image, name: str) -> tuple[Image.Image, np.ndarray | N
         _tell_frames(image, name)
         pixels = _from_wide_file(image)
         image.load()
-        return image if pixels is not None else ImageOps.exif_transpose(image), pixels, metadata_of(image)
+        return image if pixels is not None else _upright(image), pixels, metadata_of(image)
     except MemoryError:
         raise
     except Exception as error:  # decoders raise whatever they like on bad files
         raise UnreadableImage(name, error, Path(getattr(image, "filename", "")).name) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says. Damaged EXIF says nothing."""
+    image.load()
+    try:
+        image.getexif()
+    except Exception:  # damaged EXIF raises anything
+        return image
+    return ImageOps.exif_transpose(image)
 
 
 def _tell_frames(image: Image.Image, name: str) -> None:
@@ -380,8 +390,7 @@ def _from_wide_file(image: Image.Image) -> np.ndarray | None:
         if len(low.tile) != len(tiles) or not all(_raw_mode(tile.args) in _OTHER_BYTE for tile in low.tile):
             return None
         low.tile = [tile._replace(args=_with_other_byte(tile.args)) for tile in low.tile]
-        low_bytes = np.asarray(ImageOps.exif_transpose(low))
-        high_bytes = np.asarray(ImageOps.exif_transpose(image))
+        low_bytes, high_bytes = np.asarray(_upright(low)), np.asarray(_upright(image))
     return (high_bytes.astype(np.float32) * 256 + low_bytes) / np.float32(65535)
 
 
@@ -416,6 +425,8 @@ def _from_tensor(tensor: Tensor, name: str) -> Tensor:
         raise ValueError(f"{name}: expected a tensor [3,H,W], [1,3,H,W] or [1,H,W], got shape {list(shape)}")
     if not (tensor.dtype == torch.uint8 or tensor.is_floating_point()):
         raise TypeError(f"{name}: expected a tensor of uint8 or float, got {tensor.dtype}")
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise TypeError(f"{name}: expected a dense tensor with values, got {tensor.layout} on {tensor.device}")
     check_size(planes.shape[2], planes.shape[1], name)
     values = planes.detach().cpu()
     values = values.float() / 255 if values.dtype == torch.uint8 else values.float()

@@ -29,6 +29,7 @@ from def_hub.service import uploads, workers
 from def_hub.service.call import Call
 from def_hub.space.pictures import given_paths
 from tests.conftest import EXAMPLES, ROOT, make_tiny_pipe
+from tests.helpers import odd_files
 
 QUICK = {"preset": "fast", "seed": 4, "matching_image": "joint"}
 
@@ -255,6 +256,25 @@ def test_visitors_get_one_clear_line(client: Client, tmp_path: Path) -> None:
             upscale(client, file, references)
         message = str(caught.value)
         assert words in message and "Traceback" not in message and "/tmp" not in message and "\n" not in message
+
+
+ODD = [case for make in (odd_files.formats, odd_files.turned, odd_files.modes, odd_files.sizes) for case in make()]
+TAKEN = [case for case in ODD if case.page and case.expected is not None and case.expected.size < 2000][::6]
+REFUSED = [case for case in ODD if case.words and not case.name.startswith("TIFF of floats")][::5]
+
+
+@pytest.mark.parametrize("case", [*TAKEN, *REFUSED], ids=lambda case: case.name)
+def test_odd_uploads(client: Client, tiny: DEFPipeline, tmp_path: Path, case: odd_files.Case) -> None:
+    """As the photograph: what the pipeline makes of it, or one line. See `tests/test_odd_inputs.py` for all of them."""
+    photo = case.make(tmp_path)
+    if case.expected is not None:
+        result, report = upscale(client, photo, [])
+        assert np.array_equal(np.asarray(Image.open(result)), expected(tiny, photo))
+        return
+    with pytest.raises(Exception) as caught:  # noqa: B017, PT011  (the client's own error class)
+        upscale(client, photo, [])
+    message = str(caught.value)
+    assert "Traceback" not in message and "/tmp" not in message and "\n" not in message and "photograph" in message
 
 
 def test_settings_are_checked(client: Client, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ user did wrong ends in one line on stderr and status 2; set `DEF_DEBUG=1` to see
 
 import logging
 import os
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -16,11 +17,14 @@ from def_hub.cli.parser import make_parser as _parser
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. The exit status: 0, 1 where some files of a folder failed, 2 for a wrong input."""
     options = _parser().parse_args(arguments)
-    log, warnings = logging.getLogger("def_hub"), Warnings(logging.WARNING)
-    log.addHandler(warnings)
+    log, handler = logging.getLogger("def_hub"), Warnings(logging.WARNING)
+    log.addHandler(handler)
     try:
         module, _, function = options.run.partition(":")
-        return getattr(import_module(module), function)(options)
+        with warnings.catch_warnings():
+            # Pillow warns several times of one damaged file; whether it could be read is said anyway
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+            return getattr(import_module(module), function)(options)
     except KeyboardInterrupt:
         warn("interrupted")
         return 130
@@ -30,4 +34,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(error)
         return 2
     finally:
-        log.removeHandler(warnings)
+        log.removeHandler(handler)

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from def_hub.formats import MAX_PIXELS, open_header
+from def_hub.formats import MAX_PIXELS, open_header, upright_size
 
 MAX_BYTES = 40_000_000  # of one file
 MAX_PHOTO_PIXELS = 1_000_000  # sixteen times as many come out
@@ -33,8 +33,6 @@ SMALLER = (
     f"{MAX_PIXELS / 1e6:g} million pixels, however large the file."
 )
 READABLE = "Save it as PNG, JPEG, WEBP, AVIF or TIFF first."
-SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -99,8 +97,8 @@ def _check(path: Path, limit: int, name: str) -> Upload:
     try:
         with open_header(path, name, SUFFIXES) as opened:
             width, height = opened.size
-            if width * height <= limit and opened.getexif().get(ORIENTATION) in SIDEWAYS:
-                width, height = height, width
+            if width * height <= limit:
+                width, height = upright_size(opened)
             format = opened.format or ""
     except Exception as error:  # decoders raise whatever they like on bad files
         raise ValueError(unreadable(name)) from error
