@@ -10,7 +10,6 @@ import errno
 import io
 import logging
 import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from def_hub import png
 from def_hub.colour import colours_of, srgb_profile, through_tables
 from def_hub.formats import MAX_PIXELS, MIN_SIDE, UNREADABLE, UnreadableImage, check_size, is_picture, open_header
 from def_hub.metadata import NO_METADATA, Metadata, metadata_of
+from def_hub.writing import replacing
 
 __all__ = [
     "MAX_PIXELS",
@@ -218,9 +218,7 @@ def save_image(
     suffix = check_suffix(path, bits)
     if bits == 16 and not isinstance(image, Tensor):
         raise ValueError(f"{path}: 16 bits can be written from a tensor to .png only")
-    # short: a name of 255 bytes leaves no room for anything added to it
-    temporary = path.with_name(f".def-{os.getpid()}-{threading.get_ident():x}{suffix}")
-    try:
+    with replacing(path) as temporary:
         if bits == 16:
             assert isinstance(image, Tensor)
             pixels = to_array16(image)
@@ -228,9 +226,6 @@ def save_image(
         else:
             picture = image if isinstance(image, Image.Image) else to_pil(image)
             _save8(picture, temporary, suffix, compression, metadata)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def shrink(x: Tensor, scale: int = 4) -> Tensor:

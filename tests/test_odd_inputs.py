@@ -245,7 +245,9 @@ def test_a_folder_of_everything(run: Run, tiny_model: Path, tmp_path: Path) -> N
     good, bad = [], []
     (tmp_path / "in").mkdir()
     for number, case in enumerate(FILES):
-        if "array" in case.name or max(case.expected.shape if case.expected is not None else (0,)) > 30:
+        if case.name.startswith("SPIDER"):  # known by nothing but its whole header: named as left out
+            continue
+        if max(case.expected.shape if case.expected is not None else (0,)) > 30:
             continue
         if case.expected is not None and (" whole" in case.name or case.name in WHOLE):
             good.append((case, number))

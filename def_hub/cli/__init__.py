@@ -6,6 +6,8 @@ user did wrong ends in one line on stderr and status 2; set `DEF_DEBUG=1` to see
 
 import logging
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
@@ -19,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     log, handler = logging.getLogger("def_hub"), Warnings(logging.WARNING)
     log.addHandler(handler)
+    foremost = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _terminate) if foremost else None
     try:
         module, _, function = options.run.partition(":")
         with warnings.catch_warnings():
@@ -28,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         warn("interrupted")
         return 130
+    except _Terminated:
+        warn("terminated")
+        return 143
     except Exception as error:
         if not is_users(error) or os.environ.get("DEF_DEBUG"):
             raise
@@ -35,3 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     finally:
         log.removeHandler(handler)
+        if foremost:
+            signal.signal(signal.SIGTERM, before)
+
+
+class _Terminated(BaseException):
+    """SIGTERM came. Not an `Exception`: it stops a folder as well, and temporary files are deleted on the way."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated

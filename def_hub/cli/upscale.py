@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from def_hub.observation.downsample import Downsample
 from def_hub.report import conditions
 from def_hub.report import report as describe
 from def_hub.scales import target_size
+from def_hub.writing import sweep, write_text
 
 if TYPE_CHECKING:
     from def_hub.pipeline import DEFOutput, DEFPipeline
@@ -35,6 +35,8 @@ def upscale(options: argparse.Namespace) -> int:
     check(jobs, options.ref, options.bits)
     if options.image.is_dir():
         _name(left_out(options.image, options.output, options.save_intermediates, options.recursive))
+    for folder in {path.parent for job in jobs for path in job.writes()}:
+        sweep(folder)  # what a killed process left behind
     if options.skip_existing:
         jobs = _without_done(jobs)
         if not jobs:
@@ -109,12 +111,7 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
         for name, picture in visualization.pictures(output, 0, self.references).items():
             images.save_image(picture, folder / f"{name}.png")
-        temporary = folder / f".def-{os.getpid()}.json"
-        try:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
-            os.replace(temporary, folder / "report.json")
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
 
 
 def _summary(job: Job, report: dict[str, Any], seconds: float) -> str:
