@@ -95,8 +95,8 @@ def sort_files(folder: str | Path) -> tuple[list[Path], list[Path]]:
 
     A picture is what has the suffix of a format that can be opened, or begins like one of the common formats.
     """
-    found = sorted(path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
-    known = [is_picture(path) for path in found]
+    found = sorted(path for path in Path(folder).iterdir() if not path.is_dir() and not path.name.startswith("."))
+    known = [path.is_file() and is_picture(path) for path in found]  # a pipe is not, nor is a link to nothing
     return (
         [path for path, yes in zip(found, known, strict=True) if yes],
         [path for path, yes in zip(found, known, strict=True) if not yes],

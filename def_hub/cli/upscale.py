@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from def_hub import images, settings, visualization
-from def_hub.cli.console import complain, is_users, say, warn
+from def_hub.cli.console import complain, is_users, say, shown, warn
 from def_hub.cli.jobs import Job, check, left_out, plan
 from def_hub.cli.model import load
 from def_hub.cli.options import call_options
@@ -117,7 +117,7 @@ class _Run:
 def _summary(job: Job, report: dict[str, Any], seconds: float) -> str:
     size, scores = report["sizes"], report["scores"]
     return (
-        f"{job.source} -> {job.target}: {size['input']} -> {size['output']} in {seconds:.1f} s, "
+        f"{shown(job.source)} -> {shown(job.target)}: {size['input']} -> {size['output']} in {seconds:.1f} s, "
         f"{100 * scores['reference_share']:.0f} % of the detail comes from the references, "
         f"consistency error {scores['consistency_error']:.2f}/255"
     )
@@ -164,4 +164,4 @@ def _name(files: list[Path], most: int = 20) -> None:
     """Say which files of a folder are no pictures."""
     if files:
         more = f" and {len(files) - most} more" if len(files) > most else ""
-        warn(f"left out, not pictures: {', '.join(map(str, files[:most]))}{more}")
+        warn(f"left out, not pictures: {', '.join(map(shown, files[:most]))}{more}")
