@@ -320,6 +320,23 @@ def test_files_of_the_server_are_not_read(client: Client) -> None:
     assert "event: error" in answer and "event: complete" not in answer
 
 
+def test_no_endpoint_fetches_a_link(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as a photograph, not among the references, and not for any other function of the page."""
+    asked: list[str] = []
+    monkeypatch.setattr(gr.processing_utils, "async_ssrf_protected_get", lambda url: asked.append(url))
+    photo, _ = corner(tmp_path)
+    link = {"path": "https://example.org/a.png", "meta": {"_type": "gradio.FileData"}}
+    uploaded = httpx.post(f"{client.src}gradio_api/upload", files={"files": photo.read_bytes()}).json()[0]
+    here = {"path": uploaded, "meta": {"_type": "gradio.FileData"}}
+    rest = ["fast", 1, 0, 0, 1, "joint", True]
+    for data in ([link, [], *rest], [here, [link], *rest], [here, ["https://example.org/a.png"], *rest]):
+        call = f"{client.src}gradio_api/call/upscale"
+        event = httpx.post(call, json={"data": data}).json()["event_id"]
+        answer = httpx.get(f"{call}/{event}", timeout=60).text
+        assert "event: error" in answer and "event: complete" not in answer
+    assert not asked
+
+
 def test_what_is_public_is_named_and_described(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)
     assert set(endpoints["named_endpoints"]) == {"/upscale", "/inspect", "/rank_references"}

@@ -20,6 +20,7 @@ from def_hub.space import action, masks, messages, options, pictures, queue, res
 from def_hub.space.components import asset, card, cards, status
 from def_hub.space.downloads import Downloads
 from def_hub.space.endpoints import add_endpoints
+from def_hub.space.links import fetch_nothing
 from def_hub.space.theme import theme
 
 HOUR = 3600
@@ -64,6 +65,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
         if prepare and shipped:
             demo.load(page.show_first, page.session, page.everything, **LIGHT)
         add_endpoints(runner)
+    fetch_nothing(demo)
     return demo
 
 
