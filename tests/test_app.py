@@ -4,6 +4,7 @@ import inspect
 import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -335,6 +336,35 @@ def test_no_endpoint_fetches_a_link(client: Client, tmp_path: Path, monkeypatch:
         answer = httpx.get(f"{call}/{event}", timeout=60).text
         assert "event: error" in answer and "event: complete" not in answer
     assert not asked
+
+
+def test_a_visitor_cannot_read_anothers_files(client: Client, tmp_path: Path) -> None:
+    """Neither uploads nor results, even with the exact path, and not as an input either; their owner can."""
+    photo = tmp_path / "secret.png"
+    images.save_image(torch.rand(3, 16, 16), photo)
+    api = f"{client.src}gradio_api"
+    with httpx.Client(headers={"accept": "text/html"}) as owner, httpx.Client(headers={"accept": "text/html"}) as other:
+        for visitor in (owner, other):
+            visitor.get(client.src).raise_for_status()
+            assert visitor.cookies["def-visitor"]
+        path = owner.post(f"{api}/upload", files={"files": ("secret.png", photo.read_bytes())}).json()[0]
+        given = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        data = {"data": [given, [], "fast", 1, 0, 0, 1, "joint", True]}
+        event = owner.post(f"{api}/call/upscale", json=data).json()["event_id"]
+        told = owner.get(f"{api}/call/upscale/{event}", timeout=60).text
+        result = re.search(r'"path": "([^"]+result[^"]*\.png)"', told)[1]
+        for file in (path, result):
+            assert owner.get(f"{api}/file={file}").content == Path(file).read_bytes()
+            for stranger in (other, httpx):
+                assert stranger.get(f"{api}/file={file}").status_code == 403
+                assert stranger.get(f"{api}/file={file.replace('/', '%2F')}").status_code == 403
+        assert other.post(f"{api}/call/upscale", json=data).status_code == 403
+        assert other.get(f"{api}/file={path}?{photo.name}").status_code == 403
+
+
+def test_the_server_is_no_proxy(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    for way in ("file=https://example.org/a.png", "file=HTTP://example.org", "proxy=https://example.org/a.png"):
+        assert httpx.get(f"{client.src}gradio_api/{way}").status_code == 403
 
 
 def test_what_is_public_is_named_and_described(client: Client) -> None:

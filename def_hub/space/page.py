@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from def_hub.pipeline import DEFPipeline
 from def_hub.service.call import RunOptions
@@ -22,6 +23,7 @@ from def_hub.space.downloads import Downloads
 from def_hub.space.endpoints import add_endpoints
 from def_hub.space.links import fetch_nothing
 from def_hub.space.theme import theme
+from def_hub.space.visitors import OwnFiles
 
 HOUR = 3600
 INTRODUCTION = """
@@ -79,6 +81,7 @@ def launch_options() -> dict[str, Any]:
         "enable_monitoring": False,
         "ssr_mode": False,
         "footer_links": ["api"],
+        "app_kwargs": {"middleware": [Middleware(OwnFiles)]},
     }
 
 
