@@ -103,20 +103,16 @@ class Visitor(threading.Thread):
 
 
 def others_files(server: Server, folder: Path) -> list[str]:
-    """Files of visitors, in the folder of the server, that somebody else gets as input by their exact path.
-
-    Results and uploads have names with a secret in them. Whoever knows one still gets no run of it as an input that was
-    not uploaded by the page itself, and no file outside the folder that Gradio serves.
-    """
+    """Files of visitors that a stranger reads by their exact path, and files that nobody may read."""
     read = []
-    for path in (p for p in folder.rglob("*") if p.is_file()):
-        answer = httpx.get(f"{server.url}/gradio_api/file={path}", timeout=30)
-        inside = any(part == "gradio" for part in path.relative_to(folder).parts)
-        if answer.status_code == 200 and not inside:
-            read.append(str(path))
-    for path in (EXAMPLES / "load.py", Path("/etc/passwd")):
-        if httpx.get(f"{server.url}/gradio_api/file={path}", timeout=30).status_code == 200:
-            read.append(str(path))
+    with httpx.Client(headers={"accept": "text/html"}, timeout=60) as stranger:
+        shared = stranger.get(server.url).text  # the page names its examples
+        for path in (p for p in folder.rglob("*") if p.is_file() and p.parent.name not in shared):
+            if stranger.get(f"{server.url}/gradio_api/file={path}").status_code == 200:
+                read.append(str(path))
+        for path in (EXAMPLES / "load.py", Path("/etc/passwd")):
+            if stranger.get(f"{server.url}/gradio_api/file={path}").status_code == 200:
+                read.append(str(path))
     return read
 
 
