@@ -21,8 +21,8 @@ from .helpers.pictures import generator, picture, small
 
 pytestmark = pytest.mark.usefixtures("each_precision")
 TOLERANCE = {"float32": 1e-4, "bfloat16": 8 / 255}
-"""Largest difference, in [0, 1], between results with different numbers of threads. bfloat16 has 8 bits: a last bit that
-differs early in a network can move a value by several steps of the picture."""
+"""Largest difference, in [0, 1], between results with different numbers of threads. bfloat16 has 8 bits: a last bit
+that differs early in a network can move a value by several steps of the picture."""
 OPTIONS = {"num_inference_steps": 2, "output_type": "np"}
 SCRIPT = """
 import sys, numpy, torch
