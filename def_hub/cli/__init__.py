@@ -14,11 +14,13 @@ from importlib import import_module
 
 from def_hub.cli.console import Warnings, complain, is_users, warn
 from def_hub.cli.parser import make_parser as _parser
+from def_hub.waiting import share_cores
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. The exit status: 0, 1 where some files of a folder failed, 2 for a wrong input."""
     options = _parser().parse_args(arguments)
+    share_cores()  # before a command imports torch
     log, handler = logging.getLogger("def_hub"), Warnings(logging.WARNING)
     log.addHandler(handler)
     foremost = threading.current_thread() is threading.main_thread()
