@@ -66,6 +66,10 @@ SLOW = {
         "test_temporary",
         "test_training",
         "test_gpu_scripts",
+        "test_interruption",
+        "test_odd_inputs",
+        "test_determinism",
+        "test_fuzz",
     ),
 }
 """Files whose tests start servers, load the embedded weights, train or compile: `make quick` leaves them out, and

@@ -108,6 +108,7 @@ def test_what_dead_processes_left_is_deleted(tmp_path: Path) -> None:
     sweep(tmp_path / "absent")
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_command_in_one_line(tiny_model: Path, tmp_path: Path) -> None:
     for number in range(40):
         images.save_image(torch.rand(3, 24, 24), tmp_path / f"{number}.png")
