@@ -20,7 +20,7 @@ def fetch_nothing(demo: gr.Blocks) -> None:
     for block in demo.blocks.values():
         move = getattr(block, "async_move_resource_to_block_cache", None)
         if move is not None:
-            block.async_move_resource_to_block_cache = partial(_uploaded, move)  # type: ignore[attr-defined]
+            block.async_move_resource_to_block_cache = partial(_uploaded, move)
 
 
 def check_no_link(given: object) -> None:
