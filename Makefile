@@ -5,7 +5,7 @@ READY := .venv/.ready
 OLAH := .venv/olah/bin/olah-cli
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint app browser clean
+.PHONY: help demo test quick lint app browser lower audit sbom clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -32,6 +32,21 @@ browser: $(READY)  ## Chromium and Playwright for the browser tests and the scre
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get && apt-get install -qy --no-install-recommends chromium; } || \
 	  $(BIN)/playwright install chromium
+
+lower: $(READY)  ## The quick tests with the oldest versions that pyproject.toml allows, in .venv/lower
+	$(BIN)/python -m tests.helpers.lower_bounds > .venv/lower.txt
+	$(BIN)/python -m pip --version >/dev/null && $(PYTHON) -m venv .venv/lower
+	.venv/lower/bin/python -m pip install --disable-pip-version-check --no-input -q -c .venv/lower.txt -e '.[test,train]'
+	.venv/lower/bin/python -m pytest -m "not slow"
+
+audit: $(READY)  ## Known vulnerabilities of what is installed; asks a service on the network
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input -q pip-audit
+	$(BIN)/pip-audit --local --skip-editable
+
+sbom: $(READY)  ## What is installed, as a CycloneDX bill of materials: outputs/sbom.json
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input -q cyclonedx-bom
+	mkdir -p outputs
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o outputs/sbom.json $(BIN)/python
 
 clean:  ## Remove the environment and everything generated
 	rm -rf .venv outputs .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from diffusers import SchedulerMixin, UNet2DModel
 from safetensors import safe_open
@@ -14,7 +13,9 @@ from safetensors.torch import load_file
 
 from def_hub.convert.ttsr import BASE
 from def_hub.hub import fetch
+from def_hub.hub.contents import check_network, read_config
 from def_hub.hub.publish import check_runs
+from def_hub.loading import scheduler_class
 from def_hub.pipeline import EMBEDDED, DEFPipeline
 from def_hub.reference.network import ReferenceNetwork
 
@@ -77,20 +78,14 @@ def assemble(
 def load_prior(name: str | Path) -> tuple[UNet2DModel, SchedulerMixin]:
     """The `UNet2DModel` and the scheduler of a folder or a repository. Raises as `assemble`."""
     folder = fetch.locate_part(name, "unet")
-    settings = _read(folder / "config.json")
-    if settings.get("_class_name") != "UNet2DModel":
-        raise ValueError(f"{name}: expected a UNet2DModel, got {settings.get('_class_name')!r}")
+    check_network(folder, UNet2DModel.__name__)
     unet = UNet2DModel.from_pretrained(str(folder), use_safetensors=True)
     beside = [folder, folder.parent / "scheduler"]
     found = next((f for f in beside if (f / "scheduler_config.json").is_file()), None)
     if found is None:
         raise ValueError(f"{name}: has no scheduler_config.json, so its noise schedule is not known")
-    kind = _read(found / "scheduler_config.json").get("_class_name", "")
-    scheduler: Any = getattr(diffusers, str(kind), None)
-    known = isinstance(scheduler, type) and issubclass(scheduler, SchedulerMixin)
-    if not known:
-        raise ValueError(f"{name}: its scheduler {kind!r} is none of diffusers")
-    return unet, scheduler.from_pretrained(str(found))
+    kind = read_config(found / "scheduler_config.json")["_class_name"]
+    return unet, scheduler_class(kind, str(name)).from_pretrained(str(found))
 
 
 def mix(network: torch.nn.Module, other: torch.nn.Module, share: float) -> None:

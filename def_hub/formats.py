@@ -16,6 +16,9 @@ from def_hub import png
 MIN_SIDE = 8  # pixels; below this a feature pyramid with three levels has nothing to look at
 MAX_PIXELS = 68_000_000  # bound on one picture, checked before it is decoded; phones make photographs of 64 million
 
+ORIENTATION = 0x0112  # of EXIF
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
+
 _NEVER = ("EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5")  # start other programs, or cannot be decoded by Pillow
 _SIGNED = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF", "JPEG2000")  # known by their first bytes
 _HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")  # brands at byte 8
@@ -93,6 +96,20 @@ def open_header(path: Path, label: str, only: Collection[str] | None = None) -> 
         raise UnreadableImage(label, error, path.name) from error
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of an image whose header was read, turned as its EXIF says. Damaged EXIF says nothing.
+
+    A PNG without EXIF before its pixels is decoded to look for it behind them. Raises `OSError` if that fails.
+    """
+    try:
+        sideways = image.format != "TIFF" and image.getexif().get(ORIENTATION) in SIDEWAYS  # Pillow turns TIFF itself
+    except OSError:
+        raise
+    except Exception:  # damaged EXIF raises anything
+        sideways = False
+    return image.size[::-1] if sideways else image.size
+
+
 def _is_heic(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(12)
@@ -100,7 +117,10 @@ def _is_heic(path: Path) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of an error, without the memory address that Pillow puts into some of them."""
-    if isinstance(error, Image.UnidentifiedImageError):
+    """The first line of an error that a decoder raised on purpose. What fails inside one says nothing to people."""
+    if isinstance(error, Image.UnidentifiedImageError):  # its text has an address in memory
         return "unknown format"
+    meant = isinstance(error, OSError | SyntaxError | ValueError | Image.DecompressionBombError)
+    if not meant or isinstance(error, UnicodeError) or "unpack" in str(error):
+        return "damaged"
     return (str(error).splitlines() or [type(error).__name__])[0]

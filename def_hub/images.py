@@ -10,7 +10,6 @@ import errno
 import io
 import logging
 import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from def_hub import png
 from def_hub.colour import colours_of, srgb_profile, through_tables
 from def_hub.formats import MAX_PIXELS, MIN_SIDE, UNREADABLE, UnreadableImage, check_size, is_picture, open_header
 from def_hub.metadata import NO_METADATA, Metadata, metadata_of
+from def_hub.writing import replacing
 
 __all__ = [
     "MAX_PIXELS",
@@ -95,8 +95,8 @@ def sort_files(folder: str | Path) -> tuple[list[Path], list[Path]]:
 
     A picture is what has the suffix of a format that can be opened, or begins like one of the common formats.
     """
-    found = sorted(path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
-    known = [is_picture(path) for path in found]
+    found = sorted(path for path in Path(folder).iterdir() if not path.is_dir() and not path.name.startswith("."))
+    known = [path.is_file() and is_picture(path) for path in found]  # a pipe is not, nor is a link to nothing
     return (
         [path for path, yes in zip(found, known, strict=True) if yes],
         [path for path, yes in zip(found, known, strict=True) if not yes],
@@ -119,10 +119,10 @@ def read_photo(path: str | Path, name: str = "image", shorter_side: int | None =
     """
     path = Path(path)
     label = f"{name} {path}".strip()
-    if not path.exists():
+    if not os.path.exists(path):  # `Path.exists` fails on names that are too long
         raise FileNotFoundError(f"{label}: no such file")
     if not path.is_file():
-        raise ValueError(f"{label}: expected a picture file, got a folder")
+        raise ValueError(f"{label}: expected a picture file, got {'a folder' if path.is_dir() else 'a device or pipe'}")
     with open_header(path, label) as image:
         if shorter_side is not None:
             check_size(*image.size, label)
@@ -218,9 +218,7 @@ def save_image(
     suffix = check_suffix(path, bits)
     if bits == 16 and not isinstance(image, Tensor):
         raise ValueError(f"{path}: 16 bits can be written from a tensor to .png only")
-    # short: a name of 255 bytes leaves no room for anything added to it
-    temporary = path.with_name(f".def-{os.getpid()}-{threading.get_ident():x}{suffix}")
-    try:
+    with replacing(path) as temporary:
         if bits == 16:
             assert isinstance(image, Tensor)
             pixels = to_array16(image)
@@ -228,9 +226,6 @@ def save_image(
         else:
             picture = image if isinstance(image, Image.Image) else to_pil(image)
             _save8(picture, temporary, suffix, compression, metadata)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def shrink(x: Tensor, scale: int = 4) -> Tensor:
@@ -332,11 +327,21 @@ def _decoded(image: Image.Image, name: str) -> tuple[Image.Image, np.ndarray | N
         _tell_frames(image, name)
         pixels = _from_wide_file(image)
         image.load()
-        return image if pixels is not None else ImageOps.exif_transpose(image), pixels, metadata_of(image)
+        return image if pixels is not None else _upright(image), pixels, metadata_of(image)
     except MemoryError:
         raise
     except Exception as error:  # decoders raise whatever they like on bad files
         raise UnreadableImage(name, error, Path(getattr(image, "filename", "")).name) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says. Damaged EXIF says nothing."""
+    image.load()
+    try:
+        image.getexif()
+    except Exception:  # damaged EXIF raises anything
+        return image
+    return ImageOps.exif_transpose(image)
 
 
 def _tell_frames(image: Image.Image, name: str) -> None:
@@ -380,8 +385,7 @@ def _from_wide_file(image: Image.Image) -> np.ndarray | None:
         if len(low.tile) != len(tiles) or not all(_raw_mode(tile.args) in _OTHER_BYTE for tile in low.tile):
             return None
         low.tile = [tile._replace(args=_with_other_byte(tile.args)) for tile in low.tile]
-        low_bytes = np.asarray(ImageOps.exif_transpose(low))
-        high_bytes = np.asarray(ImageOps.exif_transpose(image))
+        low_bytes, high_bytes = np.asarray(_upright(low)), np.asarray(_upright(image))
     return (high_bytes.astype(np.float32) * 256 + low_bytes) / np.float32(65535)
 
 
@@ -416,6 +420,8 @@ def _from_tensor(tensor: Tensor, name: str) -> Tensor:
         raise ValueError(f"{name}: expected a tensor [3,H,W], [1,3,H,W] or [1,H,W], got shape {list(shape)}")
     if not (tensor.dtype == torch.uint8 or tensor.is_floating_point()):
         raise TypeError(f"{name}: expected a tensor of uint8 or float, got {tensor.dtype}")
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise TypeError(f"{name}: expected a dense tensor with values, got {tensor.layout} on {tensor.device}")
     check_size(planes.shape[2], planes.shape[1], name)
     values = planes.detach().cpu()
     values = values.float() / 255 if values.dtype == torch.uint8 else values.float()

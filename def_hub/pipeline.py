@@ -22,7 +22,7 @@ from def_hub.hub import fetch
 from def_hub.hub.tidy import components_of, tidy
 from def_hub.images import ImageLike, to_pil
 from def_hub.inputs import MaskLike, ReferenceLike, Request, requests_of
-from def_hub.loading import COMPONENTS, check_options, check_whole
+from def_hub.loading import COMPONENTS, check_options, check_weights, check_whole
 from def_hub.observation.agreement import Agreement
 from def_hub.observation.assessment import Assessment
 from def_hub.observation.degradation import Degradation
@@ -124,11 +124,11 @@ class DEFPipeline(DiffusionPipeline):
 
         Takes the keywords of `DiffusionPipeline.from_pretrained` (`revision`, `variant`, `token`, `device_map`, …) and
         `subfolder`. A component passed by keyword (a `unet` with its `scheduler`, for example) replaces the stored one,
-        which is then not fetched. Weights are read from safetensors only.
+        which is then not fetched. Weights are read from safetensors only, and no code of the model is run.
 
         Raises:
             TypeError: for an unknown keyword, or a component of the wrong class.
-            ValueError: for weights that lack a tensor; see also `def_hub.hub.fetch.locate`.
+            ValueError: for weights that do not fit, and whatever would run code; see also `def_hub.hub.fetch.locate`.
             OSError: see `def_hub.hub.fetch.locate`.
         """
         name = EMBEDDED if pretrained_model_name_or_path is None else pretrained_model_name_or_path
@@ -139,6 +139,7 @@ class DEFPipeline(DiffusionPipeline):
         passed = check_options(kwargs, cls._optional_components)
         where = {k: kwargs.pop(k) for k in fetch.OPTIONS if k in kwargs}
         folder = fetch.locate(name, variant=kwargs.get("variant"), without=passed, **where)
+        check_weights(folder, str(name), kwargs.get("variant"), passed)
         pipe = super().from_pretrained(str(folder), use_safetensors=True, **kwargs)
         if kwargs.get("device_map") is None:  # with a device map, weights may stay on disk until they are used
             for part in set(COMPONENTS) - set(passed):

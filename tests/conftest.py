@@ -69,6 +69,10 @@ SLOW = {
         "test_upscale_shared",
         "test_development",
         "test_baseline_training",
+        "test_interruption",
+        "test_odd_inputs",
+        "test_determinism",
+        "test_fuzz",
     ),
 }
 """Files whose tests start servers, load the embedded weights, train or compile: `make quick` leaves them out, and

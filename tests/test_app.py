@@ -4,6 +4,7 @@ import inspect
 import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -29,6 +30,7 @@ from def_hub.service import uploads, workers
 from def_hub.service.call import Call
 from def_hub.space.pictures import given_paths
 from tests.conftest import EXAMPLES, ROOT, make_tiny_pipe
+from tests.helpers import odd_files
 
 QUICK = {"preset": "fast", "seed": 4, "matching_image": "joint"}
 
@@ -279,6 +281,25 @@ def test_visitors_get_one_clear_line(client: Client, tmp_path: Path) -> None:
         assert words in message and "Traceback" not in message and "/tmp" not in message and "\n" not in message
 
 
+ODD = [case for make in (odd_files.formats, odd_files.turned, odd_files.modes, odd_files.sizes) for case in make()]
+TAKEN = [case for case in ODD if case.page and case.expected is not None and case.expected.size < 2000][::6]
+REFUSED = [case for case in ODD if case.words and not case.name.startswith("TIFF of floats")][::5]
+
+
+@pytest.mark.parametrize("case", [*TAKEN, *REFUSED], ids=lambda case: case.name)
+def test_odd_uploads(client: Client, tiny: DEFPipeline, tmp_path: Path, case: odd_files.Case) -> None:
+    """As the photograph: what the pipeline makes of it, or one line. See `tests/test_odd_inputs.py` for all of them."""
+    photo = case.make(tmp_path)
+    if case.expected is not None:
+        result, report = upscale(client, photo, [])
+        assert np.array_equal(np.asarray(Image.open(result)), expected(tiny, photo))
+        return
+    with pytest.raises(Exception) as caught:  # noqa: B017, PT011  (the client's own error class)
+        upscale(client, photo, [])
+    message = str(caught.value)
+    assert "Traceback" not in message and "/tmp" not in message and "\n" not in message and "photograph" in message
+
+
 def test_settings_are_checked(client: Client, tmp_path: Path) -> None:
     photo, _ = corner(tmp_path)
     for settings, words in (
@@ -320,6 +341,52 @@ def test_files_of_the_server_are_not_read(client: Client) -> None:
     asked = httpx.post(call, json={"data": [there, [], "fast", 1, 0, 0, 1, "joint", True]}).json()
     answer = httpx.get(f"{call}/{asked['event_id']}", timeout=60).text
     assert "event: error" in answer and "event: complete" not in answer
+
+
+def test_no_endpoint_fetches_a_link(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as a photograph, not among the references, and not for any other function of the page."""
+    asked: list[str] = []
+    monkeypatch.setattr(gr.processing_utils, "async_ssrf_protected_get", lambda url: asked.append(url))
+    photo, _ = corner(tmp_path)
+    link = {"path": "https://example.org/a.png", "meta": {"_type": "gradio.FileData"}}
+    uploaded = httpx.post(f"{client.src}gradio_api/upload", files={"files": photo.read_bytes()}).json()[0]
+    here = {"path": uploaded, "meta": {"_type": "gradio.FileData"}}
+    rest = ["fast", 1, 0, 0, 1, "joint", True]
+    for data in ([link, [], *rest], [here, [link], *rest], [here, ["https://example.org/a.png"], *rest]):
+        call = f"{client.src}gradio_api/call/upscale"
+        event = httpx.post(call, json={"data": data}).json()["event_id"]
+        answer = httpx.get(f"{call}/{event}", timeout=60).text
+        assert "event: error" in answer and "event: complete" not in answer
+    assert not asked
+
+
+def test_a_visitor_cannot_read_anothers_files(client: Client, tmp_path: Path) -> None:
+    """Neither uploads nor results, even with the exact path, and not as an input either; their owner can."""
+    photo = tmp_path / "secret.png"
+    images.save_image(torch.rand(3, 16, 16), photo)
+    api = f"{client.src}gradio_api"
+    with httpx.Client(headers={"accept": "text/html"}) as owner, httpx.Client(headers={"accept": "text/html"}) as other:
+        for visitor in (owner, other):
+            visitor.get(client.src).raise_for_status()
+            assert visitor.cookies["def-visitor"]
+        path = owner.post(f"{api}/upload", files={"files": ("secret.png", photo.read_bytes())}).json()[0]
+        given = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        data = {"data": [given, [], "fast", 1, 0, 0, 1, "joint", True]}
+        event = owner.post(f"{api}/call/upscale", json=data).json()["event_id"]
+        told = owner.get(f"{api}/call/upscale/{event}", timeout=60).text
+        result = re.search(r'"path": "([^"]+result[^"]*\.png)"', told)[1]
+        for file in (path, result):
+            assert owner.get(f"{api}/file={file}").content == Path(file).read_bytes()
+            for stranger in (other, httpx):
+                assert stranger.get(f"{api}/file={file}").status_code == 403
+                assert stranger.get(f"{api}/file={file.replace('/', '%2F')}").status_code == 403
+        assert other.post(f"{api}/call/upscale", json=data).status_code == 403
+        assert other.get(f"{api}/file={path}?{photo.name}").status_code == 403
+
+
+def test_the_server_is_no_proxy(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    for way in ("file=https://example.org/a.png", "file=HTTP://example.org", "proxy=https://example.org/a.png"):
+        assert httpx.get(f"{client.src}gradio_api/{way}").status_code == 403
 
 
 def test_what_is_public_is_named_and_described(client: Client) -> None:

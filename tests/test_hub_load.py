@@ -107,7 +107,7 @@ def test_single_components(hub: HubServer, folder: Path) -> None:
     hub.put("alice/part", {p.name: p.read_bytes() for p in (folder / "refsr").iterdir()})
     assert ReferenceNetwork.from_pretrained("alice/part").config.extractor == "mini"
     for path, weights, message in (
-        ("unet", None, "lacks "),  # weights of another network
+        ("unet", None, "expected a ReferenceNetwork, got 'UNet2DModel'"),
         ("refsr", {"extra": torch.zeros(1)}, "has no place for extra"),
         ("refsr", {"aggregator.head.bias": None}, "lacks aggregator.head.bias"),
     ):

@@ -9,7 +9,6 @@ def app(options: argparse.Namespace) -> int:
     """Start the page and serve it until it is stopped."""
     if find_spec("gradio") is None:
         raise ModuleNotFoundError("the browser interface needs gradio: pip install 'def-hub[app]'")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in app.py, before torch is imported
     from def_hub.space.serve import main as serve
 
     if options.model:

@@ -11,6 +11,7 @@ from def_hub.cli.console import say
 from def_hub.convert import convert_adm, convert_ttsr, convert_vgg19, read_checkpoint
 from def_hub.hub.card import parts_of
 from def_hub.hub.new_card import written_card
+from def_hub.writing import replacing_files
 
 
 def convert(options: argparse.Namespace) -> int:
@@ -18,6 +19,13 @@ def convert(options: argparse.Namespace) -> int:
     folder: Path = options.output
     _check_new(folder)
     state = read_checkpoint(options.checkpoint)
+    with replacing_files(folder) as temporary:
+        _convert(options, state, temporary)
+    say(f"{options.checkpoint} -> {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
+    return 0
+
+
+def _convert(options: argparse.Namespace, state: dict[str, torch.Tensor], folder: Path) -> None:
     if options.kind == "adm":
         unet, scheduler = convert_adm(
             state,
@@ -31,12 +39,9 @@ def convert(options: argparse.Namespace) -> int:
         scheduler.save_pretrained(folder / "scheduler")
     elif options.kind == "vgg19":
         weights = {k: v.contiguous() for k, v in convert_vgg19(state).state_dict().items()}
-        folder.mkdir(parents=True, exist_ok=True)
         save_file(weights, folder / "extractor.safetensors", metadata={"extractor": "vgg19_imagenet"})
     else:
         convert_ttsr(state, residual_scale=options.residual_scale).save_pretrained(folder / "refsr")
-    say(f"{options.checkpoint} -> {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
-    return 0
 
 
 def assemble(options: argparse.Namespace) -> int:
@@ -53,12 +58,13 @@ def assemble(options: argparse.Namespace) -> int:
         window=options.window,
         dtype=getattr(torch, options.dtype),
     )
-    pipe.save_pretrained(str(folder))
-    sizes = parts_of(folder)
     parts = (options.unet, options.extractor, options.refsr, options.refsr_detail)
     names = [name for name in parts if name and not Path(name).exists()]
-    card = written_card(folder.resolve().name, folder, base_model=list(dict.fromkeys(names)))
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    with replacing_files(folder) as temporary:
+        pipe.save_pretrained(str(temporary))
+        sizes = parts_of(temporary)
+        card = written_card(folder.resolve().name, temporary, base_model=list(dict.fromkeys(names)))
+        (temporary / "README.md").write_text(card, encoding="utf-8")
     untrained = "" if options.refsr else "; refsr is untrained and returns the enhanced image"
     say(f"{folder}: {', '.join(f'{name} {count / 1e6:.1f} M' for name, count in sizes.items())} parameters{untrained}")
     return 0

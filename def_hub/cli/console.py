@@ -13,6 +13,11 @@ class Warnings(logging.Handler):
         warn(record.getMessage())
 
 
+def shown(path: object) -> str:
+    """A path as one line that a terminal does not take for commands: control characters are escaped."""
+    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in str(path))
+
+
 def say(text: str) -> None:
     """One line on stdout."""
     _write(text, sys.stdout)
@@ -25,7 +30,7 @@ def warn(text: str) -> None:
 
 def complain(error: Exception) -> None:
     """One line on stderr about what went wrong."""
-    warn(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+    warn(f"error: {shown(' '.join(str(error).split())) or type(error).__name__}")
 
 
 def is_users(error: Exception) -> bool:

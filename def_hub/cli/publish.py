@@ -7,6 +7,7 @@ from def_hub.hub import publish as hub
 from def_hub.hub.card import render
 from def_hub.hub.space import space_files
 from def_hub.pipeline import DEFPipeline
+from def_hub.writing import write_text
 
 
 def publish(options: argparse.Namespace) -> int:
@@ -49,6 +50,6 @@ def card(options: argparse.Namespace) -> int:
         if filled != text:
             warn(f"{options.card}: not up to date; run `def-hub card` without --check")
         return int(filled != text)
-    options.card.write_text(filled, encoding="utf-8")
+    write_text(options.card, filled)
     say(f"{options.card}: {'as it was' if filled == text else 'figures filled in'}")
     return 0

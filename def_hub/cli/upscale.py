@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from def_hub import images, visualization
-from def_hub.cli.console import complain, is_users, say, warn
+from def_hub.cli.console import complain, is_users, say, shown, warn
 from def_hub.cli.fit import Fitted, fitted
 from def_hub.cli.jobs import Job, check, left_out, plan
 from def_hub.cli.model import load
@@ -26,6 +25,7 @@ from def_hub.observation.downsample import Downsample
 from def_hub.report import conditions
 from def_hub.report import report as describe
 from def_hub.sharing import Processes
+from def_hub.writing import sweep, write_text
 
 if TYPE_CHECKING:
     from def_hub.pipeline import DEFOutput, DEFPipeline
@@ -46,6 +46,9 @@ def upscale(options: argparse.Namespace) -> int:
     own = processes.share(list(enumerate(jobs, start=1)))
     # shared before it is asked what is there: results appear meanwhile, and every process must have the same list
     left = [(number, job) for number, job in own if not (options.skip_existing and job.target.exists())]
+    if processes.first:
+        for folder in {path.parent for job in jobs for path in job.writes()}:
+            sweep(folder)  # what a killed process left behind
     there = sum(processes.gather([len(own) - len(left)]))  # nobody writes before all have listed the folder
     if there and processes.first:
         say(f"{there} of {len(jobs)} results are there already, skipped")
@@ -127,18 +130,13 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
         for name, picture in visualization.pictures(output, 0, self.references).items():
             images.save_image(picture, folder / f"{name}.png")
-        temporary = folder / f".def-{os.getpid()}.json"
-        try:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
-            os.replace(temporary, folder / "report.json")
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
 
 
 def _summary(job: Job, report: dict[str, Any], seconds: float) -> str:
     size, scores = report["sizes"], report["scores"]
     return (
-        f"{job.source} -> {job.target}: {size['input']} -> {size['output']} in {seconds:.1f} s, "
+        f"{shown(job.source)} -> {shown(job.target)}: {size['input']} -> {size['output']} in {seconds:.1f} s, "
         f"{100 * scores['reference_share']:.0f} % of the detail comes from the references, "
         f"consistency error {scores['consistency_error']:.2f}/255"
     )
@@ -161,4 +159,4 @@ def _name(files: list[Path], most: int = 20) -> None:
     """Say which files of a folder are no pictures."""
     if files:
         more = f" and {len(files) - most} more" if len(files) > most else ""
-        warn(f"left out, not pictures: {', '.join(map(str, files[:most]))}{more}")
+        warn(f"left out, not pictures: {', '.join(map(shown, files[:most]))}{more}")

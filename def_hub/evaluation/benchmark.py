@@ -23,6 +23,7 @@ from def_hub.observation.agreement import observe
 from def_hub.observation.degradation import Degraded
 from def_hub.observation.jpeg import read_jpeg
 from def_hub.sharing import Processes
+from def_hub.writing import replacing, sweep, write_text
 
 __all__ = ["Journal", "Measures", "Row", "Task", "fingerprint", "plan", "read_rows", "run", "score"]
 
@@ -205,6 +206,8 @@ class Journal:
         self.settings = settings
         self._processes = processes or Processes()
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self._processes.first:
+            sweep(self.folder, recursive=True)
         described = self.folder / "settings.json"
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         if resume and described.exists() and (changed := _differences(described.read_text(), text)):
@@ -216,7 +219,7 @@ class Journal:
         self.done = list(rows.values())
         self._processes.wait()  # all have read before the first of them writes
         if self._processes.first:
-            described.write_text(text)
+            write_text(described, text)
             self._replace(self.done)
         self._processes.wait()
         number = self._processes.number
@@ -235,14 +238,15 @@ class Journal:
             "results": [_readable(asdict(s)) for s in summaries],
             "problems": list(problems),
         }
-        (self.folder / "summary.json").write_text(json.dumps(described, indent=2) + "\n")
-        with (self.folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
+        write_text(self.folder / "summary.json", json.dumps(described, indent=2) + "\n")
+        summary = replacing(self.folder / "summary.csv")
+        with summary as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             told = [name for name in ("low_resolution", "protocol", "commit", "versions") if name in self.settings]
             environment = [json.dumps(self.settings[name]).strip('"') for name in told]
             writer.writerow([*(field.name for field in fields(Summary)), *told])
             writer.writerows([*map(_cell, asdict(s).values()), *environment] for s in summaries)
-        (self.folder / "table.md").write_text(table + "\n")
+        write_text(self.folder / "table.md", table + "\n")
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("rows*.csv"))

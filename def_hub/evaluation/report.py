@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from def_hub.evaluation.rows import Row, Summary, read_rows, summarise
+from def_hub.writing import write_text
 
 EMBEDDED = 24
 """Pictures that are put into the page, evenly spread over all: each costs some megabytes."""
@@ -66,7 +67,7 @@ def write(folder: str | Path, embedded: int = EMBEDDED) -> Path:
     page = files("def_hub.evaluation").joinpath("report.html").read_text(encoding="utf-8")
     path = folder / "report.html"
     # "</script>" inside a name must not end the script
-    path.write_text(page.replace("{{DATA}}", json.dumps(data).replace("</", "<\\/")), encoding="utf-8")
+    write_text(path, page.replace("{{DATA}}", json.dumps(data).replace("</", "<\\/")))
     return path
 
 

@@ -2,11 +2,12 @@
 
 import csv
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean
+
+from def_hub.writing import replacing
 
 UNAVAILABLE = math.nan
 """In place of a number that could not be measured."""
@@ -132,12 +133,10 @@ def read_rows(path: str | Path) -> Iterator[Row]:
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write a whole file of rows, completely or not at all."""
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(_as_line(row) for row in rows)
-    os.replace(temporary, path)
 
 
 def append_row(path: Path, row: Row) -> None:

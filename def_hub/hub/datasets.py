@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 from huggingface_hub.constants import HF_HOME
 
 from def_hub.hub.errors import plainly
+from def_hub.writing import sweep, temporary_name
 
 TRUTH = ("image", "hr", "gt", "hq", "truth", "target", "input")
 """Names of the column with sharp pictures, the first that is there."""
@@ -52,7 +52,8 @@ def fetch(name: str | Path, split: str = "test", *, limit: int | None = None, in
     folder = parent / re.sub(r"[^\w.-]+", "--", f"{name}-{split}" + ("" if limit is None else f"-{limit}")).strip("-")
     if folder.is_dir():
         return folder
-    temporary = parent / f".{folder.name}.{os.getpid()}"
+    sweep(parent)
+    temporary = temporary_name(folder.with_suffix(""))
     try:
         for number, row in enumerate(_rows(str(name), split)):
             if limit is not None and number >= limit:

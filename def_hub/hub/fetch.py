@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection
 from fnmatch import fnmatch
@@ -13,9 +12,9 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError, RevisionNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
+from def_hub.hub.contents import WEIGHTS, check_network, read_config, read_index
 from def_hub.hub.errors import plainly
 
-WEIGHTS = "diffusion_pytorch_model"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 CONFIGS = ("model_index.json", "*config.json", f"*{WEIGHTS}*.index*.json")
 """Patterns of the files that are fetched in addition to the weights. Training logs are not fetched."""
@@ -43,7 +42,7 @@ def locate(
     Raises:
         TypeError: for an unknown keyword.
         ValueError: if `name` is neither a folder nor the name of a repository, the folder holds no model, weights exist
-            only as pickles, or no weights of the variant exist.
+            only as pickles, no weights of the variant exist, or a file says what it may not: see `contents`.
         OSError: if the repository or the revision does not exist, access is denied, or the connection fails.
     """
     if unknown := set(options) - set(OPTIONS):
@@ -99,7 +98,8 @@ def locate_file(name: str | Path, file: str) -> Path:
 
 
 def check_folder(folder: str | Path, *, variant: str | None = None, without: Collection[str] = ()) -> None:
-    """Raise ValueError, with the reason, unless `folder` holds a complete model in safetensors."""
+    """Raise ValueError, with the reason, unless `folder` holds a complete model in safetensors, none of whose files is
+    damaged or names anything to import but our own parts and diffusers' `UNet2DModel` and schedulers."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
@@ -110,6 +110,13 @@ def check_folder(folder: str | Path, *, variant: str | None = None, without: Col
         raise ValueError(_reason(str(folder), component, [f.name for f in (folder / component).glob("*")]))
     if variant is not None and not any(folder.glob(f"*/{WEIGHTS}.{variant}*.safetensors")):
         raise ValueError(f"{folder}: no component has weights of the variant {variant!r}")
+    for component, (_, kind) in read_index(folder).items():
+        if component in without:
+            continue
+        if component == "scheduler":
+            read_config(folder / component / "scheduler_config.json")
+        else:
+            check_network(folder / component, kind, variant)
 
 
 def is_variant(name: str) -> bool:
@@ -161,10 +168,7 @@ def _weightless(folder: Path, variant: str | None, without: Collection[str]) -> 
     index = folder / "model_index.json"
     if not index.is_file():
         return []
-    parts = [
-        k for k, v in json.loads(index.read_text()).items() if k[0] != "_" and isinstance(v, list) and v[0] is not None
-    ]
-    networks = [k for k in parts if k not in without and not list((folder / k).glob("scheduler_config.json"))]
+    networks = [part for part in read_index(folder) if part != "scheduler" and part not in without]
 
     def complete(component: str) -> bool:
         names = [path.name for path in (folder / component).glob(f"{WEIGHTS}*.safetensors")]

@@ -55,7 +55,7 @@ def kernel_probabilities(picture: Tensor) -> dict[Kernel, float]:
     part = picture[..., top : top + LARGEST, left : left + LARGEST].float().cpu()
     with torch.autocast("cpu", enabled=False):  # the same answer whatever the networks of a call compute in
         probabilities = _shipped()(part)[0].softmax(0)
-    return dict(zip(KERNELS, probabilities.tolist(), strict=True))  # type: ignore[arg-type]
+    return dict(zip(KERNELS, probabilities.tolist(), strict=True))  # type: ignore[return-value]
 
 
 @cache

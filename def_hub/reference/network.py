@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
+from def_hub.hub.contents import check_config, check_network
+from def_hub.hub.fetch import OPTIONS
 from def_hub.observation.downsample import Downsample, Kernel
 from def_hub.reference.build import make_parts
 from def_hub.reference.features import ExtractorName
@@ -110,6 +113,7 @@ class ReferenceNetwork(ModelMixin, ConfigMixin):
             raise ValueError(
                 "use_safetensors=False: weights are read from safetensors only, unpickling can run any code"
             )
+        _check_files(name, options)
         try:
             network, info = super().from_pretrained(name, use_safetensors=True, output_loading_info=True, **options)
         except OSError as error:
@@ -248,6 +252,16 @@ class _TextureReader:
         pixels = overlapped(self.references, matches)
         maps += self.network.aggregator.finest_texture(self.network._operator, pixels)
         return Texture(maps, [spread(matches.confidence, stride) for stride in STRIDES]), pixels
+
+
+def _check_files(name: Any, options: dict[str, Any]) -> None:
+    """Raise ValueError for a folder or a repository whose files say what they may not, see `def_hub.hub.contents`."""
+    folder = Path(name) / (options.get("subfolder") or "").strip("/")
+    if (folder / "config.json").is_file():
+        check_network(folder, ReferenceNetwork.__name__, options.get("variant"))
+    elif not Path(name).is_dir():
+        where = {key: options[key] for key in OPTIONS if key in options}
+        check_config(ReferenceNetwork.load_config(name, **where), str(name), ReferenceNetwork.__name__)
 
 
 def _cells(window: Window) -> Window:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from def_hub.crop import Size, within
-from def_hub.formats import MAX_PIXELS, MissingDecoder, open_header
+from def_hub.formats import MAX_PIXELS, MissingDecoder, open_header, upright_size
 
 MAX_BYTES = 40_000_000  # of one file
 MAX_PHOTO_PIXELS = 1_000_000
@@ -36,8 +36,6 @@ SMALLER = (
 )
 READABLE = "Save it as PNG, JPEG, WEBP, AVIF or TIFF first."
 NO_HEIC = "is a HEIC photograph; reading it needs the package pillow-heif here (pip install 'def-hub[heic]')."
-SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -120,8 +118,8 @@ def _check(path: Path, limit: int, name: str) -> Upload:
     try:
         with open_header(path, name, SUFFIXES) as opened:
             width, height = opened.size
-            if width * height <= limit and opened.getexif().get(ORIENTATION) in SIDEWAYS:
-                width, height = height, width
+            if width * height <= limit:
+                width, height = upright_size(opened)
             format = opened.format or ""
     except MissingDecoder as error:
         raise ValueError(f"{name} {NO_HEIC} {READABLE}") from error

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData, GradioRootModel
-from gradio.processing_utils import save_base64_to_cache, ssrf_protected_download
+from gradio.processing_utils import save_base64_to_cache
 from gradio.utils import get_upload_folder
 
 from def_hub.crop import Crop, Size
@@ -19,6 +19,7 @@ from def_hub.service.runner import Runner, complaint
 from def_hub.service.session import Session
 from def_hub.service.uploads import MAX_GIVEN_PIXELS, MAX_REFERENCES, check_photo, check_references
 from def_hub.settings import DEFAULT_PRESET, PRESETS
+from def_hub.space.links import check_no_link
 from def_hub.space.tools import return_pictures
 
 TOLD = ("result", "enhanced", "confidence", "overlay", "steps", "matches", "transferred")
@@ -170,7 +171,7 @@ class Endpoints:
         """
         try:
             checked = check_photo(photo)
-            candidates = [upload.path for upload in check_references(fetched(references))]
+            candidates = [upload.path for upload in check_references(stored(references))]
             ranked = self.runner.rank(checked.path, candidates)
         except Exception as error:
             raise gr.Error(complaint(error), print_exception=False) from error
@@ -191,7 +192,7 @@ class Endpoints:
         def begin() -> Iterator[Any]:
             options = RunOptions.of(preset, seed, **overrides)
             session = Session()
-            uploads = check_references(fetched(references), MAX_REFERENCES)
+            uploads = check_references(stored(references), MAX_REFERENCES)
             session.set_uploads(uploads)
             _take(session, photo, options, fit, crop)
             session.set_uploads(uploads)  # with another photograph, none was chosen
@@ -276,23 +277,16 @@ def _served(component: Any, result: Result, name: str) -> str:
     return component.move_resource_to_block_cache(result.picture(name))
 
 
-LINKS = ("data:", "http://", "https://")
-
-
-def fetched(references: list[str] | None) -> list[str]:
-    """Paths of the references. Links are fetched as Gradio fetches a single one: never from a private network."""
-
-    def local(given: str) -> str:
-        if not given.startswith(LINKS):
-            return given
-        fetch = save_base64_to_cache if given.startswith("data:") else ssrf_protected_download
-        return fetch(given, get_upload_folder())
-
-    return [local(given) for given in references or []]
+def stored(references: list[str] | None) -> list[str]:
+    """Paths of the references. MCP clients send files as data URLs, which are written to files."""
+    return [
+        save_base64_to_cache(given, get_upload_folder()) if given.startswith("data:") else given
+        for given in references or []
+    ]
 
 
 class _Links(GradioRootModel):
-    """One file or several, each uploaded or a link."""
+    """One file or several, each uploaded or a data URL."""
 
     root: list[FileData | str] | FileData | str
 
@@ -300,7 +294,7 @@ class _Links(GradioRootModel):
 def several(**options: Any) -> gr.File:
     """One file or several, also from MCP clients.
 
-    Gradio's MCP server passes links and data URLs in a list on as they are, and describes files by definitions that are
+    Gradio's MCP server passes data URLs in a list on as they are, and describes files by definitions that are
     elsewhere in a tool's schema. (A subclass would make Gradio write a stub beside this file.)
     """
     component = gr.File(file_count="multiple", **options)
@@ -318,8 +312,9 @@ def several(**options: Any) -> gr.File:
             return None
         files = payload.root if isinstance(payload.root, list) else [payload.root]
         for given in files:
-            if isinstance(given, str) and not given.startswith(LINKS):
-                raise gr.Error("references: expected uploaded files, or their http, https or data URLs")
+            check_no_link(given)
+            if isinstance(given, str) and not given.startswith("data:"):
+                raise gr.Error("references: expected uploaded files, or their data URLs", print_exception=False)
         return [given if isinstance(given, str) else given.path for given in files]
 
     described = written_out(schema)

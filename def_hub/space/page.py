@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from def_hub.pipeline import DEFPipeline
 from def_hub.service.call import RunOptions
@@ -20,7 +21,9 @@ from def_hub.space.changes import Changes, repeating
 from def_hub.space.components import asset, card, cards, status
 from def_hub.space.downloads import Downloads
 from def_hub.space.endpoints import add_endpoints
+from def_hub.space.links import fetch_nothing
 from def_hub.space.theme import theme
+from def_hub.space.visitors import OwnFiles
 
 HOUR = 3600
 INTRODUCTION = """
@@ -62,6 +65,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
         if prepare and shipped:
             demo.load(page.show_first, page.session, page.everything, **LIGHT)
         add_endpoints(runner)
+    fetch_nothing(demo)
     return demo
 
 
@@ -75,6 +79,7 @@ def launch_options() -> dict[str, Any]:
         "enable_monitoring": False,
         "ssr_mode": False,
         "footer_links": ["api"],
+        "app_kwargs": {"middleware": [Middleware(OwnFiles)]},
     }
 
 

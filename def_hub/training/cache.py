@@ -7,7 +7,6 @@ of the networks, and the source code of the matching. After any change another f
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from def_hub.data import SPARE, Prepared, Source, degraded_pair, degrading, unre
 from def_hub.reference.matching import CELL
 from def_hub.training.given import given, given_reference
 from def_hub.training.tasks import ReferenceTask, enhance, enhance_given
+from def_hub.writing import replacing, sweep
 
 BATCH = 8
 
@@ -101,13 +101,13 @@ def _stored(
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".part")
-        stored = np.lib.format.open_memmap(temporary, mode="w+", dtype=kind, shape=shape)
-        for first in tqdm(range(0, shape[0], BATCH), desc=label, mininterval=10):
-            last = min(first + BATCH, shape[0])
-            stored[first:last] = compute(first, last)
-        stored.flush()
-        os.replace(temporary, path)
+        sweep(path.parent)
+        with replacing(path) as temporary:
+            stored = np.lib.format.open_memmap(temporary, mode="w+", dtype=kind, shape=shape)
+            for first in tqdm(range(0, shape[0], BATCH), desc=label, mininterval=10):
+                last = min(first + BATCH, shape[0])
+                stored[first:last] = compute(first, last)
+            stored.flush()
     return np.load(path, mmap_mode="c")  # copy on write: torch needs a writable array, and the file never changes
 
 

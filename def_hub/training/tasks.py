@@ -15,6 +15,7 @@ from def_hub.config import ExtractorConfig, PriorConfig, ReferenceConfig
 from def_hub.data import Pair
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.diffusion.enhancer import DetailEnhancer, make_enhancer
+from def_hub.hub.contents import check_network
 from def_hub.reference.features import MiniFeatures, VGG19Features
 from def_hub.reference.matcher import FeatureMemory, Matcher
 from def_hub.reference.matching import Correspondence, Views
@@ -121,7 +122,9 @@ class PriorTask(nn.Module):
         return self.denoiser.loss(image * 2 - 1, condition, final_share=share, generator=generator)
 
     def start_from(self, folder: Path) -> None:
-        load_grown(self.unet, UNet2DModel.from_pretrained(str(folder / "unet")).state_dict())
+        check_network(folder / "unet", UNet2DModel.__name__)
+        prior = UNet2DModel.from_pretrained(str(folder / "unet"), use_safetensors=True)
+        load_grown(self.unet, prior.state_dict())
 
     def export(self, folder: Path) -> None:
         self.unet.save_pretrained(str(folder / "unet"))
@@ -417,6 +420,7 @@ def grid(columns: list[Tensor]) -> Tensor:
 
 def load_enhancer(folder: str) -> DetailEnhancer:
     """The enhancer of a folder that holds `unet` and `scheduler`."""
+    check_network(Path(folder) / "unet", UNet2DModel.__name__)
     unet = UNet2DModel.from_pretrained(folder, subfolder="unet", use_safetensors=True)
     unet.to(memory_format=torch.channels_last)
     scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler")

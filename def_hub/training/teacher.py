@@ -20,6 +20,7 @@ from def_hub.data import Source
 from def_hub.evaluation.baselines.hitsrf import HiTSRF
 from def_hub.evaluation.baselines.rrdb import RRDBNet, basicsr_name
 from def_hub.training.given import degrade
+from def_hub.writing import replacing
 
 
 class Teacher:
@@ -75,5 +76,6 @@ def _opened(path: Path, kind: str, shape: tuple[int, ...]) -> np.memmap:
     """The array of that file, which is made, of zeros, where there is none."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape).flush()
+        with replacing(path) as temporary:
+            np.lib.format.open_memmap(temporary, mode="w+", dtype=kind, shape=shape).flush()
     return np.lib.format.open_memmap(path, mode="r+")

@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 from def_hub.config import RunConfig
 from def_hub.data import SampleStream
 from def_hub.training.optimizer import make_optimizer
+from def_hub.writing import replacing, replacing_files, sweep, write_text
 
 
 class Task(Protocol):
@@ -86,8 +87,12 @@ class Trainer:
         """
         config, device = self.config, self.accelerator.device
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self._main:
+            sweep(self.folder)
         if resume and self._checkpoint.exists():
             self.load()
+        if self._main:
+            self._forget_later_steps()
         self.average.to(device)
         task, optimizer = self.accelerator.prepare(self.task, self.optimizer)
         task.train()
@@ -157,11 +162,11 @@ class Trainer:
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for number, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{k}": v for k, v in state.items()}
-        temporary = self._checkpoint.with_suffix(".part")
         tensors = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
-        save_file(tensors, temporary, metadata={"step": str(self.step), "best": repr(self.best)})
-        os.replace(temporary, self._checkpoint)
-        self._averaged.export(self.folder / "export")
+        with replacing(self._checkpoint) as temporary:
+            save_file(tensors, temporary, metadata={"step": str(self.step), "best": repr(self.best)})
+        with replacing_files(self.folder / "export") as temporary:
+            self._averaged.export(temporary)
 
     def load(self) -> None:
         """Continue from the checkpoint in the run's folder."""
@@ -181,6 +186,14 @@ class Trainer:
         self.average.load_state_dict(parts["average"])
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})
+
+    def _forget_later_steps(self) -> None:
+        """Remove the rows of the logs that a stopped run wrote after its last checkpoint: they come again."""
+        for path in (self.folder / name for name in ("train.csv", "validation.csv")):
+            if path.exists():
+                lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+                kept = [n for n in lines[1:] if n.endswith("\n") and int(n.partition(",")[0]) <= self.step]
+                write_text(path, "".join([*lines[:1], *kept]))
 
     @property
     def _checkpoint(self) -> Path:
@@ -251,7 +264,8 @@ class Trainer:
         score = next(iter(scores.values()))
         if score > self.best:
             self.best = score
-            self._averaged.export(self.folder / "best")
+            with replacing_files(self.folder / "best") as temporary:
+                self._averaged.export(temporary)
         if board is not None:
             board.add_image("validation", self._averaged.pictures(), self.step)
 
