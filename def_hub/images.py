@@ -41,6 +41,7 @@ __all__ = [
     "open_rgb",
     "pad_to_multiple",
     "read_photo",
+    "resized_part",
     "save_image",
     "shrink",
     "sort_files",
@@ -244,6 +245,24 @@ def shrink(x: Tensor, scale: int = 4) -> Tensor:
         raise ValueError(f"both sides must be multiples of {scale}, got {width}×{height}")
     small = to_pil(x).resize((width // scale, height // scale), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.asarray(small) / np.float32(255)).permute(2, 0, 1)[None].contiguous()
+
+
+def resized_part(picture: Tensor, sides: Sequence[int], part: tuple[int, int, int, int]) -> Tensor:
+    """Part of a picture `[1, C, H, W]` resized to `sides` (height, width), without computing the rest.
+
+    Args:
+        part: left, top, right and bottom in the resized picture; on its grid, so that the result is the same as that
+            of resizing everything and cutting. Pillow's bicubic, antialiased, clipped to [0, 1].
+    """
+    (height, width), (left, top, right, bottom) = picture.shape[2:], part
+    x, y = width / sides[1], height / sides[0]
+    box = (left * x, top * y, min(right * x, width), min(bottom * y, height))
+    size = (right - left, bottom - top)
+    planes = [
+        np.asarray(Image.fromarray(plane.numpy()).resize(size, Image.Resampling.BICUBIC, box=box))
+        for plane in picture[0].float().cpu()
+    ]
+    return torch.from_numpy(np.stack(planes))[None].clamp(0, 1).to(picture.device)
 
 
 def check_suffix(path: Path, bits: int = 8) -> str:

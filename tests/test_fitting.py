@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub import DEFPipeline
-from def_hub.images import to_tensor
+from def_hub.images import resized_part, to_tensor
 from def_hub.observation.downsample import Downsample
 from def_hub.reference.matching.fitting import MOST, fitted
 from def_hub.reference.matching.light import Light
@@ -128,9 +128,13 @@ def test_places_are_those_of_the_reference_itself(
 
 
 def test_the_choice_is_stable(pipe: DEFPipeline, street: Tensor, y: Tensor) -> None:
-    """However much a reference is enlarged, it is seen equally large in the end."""
-    sizes = [fit(pipe, y, scaled(street, factor)).pixels.shape[2] for factor in (1.5, 2.0, 3.0, 4.5, 6.0)]
-    assert max(sizes) < 1.05 * min(sizes)
+    """However much a reference is enlarged, the same part of it is seen, equally large, to a fraction of a pixel."""
+    found = [fit(pipe, y, scaled(street, factor)) for factor in (1.5, 2.0, 3.0, 4.5, 6.0)]
+    assert len({tuple(f.pixels.shape) for f in found}) == 1
+    last = found[-1]
+    for factor, other in zip((1.5, 2.0, 3.0, 4.5), found, strict=False):
+        assert other.scale[0] * factor == pytest.approx(last.scale[0] * 6, rel=1e-3)
+        assert (other.pixels - last.pixels).abs().mean() < 0.01
 
 
 def test_other_light_is_undone(pipe: DEFPipeline, street: Tensor, y: Tensor) -> None:
@@ -140,6 +144,13 @@ def test_other_light_is_undone(pipe: DEFPipeline, street: Tensor, y: Tensor) -> 
     assert (found.pixels - street).abs().mean() < 0.02
     unchanged = fit(pipe, y, street)
     assert unchanged.pixels is street
+
+
+def test_part_of_a_resized_picture_is_a_part_of_it() -> None:
+    picture = torch.rand(1, 3, 100, 140, generator=generator())
+    for sides in ((48, 64), (200, 260)):
+        whole = F.interpolate(picture, sides, mode="bicubic", antialias=True).clamp(0, 1)
+        assert torch.allclose(resized_part(picture, sides, (8, 12, 60, 44)), whole[..., 12:44, 8:60], atol=1e-5)
 
 
 def test_light_stays_in_range() -> None:

@@ -87,7 +87,8 @@ class Sighting:
 
     query: the small copy of the image `[1, 3, H, W]`; key: that of the reference, turned. matches: of `query` in `key`.
     scale (x, y): pixels of `key` per pixel of the turned reference. support: mean confidence of the matches that lie
-    among confident ones, 0 … 1; unrelated pictures reach 0.05.
+    among confident ones, 0 … 1; unrelated pictures reach 0.05. `pose.octave` is that of `key`, whose sides are whole
+    cells.
     """
 
     pose: Pose
@@ -151,10 +152,13 @@ class _Search:
 
     def octaves(self) -> list[float]:
         """The logarithms that are tried: those with which a copy's area is neither too large nor too small. One is
-        always left."""
-        steps = [FINEST + OCTAVE * i for i in range(round((COARSEST - FINEST) / OCTAVE) + 1)]
-        fitting = [octave for octave in steps if SMALLER <= self._area(octave) <= LARGER]
-        return fitting or [min(steps, key=lambda octave: abs(math.log(self._area(octave))))]
+        always left. They are counted from the copy that is as large as the image: the copies of a reference that was
+        enlarged are then those of the reference itself, and so is what is found in them."""
+        same = -0.5 * math.log2(self._area(0.0))
+        most, least = (math.floor(0.5 * math.log2(area) / OCTAVE) for area in (LARGER, 1 / SMALLER))
+        steps = [same + OCTAVE * i for i in range(-least, most + 1)]
+        fitting = [octave for octave in steps if FINEST <= octave <= COARSEST]
+        return fitting or [min(max(same, FINEST), COARSEST)]
 
     def candidates(self) -> list[Pose]:
         """Poses worth confirming: the upright ones with most votes, and a turned and a mirrored one that have more."""
@@ -194,19 +198,21 @@ class _Search:
         """The aligned matches of a pose."""
         query = resized(self.image, CELL * _shrunk(self.image, CONFIRMING))
         key = pose.turned(self.copy(pose.octave, CONFIRMING))
-        usable = None if self.usable is None else mask_of(pose.turned(self.usable), key)
+        usable = None if self.usable is None else mask_of(pose.turned(self.usable), key.shape[2:])
         with torch.autocast(key.device.type, enabled=False):  # a place needs more digits than half precision has
             matches = match_coarse_to_fine(
                 Views(query, query), [Views(key, key, usable=usable)], self.extract, "bicubic", step=STEP
             )
         height, width = reversed(self.sides) if pose.quarters % 2 else self.sides
+        shown = math.prod(key.shape[2:]) / math.prod(query.shape[2:]) / self._area(0.0)
+        pose = replace(pose, octave=0.5 * math.log2(shown))
         support = matches.confidence * ((_around(matches.confidence) - ALONE) / (SURE - ALONE)).clamp(0, 1)
         scale = (key.shape[3] / width, key.shape[2] / height)
         return Sighting(pose, query, key, matches, scale, float(support.mean()))
 
     def copy(self, octave: float, cells: int) -> Tensor:
         """The reference, unturned, as it is compared with an image that is seen with so many cells."""
-        return _to(self.source, _sides(self.sides, _shrunk(self.image, cells) * 2**octave))
+        return _to(self.source, scaled_sides(self.sides, _shrunk(self.image, cells) * 2**octave))
 
 
 def _shrunk(image: Tensor, cells: int) -> float:
@@ -236,15 +242,16 @@ def _agreeing(index: Tensor, query: Tensor, key: Tensor) -> float:
 
 def resized(picture: Tensor, scale: float) -> Tensor:
     """`[1, 3, H, W]` → about `scale` times as large, sides whole cells, two at least."""
-    return _to(picture, _sides(picture.shape[2:], scale))
+    return _to(picture, scaled_sides(picture.shape[2:], scale))
 
 
-def mask_of(usable: Tensor, picture: Tensor) -> Tensor:
-    """The mask for a picture of another size: a cell that may not be used wholly may not be used."""
-    return (F.interpolate(usable, [n // CELL for n in picture.shape[2:]], mode="area") == 1).float()
+def mask_of(usable: Tensor, sides: Sequence[int]) -> Tensor:
+    """The mask for a picture of another height and width: a cell that may not be used wholly may not be used."""
+    return (F.interpolate(usable, [n // CELL for n in sides], mode="area") == 1).float()
 
 
-def _sides(picture: Sequence[int], scale: float) -> list[int]:
+def scaled_sides(picture: Sequence[int], scale: float) -> list[int]:
+    """About `scale` times each side, in whole cells, two at least."""
     return [max(2, round(n * scale / CELL)) * CELL for n in picture]
 
 
@@ -259,4 +266,4 @@ def sides_tried(image: Sequence[int], picture: Sequence[int]) -> list[list[int]]
     shows as much as the image: for estimates of the cost."""
     shrunk = min(1.0, CONFIRMING / math.prod(image) ** 0.5)
     same = math.log2(math.prod(image) ** 0.5 * CELL / math.prod(picture) ** 0.5)
-    return [_sides(picture, shrunk * 2 ** (same + OCTAVE * i)) for i in range(UPRIGHT)]
+    return [scaled_sides(picture, shrunk * 2 ** (same + OCTAVE * i)) for i in range(UPRIGHT)]
