@@ -18,8 +18,9 @@ class SourceConfig:
     kind: "pairs" is the CUFED layout (`input/`, `ref/`, equal file names); "scenes" is a folder of folders, each with
     several views of one place; "photos" is a folder of photographs, each of which becomes its own reference by crop,
     warp and photometric change. softened: share of the references that are shrunk and enlarged again, as those are
-    that show a place smaller (`matching.fitting`). crops: fixed crops per photograph, scene, or pair that is larger
-    than a crop. weight: share of the samples, relative to the other sources.
+    that show a place smaller (`matching.fitting`). compressed: share of the references that are saved as JPEG. crops:
+    fixed crops per photograph, scene, or pair that is larger than a crop. weight: share of the samples, relative to the
+    other sources.
     """
 
     kind: Literal["pairs", "scenes", "photos"]
@@ -27,6 +28,7 @@ class SourceConfig:
     weight: float = 1.0
     crops: int = 20
     softened: float = 0.0
+    compressed: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -99,3 +99,18 @@ def test_large_pairs_are_cut_at_the_same_relative_places(workplace: Path) -> Non
         places.add((int(pair.image[0, 0, 0]) // 2, int(pair.image[1, 0, 0]) // 3))
         assert source.describe(i) == "pairs/large.png"
     assert len(places) == 3 and (32, 16) in places
+
+
+def test_a_share_of_the_references_is_worn(workplace: Path) -> None:
+    """The same pairs every time, and never another image than without wear."""
+    sources = [
+        open_source(SourceConfig("pairs", "pairs", softened=softened, compressed=compressed), 32)
+        for softened, compressed in ((0, 0), (0, 1), (0, 1), (1, 1))
+    ]
+    plain, pressed, again, both = ([source[i] for i in range(len(source))] for source in sources)
+    assert all(torch.equal(a.image, b.image) for a, b in zip(plain, both, strict=True))
+    assert all(torch.equal(a.reference, b.reference) for a, b in zip(pressed, again, strict=True))
+    for worn in (pressed, both):
+        assert not any(torch.equal(a.reference, b.reference) for a, b in zip(plain, worn, strict=True))
+    blocks = torch.stack([pair.reference.float().mean(0) for pair in pressed]).diff(dim=-1).abs().mean((0, 1))
+    assert blocks[7::8].mean() > blocks.mean()  # an edge at every eighth column
