@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from def_hub.diffusion.enhancer import DetailEnhancer, StepCallback, make_enhanc
 from def_hub.hub import fetch
 from def_hub.hub.tidy import components_of, tidy
 from def_hub.images import ImageLike, to_pil
-from def_hub.inputs import MaskLike, ReferenceLike, requests_of
+from def_hub.inputs import MaskLike, ReferenceLike, Request, requests_of
 from def_hub.loading import COMPONENTS, check_options, check_whole
 from def_hub.observation.agreement import Agreement
 from def_hub.observation.assessment import Assessment
@@ -36,7 +37,7 @@ from def_hub.reference.matching.fitting import fitted
 from def_hub.reference.network import Estimate, ReferenceNetwork
 from def_hub.reference.picture import ReferencePicture
 from def_hub.reference.restoring.transfer import spread
-from def_hub.scales import in_two_passes, operator_between, reduced, size_between, target_size
+from def_hub.scales import Size, in_two_passes, operator_between, reduced, size_between, target_size
 from def_hub.settings import DEFAULT_PRESET, Settings, resolve
 
 EMBEDDED = Path(__file__).parent / "weights" / "def-mini"
@@ -261,88 +262,88 @@ class DEFPipeline(DiffusionPipeline):
             TypeError: for an unknown override or an argument of the wrong type, before anything is computed.
             ValueError: for an argument outside its range, before anything is computed.
         """
-        plan = self._plan(preset, overrides)
-        settings, network, operator = plan.settings, plan.network, plan.operator
+        settings = _settings(preset, overrides)
+        self._plan(settings)  # refused here, before anything is computed
         _check_call(output_type, callback_on_step_end, callback_on_stage)
-        clean = settings.degradation == "clean"
-        requests = requests_of(image, reference, mask, reference_mask, with_files=not clean)
+        requests = requests_of(image, reference, mask, reference_mask, with_files=settings.degradation != "clean")
         targets = [target_size(request.size, settings.scale, size) for request in requests]
         generators = _generators(generator, len(requests))
-        device = self._execution_device
+        passes = sum(2 if size_between(r.size, target) else 1 for r, target in zip(requests, targets, strict=True))
         results: list[dict[str, Any]] = []
-        with self.progress_bar(total=settings.num_inference_steps * len(requests)) as bar:
+        with self.progress_bar(total=settings.num_inference_steps * passes) as bar:
             watch = _Watch(self, bar, callback_on_step_end, callback_on_stage)
             for request, target, own_generator in zip(requests, targets, generators, strict=True):
+                enlarge = partial(self._enlarge, generator=own_generator, watch=watch)
                 if size_between(request.size, target):
-                    again = watch.callbacks | settings.as_dict() | {"generator": own_generator}
-                    results.append(in_two_passes(self, request, target, operator, **again))
-                    continue
-                y = request.image.to(device)  # [1,3,h,w]
-                known = observed(y, settings.degradation, operator, request.file)
-                told = known.seen_by(y, network.config.known)  # [1,3+known,h,w]
-                references = request.references if settings.reference_strength > 0 else ()
-                with compute_in(settings.precision, device, network.dtype):
-                    # 1. Enhance (4.2): the diffusion prior, kept consistent with the input
-                    watch.begins("enhance")
-                    enhanced = plan.enhanced(y, known, own_generator, known.project, watch.step)  # [1,3,H,W]
-
-                    # 2. Estimate: the network's result without references
-                    estimate = network.estimate(told, enhanced, settings.turns)
-
-                    # 3. See: bring each reference to the image's scale, then degrade and enhance it like the image
-                    watch.begins("match" if references else "transfer")
-                    seen = [plan.seen(r.to(device), y, known) for r in references]
-
-                    # 4. Match (4.3, eq. 10-12)
-                    matches, features = None, network.memory(device)
-                    if seen:
-                        matcher = Matcher(features, settings.matching_image, settings.refine, settings.step)
-                        matches = matcher(Views(operator.upsample(y), estimate.matched), [p.seen for p in seen])
-                        matches = matches.trusted(settings.reference_strength * request.allowed.to(device))
-                        seen = [picture.without_views() for picture in seen]
-                        watch.begins("transfer")
-
-                    # 5. Restore (4.4, eq. 7, 13): transfer the references' texture along the matches and blend it in;
-                    #    where no reference is trusted, add detail of the prior
-                    restored = network.restored(told, estimate, [p.pixels for p in seen], matches, features)
-                result, without_reference = _with_prior_detail(restored.sr, estimate, matches, settings.prior_strength)
-
-                # 6. Agree: the nearest image of the requested size that agrees with the file (eq. 9)
-                watch.begins("restore")
-                shrinks = operator_between(operator, target, request.size)
-                result, agreement = known.finish(reduced(result, target), shrinks, settings.consistency)
-
-                # 7. Explain: which detail comes from the input, the priors and each reference
-                without_reference = reduced(without_reference, target)
-                shares = provenance_shares(shrinks, y, without_reference, result, matches, len(seen))
-                results.append(
-                    {
-                        "images": result,
-                        "enhanced": reduced(enhanced, target),
-                        "confidence": _confidence(matches, y),
-                        "correspondence": _correspondence(matches, y, seen),
-                        "transferred": reduced(restored.transferred, target),
-                        "provenance": shares,
-                        "consistency_error": 255 * agreement.error,
-                        "observation": known.assessment,
-                        "agreement": agreement,
-                    }
-                )
+                    results.append(in_two_passes(enlarge, request, target, settings, Downsample(self.config.operator)))
+                else:
+                    results.append(enlarge(request, target, settings))
         self.maybe_free_model_hooks()
         output = _output(results, output_type)
         return output if return_dict else output.to_tuple()
+
+    def _enlarge(
+        self, request: Request, target: Size, settings: Settings, generator: torch.Generator, watch: _Watch
+    ) -> dict[str, Any]:
+        """One image at (height, width) `target`, in one pass: the entries of `DEFOutput`, pictures `[1, 3, H, W]`."""
+        plan = self._plan(settings)
+        network, operator, device = plan.network, plan.operator, self._execution_device
+        y = request.image.to(device)  # [1,3,h,w]
+        known = observed(y, settings.degradation, operator, request.file)
+        told = known.seen_by(y, network.config.known)  # [1,3+known,h,w]
+        references = request.references if settings.reference_strength > 0 else ()
+        with compute_in(settings.precision, device, network.dtype):
+            # 1. Enhance (4.2): the diffusion prior, kept consistent with the input
+            watch.begins("enhance")
+            enhanced = plan.enhanced(y, known, generator, known.project, watch.step)  # [1,3,H,W]
+
+            # 2. Estimate: the network's result without references
+            estimate = network.estimate(told, enhanced, settings.turns)
+
+            # 3. See: bring each reference to the image's scale, then degrade and enhance it like the image
+            watch.begins("match" if references else "transfer")
+            seen = [plan.seen(r.to(device), y, known) for r in references]
+
+            # 4. Match (4.3, eq. 10-12)
+            matches, features = None, network.memory(device)
+            if seen:
+                matcher = Matcher(features, settings.matching_image, settings.refine, settings.step)
+                matches = matcher(Views(operator.upsample(y), estimate.matched), [p.seen for p in seen])
+                matches = matches.trusted(settings.reference_strength * request.allowed.to(device))
+                seen = [picture.without_views() for picture in seen]
+                watch.begins("transfer")
+
+            # 5. Restore (4.4, eq. 7, 13): transfer the references' texture along the matches and blend it in; where no
+            #    reference is trusted, add detail of the prior
+            restored = network.restored(told, estimate, [p.pixels for p in seen], matches, features)
+        result, without_reference = _with_prior_detail(restored.sr, estimate, matches, settings.prior_strength)
+
+        # 6. Agree: the nearest image of the requested size that agrees with the file (eq. 9)
+        watch.begins("restore")
+        shrinks = operator_between(operator, target, request.size)
+        result, agreement = known.finish(reduced(result, target), shrinks, settings.consistency)
+
+        # 7. Explain: which detail comes from the input, the priors and each reference
+        without_reference = reduced(without_reference, target)
+        return {
+            "images": result,
+            "enhanced": reduced(enhanced, target),
+            "confidence": _confidence(matches, y),
+            "correspondence": _correspondence(matches, y, seen),
+            "transferred": reduced(restored.transferred, target),
+            "provenance": provenance_shares(shrinks, y, without_reference, result, matches, len(seen)),
+            "consistency_error": 255 * agreement.error,
+            "observation": known.assessment,
+            "agreement": agreement,
+        }
 
     def _network(self, settings: Settings) -> ReferenceNetwork:
         """The Ref-SR network that the settings name; a checkpoint without `refsr_detail` uses `refsr` instead."""
         network = getattr(self, settings.refsr, None)
         return self.refsr if network is None else network
 
-    def _plan(self, preset: str, overrides: dict[str, Any]) -> _Plan:
-        """What a call computes with. Raises ValueError and TypeError for settings that cannot be."""
-        if isinstance(overrides.get("degradation"), Degradation):
-            overrides = overrides | {"degradation": str(overrides["degradation"])}
-        settings = resolve(preset, **overrides)
-        check_degradation(settings.degradation)
+    def _plan(self, settings: Settings) -> _Plan:
+        """What a call computes with. Raises ValueError for settings that this checkpoint cannot follow."""
         operator = Downsample(self.config.operator)
         enhancer = make_enhancer(
             self.unet, self.scheduler, operator, window=self.config.window, window_mode=settings.window_mode
@@ -401,10 +402,6 @@ class _Watch:
     on_step: StepEnd | None
     on_stage: Callable[[DEFPipeline, Stage], object] | None
 
-    @property
-    def callbacks(self) -> dict[str, Any]:
-        return {"callback_on_step_end": self.on_step, "callback_on_stage": self.on_stage}
-
     def begins(self, stage: Stage) -> None:
         if self.on_stage is not None:
             self.on_stage(self.pipe, stage)
@@ -431,6 +428,15 @@ def _with_prior_detail(
     result, without_reference = sr.float(), estimate.mean.float()
     result = result + strength * (1 - trust) * (estimate.enhanced - result)
     return result, without_reference + strength * (estimate.enhanced - without_reference)
+
+
+def _settings(preset: str, overrides: dict[str, Any]) -> Settings:
+    """The settings of a call. Raises ValueError and TypeError for those that cannot be."""
+    if isinstance(overrides.get("degradation"), Degradation):
+        overrides = overrides | {"degradation": str(overrides["degradation"])}
+    settings = resolve(preset, **overrides)
+    check_degradation(settings.degradation)
+    return settings
 
 
 def _check_call(output_type: str, *callbacks: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, overload
 
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor
 from def_hub.inputs import Request
 from def_hub.observation.downsample import SCALE, Downsample
 from def_hub.observation.observed import observed
-from def_hub.reference.picture import ReferencePicture
+from def_hub.settings import Settings
 
 Size = tuple[int, int]
 """(height, width)"""
@@ -72,45 +73,32 @@ def reduced(x: Tensor | None, target: Size) -> Tensor | None:
 
 
 def in_two_passes(
-    call: Callable[..., Any], request: Request, target: Size, operator: Downsample, *, consistency: bool, **options: Any
+    enlarge: Callable[[Request, Size, Settings], dict[str, Any]],
+    request: Request,
+    target: Size,
+    settings: Settings,
+    operator: Downsample,
 ) -> dict[str, Any]:
-    """One image enlarged twice by `call`, a pipeline; the entries of its output for this image, as tensors.
+    """One image enlarged twice by `enlarge`; the same entries as of one pass.
 
     The second pass sees the first's result, and the references again at its finer scale. What counts as known is the
     image alone: the second pass need not agree with the first, and the result agrees with the image.
     """
-    y, between = request.image, size_between(request.size, target)
+    between = size_between(request.size, target)
     assert between is not None
-    references = [r.pixels for r in request.references]
-    known = observed(y, options["degradation"], operator, request.file)
-    options |= {"reference_mask": [_full_mask(r) for r in request.references] or None, "output_type": "pt"}
-    first = call(y, references, mask=request.allowed[0], size=between[::-1], consistency=consistency, **options)
-    options["degradation"] = "clean"
-    allowed, again = F.interpolate(request.allowed, between)[0], first.images[0][None]
-    second = call(again, references, mask=allowed, size=target[::-1], consistency=False, **options)
+    first = enlarge(request, between, settings)
+    allowed = F.interpolate(request.allowed, between)
+    again = replace(request, image=first["images"].clamp(0, 1).cpu(), allowed=allowed, file=None)
+    second = enlarge(again, target, replace(settings, degradation="clean", consistency=False))
 
+    known = observed(request.image.to(second["images"]), settings.degradation, operator, request.file)
     shrinks = Downsample.between(target, request.size, operator.kernel)
-    result, agreement = known.finish(second.images[0][None], shrinks, consistency)
-    came = F.interpolate(first.provenance[0][None], target, mode="bilinear")[0]
-    shares = second.provenance[0].clone()
+    result, agreement = known.finish(second["images"], shrinks, settings.consistency)
+    came = F.interpolate(first["provenance"][None], target, mode="bilinear")[0]
+    shares = second["provenance"].clone()
     shares[1:] += shares[0] * came[1:]  # what the second pass took from its input, the first took from somewhere
     shares[0] *= came[0]
-    transferred = second.transferred[0]
-    return {
-        "images": result,
-        "enhanced": second.enhanced[0][None],
-        "confidence": first.confidence[0],  # of the image's own pixels, as the next
-        "correspondence": first.correspondence[0],
-        "transferred": None if transferred is None else transferred[None],
-        "provenance": shares,
-        "consistency_error": 255 * agreement.error,
-        "observation": known.assessment,
-        "agreement": agreement,
-    }
-
-
-def _full_mask(reference: ReferencePicture) -> Tensor | None:
-    """`[1, Hr, Wr]` from the cells that may be used."""
-    if reference.usable is None:
-        return None
-    return F.interpolate(reference.usable, scale_factor=float(SCALE))[0]
+    # confidence and correspondence are of the image's own pixels, and its file is what was observed
+    kept = {name: first[name] for name in ("confidence", "correspondence", "observation")}
+    changed = {"images": result, "provenance": shares, "agreement": agreement}
+    return second | kept | changed | {"consistency_error": 255 * agreement.error}
