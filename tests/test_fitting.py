@@ -1,12 +1,15 @@
 """References that show things larger or smaller than the image does, turned, mirrored or in other light."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub import DEFPipeline
-from def_hub.images import resized_part, to_tensor
+from def_hub.images import resized_part, save_image, to_tensor
+from def_hub.inputs import requests_of
 from def_hub.observation.downsample import Downsample
 from def_hub.reference.matching.fitting import MOST, fitted
 from def_hub.reference.matching.light import Light
@@ -98,6 +101,26 @@ def test_every_place_of_a_fitted_picture_is_that_of_the_file(orientation: Pose, 
     assert torch.allclose(placement.original(places(*sides))[inner], resized[inner], atol=1e-3)
     assert placement.scale == pytest.approx((factor, factor))
     assert torch.equal(orientation.unturned(orientation.turned(whole)), whole)
+
+
+def test_places_are_those_of_the_file_where_less_of_it_is_decoded(
+    pipe: DEFPipeline, street: Tensor, tmp_path: Path
+) -> None:
+    """A JPEG with more pixels than can be matched is decoded at half its size."""
+    y = Downsample().forward(street[..., 80:240, 120:320])
+    file = tmp_path / "large.jpg"
+    save_image(scaled(street, 8), file)
+    request = requests_of(y, file)[0]
+    assert request.references[0].pixels.shape[2:] == (4 * 320, 4 * 400)
+    assert request.references[0].scale == (0.5, 0.5)
+    output = pipe(y, file, preset="fast", generator=generator())
+    sure = output.confidence[0] > 0.5
+    assert sure.float().mean() > 0.5
+    expected = 8 * (4 * places(40, 50) + 1.5 + torch.tensor([120.0, 80.0]).view(2, 1, 1) + 0.5) - 0.5
+    off = (output.correspondence[0][1:] - expected).norm(dim=0)
+    assert off[sure].median() < 0.5 * 8
+    whole = requests_of(y, file, reference_mask=torch.ones(1, 8 * 320, 8 * 400))[0].references[0]
+    assert whole.scale == (1.0, 1.0)  # a mask fits the whole picture
 
 
 @pytest.mark.parametrize("orientation", (Pose(), Pose(1), Pose(0, True), Pose(3, True)))

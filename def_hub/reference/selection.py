@@ -11,12 +11,12 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from def_hub.images import ImageLike, to_tensor
+from def_hub.images import ImageLike, to_photo, to_tensor
 from def_hub.precision import float32_by_default
 from def_hub.reference.features import in_own_precision
 from def_hub.reference.matching import CELL
 from def_hub.reference.matching.fitting import fit
-from def_hub.reference.matching.pose import Sighting, sight
+from def_hub.reference.matching.pose import Sighting, enough, sight
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.picture import ReferencePicture
 
@@ -68,7 +68,8 @@ def rank_references(
     scores = []
     y = to_tensor(image).to(device)
     for number, candidate in enumerate(candidates):
-        picture = to_tensor(candidate, f"candidates[{number}]").to(device)
+        photo = to_photo(candidate, f"candidates[{number}]", enough(y.shape[2:]))
+        picture = photo.over_white().to(device)
         height, width = (n // CELL * CELL for n in picture.shape[2:])
         picture = picture[..., :height, :width]
         seen = sight(y, picture, None, extract)

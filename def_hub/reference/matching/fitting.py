@@ -84,7 +84,8 @@ def fit(image: Tensor, reference: ReferencePicture, seen: Sighting) -> Reference
         usable = pose.turned(usable)
     picture = pose.turned(picture).contiguous()
     cut = Placement.of_turn(pose, (bottom - top, right - left)).moved(left, top)
-    placement = Placement().after_resizing(sides[1] / whole[1], sides[0] / whole[0]).after(cut)
+    resizing = Placement().after_resizing(sides[1] / whole[1], sides[0] / whole[0])
+    placement = reference.placement.after(resizing.after(cut))
     pixels = picture if relit is None else relit.on(picture)
     return replace(reference, pixels=pixels, usable=usable, placement=placement)
 
@@ -110,11 +111,11 @@ def _bounded(image: Tensor, reference: ReferencePicture) -> ReferencePicture:
         return reference
     picture = resized(picture, (MOST / area) ** 0.5)
     usable = None if usable is None else mask_of(usable, picture.shape[2:])
-    placement = Placement().after_resizing(picture.shape[3] / width, picture.shape[2] / height)
+    placement = reference.placement.after_resizing(picture.shape[3] / width, picture.shape[2] / height)
     return replace(reference, pixels=picture, usable=usable, placement=placement)
 
 
-def _part(seen: Sighting, whole: Sequence[int], sides: Sequence[int]) -> tuple[int, int, int, int]:
+def _part(seen: Sighting, whole: tuple[int, int], sides: tuple[int, int]) -> tuple[int, int, int, int]:
     """Left, top, right and bottom, multiples of 4, of the part in which the trusted matches lie, in the reference,
     unturned, resized from `whole` to `sides` (height, width)."""
     height, width = sides

@@ -250,9 +250,10 @@ def mask_of(usable: Tensor, sides: Sequence[int]) -> Tensor:
     return (F.interpolate(usable, [n // CELL for n in sides], mode="area") == 1).float()
 
 
-def scaled_sides(picture: Sequence[int], scale: float) -> list[int]:
+def scaled_sides(picture: Sequence[int], scale: float) -> tuple[int, int]:
     """About `scale` times each side, in whole cells, two at least."""
-    return [max(2, round(n * scale / CELL)) * CELL for n in picture]
+    height, width = (max(2, round(n * scale / CELL)) * CELL for n in picture)
+    return height, width
 
 
 def _to(picture: Tensor, sides: Sequence[int]) -> Tensor:
@@ -261,9 +262,15 @@ def _to(picture: Tensor, sides: Sequence[int]) -> Tensor:
     return F.interpolate(picture, list(sides), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
-def sides_tried(image: Sequence[int], picture: Sequence[int]) -> list[list[int]]:
+def sides_tried(image: Sequence[int], picture: Sequence[int]) -> list[tuple[int, int]]:
     """Height and width of the copies of a reference that are confirmed beside an LR image, both of these sizes, if it
     shows as much as the image: for estimates of the cost."""
     shrunk = min(1.0, CONFIRMING / math.prod(image) ** 0.5)
     same = math.log2(math.prod(image) ** 0.5 * CELL / math.prod(picture) ** 0.5)
     return [scaled_sides(picture, shrunk * 2 ** (same + OCTAVE * i)) for i in range(UPRIGHT)]
+
+
+def enough(image: Sequence[int]) -> int:
+    """Pixels along its shorter side from which a reference has more than can be matched with an LR image of this
+    height and width. A JPEG of 64 million pixels can then be decoded at a half, or less, of its size."""
+    return math.ceil((LARGER * CELL**2 * math.prod(image)) ** 0.5)
