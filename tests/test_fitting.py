@@ -15,6 +15,7 @@ from def_hub.reference.matching.fitting import MOST, fitted
 from def_hub.reference.matching.light import Light
 from def_hub.reference.matching.placement import Placement
 from def_hub.reference.matching.pose import ORIENTATIONS, Pose, sides_tried, sight
+from def_hub.reference.matching.slant import slanted
 from def_hub.reference.picture import ReferencePicture
 
 from .helpers.pictures import generator
@@ -101,6 +102,33 @@ def test_every_place_of_a_fitted_picture_is_that_of_the_file(orientation: Pose, 
     assert torch.allclose(placement.original(places(*sides))[inner], resized[inner], atol=1e-3)
     assert placement.scale == pytest.approx((factor, factor))
     assert torch.equal(orientation.unturned(orientation.turned(whole)), whole)
+
+
+@pytest.mark.parametrize("degrees", (20.0, -30.0, 45.0))
+def test_references_that_hang_askew_are_found(pipe: DEFPipeline, degrees: float) -> None:
+    """The picture is part of a reference that was turned; nearly every cell finds its place in it."""
+    photo = to_tensor(EXAMPLES / "street_hr.webp")
+    y = Downsample().forward(photo[..., 96:288, 64:320])
+    askew = slanted(ReferencePicture(photo), degrees)
+    output = pipe(y, askew.pixels, preset="fast", generator=generator())
+    sure = output.confidence[0] > 0.3
+    assert sure.float().mean() > 0.5
+    back = askew.placement.original(output.correspondence[0][1:])
+    off = (back - 4 * places(48, 64) - torch.tensor([65.5, 97.5]).view(2, 1, 1)).norm(dim=0)
+    assert off[sure].median() < 0.7
+
+
+def test_the_corners_of_a_turned_canvas_are_not_usable() -> None:
+    usable = torch.ones(1, 1, 20, 30)
+    usable[..., 10:] = 0
+    turned = slanted(ReferencePicture(places(80, 120)[None].repeat(1, 2, 1, 1)[:, :3] / 200, usable), 30.0)
+    assert turned.usable is not None
+    cells = turned.usable[0, 0].nonzero().flip(1).T * 4 + 1.5
+    x, y = turned.placement.original(cells)
+    assert x.min() > 0 and x.max() < 40 and y.min() > 0 and y.max() < 80
+    column, row = cells[:, len(x) // 2].long()
+    place = turned.placement.original(torch.tensor([float(column), float(row)]))
+    assert torch.allclose(turned.pixels[0, :2, row, column] * 200, place, atol=0.1)
 
 
 def test_places_are_those_of_the_file_where_less_of_it_is_decoded(

@@ -7,7 +7,7 @@ matching compares windows of one size in both pictures.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -19,11 +19,20 @@ from def_hub.reference.matching.correspondence import CELL
 from def_hub.reference.matching.detail import stepped
 from def_hub.reference.matching.light import light
 from def_hub.reference.matching.placement import Placement
-from def_hub.reference.matching.pose import Sighting, mask_of, resized, scaled_sides, sight
+from def_hub.reference.matching.pose import (
+    CONFIRMING,
+    LARGER,
+    LEAST,
+    Sighting,
+    mask_of,
+    resized,
+    scaled_sides,
+    seems_shown,
+    sight,
+)
+from def_hub.reference.matching.slant import SLANTS, slanted
 from def_hub.reference.picture import ReferencePicture
 
-LEAST = 0.08
-"""Support from which a pose is believed; unrelated pictures reach 0.05 (see `Sighting`)."""
 NOTHING = 1.75
 """Logarithm from which a reference has no detail that the image lacks, as the image itself has at 2: left as it is."""
 SHRUNK, ENLARGED = -0.15, 0.1
@@ -38,15 +47,33 @@ MARGIN, BESIDE = 0.15, 8 * CELL
 
 @torch.no_grad()
 def fitted(image: Tensor, reference: ReferencePicture, extractor: nn.Module) -> ReferencePicture:
-    """The reference as it is matched: `sight`, and then `fit`.
+    """The reference as it is matched: `found`, and then `fit`.
 
     Args:
         image: LR image `[1, 3, h, w]`.
         reference: as the caller gave it.
         extractor: of the network that will match them.
     """
-    extract = in_own_precision(extractor)
-    return fit(image, reference, sight(image, reference.pixels, reference.usable, extract))
+    return fit(image, *found(image, reference, in_own_precision(extractor)))
+
+
+@torch.no_grad()
+def found(
+    image: Tensor, reference: ReferencePicture, extract: Callable[[Tensor], Sequence[Tensor]]
+) -> tuple[ReferencePicture, Sighting]:
+    """The reference, turned by `SLANTS` if it must be, and its pose. Arguments as for `sight`."""
+    seen = sight(image, reference.pixels, reference.usable, extract)
+    if seen.support >= LEAST:
+        return reference, seen
+    side = CELL * CONFIRMING * LARGER**0.5  # of the largest copy that is looked at
+    small = resized(reference.pixels, min(1.0, side / math.prod(reference.pixels.shape[2:]) ** 0.5))
+    for degrees in SLANTS:
+        if seems_shown(image, slanted(ReferencePicture(small), degrees).pixels, extract):
+            turned = slanted(reference, degrees)
+            again = sight(image, turned.pixels, turned.usable, extract)
+            if again.support >= LEAST:
+                return turned, again
+    return reference, seen
 
 
 @torch.no_grad()

@@ -45,6 +45,8 @@ SERVED = 0.3
 """Confidence from which a cell counts as served."""
 CLOSE = 0.1
 """Logarithm of the factor by which a copy may differ from the size of the image and still be measured at."""
+LEAST = 0.08
+"""Support from which a pose is believed; unrelated pictures reach 0.06 (`examples/ranking.py`, 28 November 2026)."""
 UNSURE = 0.04
 """Support below which a pose is no more than a guess."""
 COMPANY, ALONE, SURE = 5, 0.2, 0.5
@@ -125,17 +127,27 @@ def sight(
             `Views`. extract: gives the pyramid of features of a picture.
     """
     search = _Search(image, picture, usable, extract)
-    best, most = None, 0.0
-    for pose in search.candidates():
-        seen = search.confirm(pose)
-        worth = seen.support / (MIRROR_PENALTY if pose.mirrored else 1 if pose.upright else TURN_PENALTY)
-        if best is None or worth > most:
-            best, most = seen, worth
-    assert best is not None
+    poses = search.candidates()
+    best = max(map(search.confirm, poses), key=_weight)
+    if best.support < LEAST:  # too few cells are alike to outvote chance, but matches may still agree
+        others = [Pose(octave=octave) for octave in search.octaves()]
+        best = max([best, *(search.confirm(pose) for pose in others if pose not in poses)], key=_weight)
     if abs(best.remaining) > CLOSE and best.support > UNSURE:  # seen between two sizes: look again at the right one
         again = search.confirm(replace(best.pose, octave=best.pose.octave + best.remaining))
         best = again if again.support >= 0.9 * best.support else best
     return replace(best, pose=replace(best.pose, octave=best.pose.octave + best.remaining))
+
+
+def seems_shown(image: Tensor, picture: Tensor, extract: Callable[[Tensor], Sequence[Tensor]]) -> bool:
+    """Whether votes alone say that a reference shows the place, in some orientation. Arguments as for `sight`."""
+    search = _Search(image, picture, None, extract)
+    return max(share / search.chance(pose.octave) for pose, share in search.votes().items()) >= CERTAIN
+
+
+def _weight(seen: Sighting) -> float:
+    """What speaks for a pose, less what the orientation takes."""
+    penalty = MIRROR_PENALTY if seen.pose.mirrored else 1 if seen.pose.upright else TURN_PENALTY
+    return seen.support / penalty
 
 
 class _Search:
@@ -162,7 +174,7 @@ class _Search:
 
     def candidates(self) -> list[Pose]:
         """Poses worth confirming: the upright ones with most votes, and a turned and a mirrored one that have more."""
-        votes = {pose: share / self._chance(pose.octave) for pose, share in self.votes().items()}
+        votes = {pose: share / self.chance(pose.octave) for pose, share in self.votes().items()}
         order = sorted(votes, key=lambda pose: -votes[pose])
         upright = [pose for pose in order if pose.upright][:UPRIGHT]
         most = votes[upright[0]]
@@ -171,7 +183,7 @@ class _Search:
         best = upright[:1] if most >= CERTAIN else upright
         return best + [next(pose for pose in others if pose.mirrored == mirrored) for mirrored in kinds]
 
-    def _chance(self, octave: float) -> float:
+    def chance(self, octave: float) -> float:
         """The share of votes that unrelated pictures give, on the mean: more to small copies, which have fewer cells
         (27 photographs of other scenes)."""
         return 0.13 * max(self._area(octave), 0.5) ** -0.15
