@@ -107,6 +107,15 @@ class Sighting:
         return ((confidence >= SERVED) & (_around(confidence) >= ALONE))[0, 0]
 
     @property
+    def askew(self) -> float:
+        """Degrees by which the reference is turned beside the pose, as the frames of the matches have it."""
+        if int(self.trusted.sum()) < 8:
+            return 0.0
+        frame = self.matches.frames[0][..., self.trusted]  # [2,2,n]
+        turn = torch.atan2(frame[1, 0] - frame[0, 1], frame[0, 0] + frame[1, 1])
+        return math.degrees(float(turn.median())) * (-1 if self.pose.mirrored else 1)
+
+    @property
     def remaining(self) -> float:
         """Logarithm of the factor by which `key` should be larger, as the frames of the matches have it."""
         if int(self.trusted.sum()) < 8:
