@@ -1,7 +1,8 @@
 """References that hang askew: turned by an angle that no quarter turn undoes.
 
 Features recognise a place that is turned by some 15°, and alignment follows it from there. A reference in which nothing
-was found is therefore tried again turned by 30° either way: with quarter turns, these reach every angle.
+was found is therefore tried again turned by 30° either way: with quarter turns, these reach every angle. One that was
+found askew is turned straight (`fitting.found`).
 """
 
 from __future__ import annotations
