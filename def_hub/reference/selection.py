@@ -24,8 +24,8 @@ SEEN = 320
 """Side, in pixels, of the part of a candidate whose detail is looked at."""
 LIKELY, UNLIKELY = 0.10, 0.06
 """Scores from and below which a reference is called likely and unlikely to help. Of nine development photographs
-(`examples/ranking.py --every 3 --strangers 3 --gain`, 28 November 2026) every reference from 0.10 on gave 0.26 dB or
-more, one of 0.09 gave 0.02 dB, and no unrelated picture of two such samples reached 0.06."""
+(`examples/ranking.py --every 3 --strangers 3 --gain`, 28 November 2026) every reference from 0.10 on gave 0.10 dB or
+more, those of 0.09 gave 0.00 and 0.02 dB, and no unrelated picture of two such samples reached 0.06."""
 
 
 @dataclass(frozen=True)
