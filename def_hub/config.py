@@ -20,9 +20,9 @@ class SourceConfig:
     which becomes its own reference by crop, warp and photometric change. path: a folder, or a data set on the Hub as
     `hub:user/name` or `hub:user/name:split` (by default its split "train"), streamed once and kept, of which `limit`
     says how many rows are taken. softened: share of the references that are shrunk and enlarged again, as those are
-    that show a place smaller (`matching.fitting`). crops: fixed crops per photograph, scene, or pair that is larger
-    than a crop. every: only each n-th of the pairs is used. weight: share of the samples, relative to the other
-    sources.
+    that show a place smaller (`matching.fitting`). compressed: share of the references that are saved as JPEG. crops:
+    fixed crops per photograph, scene, or pair that is larger than a crop. every: only each n-th of the pairs is used.
+    weight: share of the samples, relative to the other sources.
     """
 
     kind: Literal["pairs", "scenes", "photos"]
@@ -31,6 +31,7 @@ class SourceConfig:
     crops: int = 20
     every: int = 1
     softened: float = 0.0
+    compressed: float = 0.0
     limit: int | None = None
 
 

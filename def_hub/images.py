@@ -11,7 +11,7 @@ import io
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +41,14 @@ __all__ = [
     "open_rgb",
     "pad_to_multiple",
     "read_photo",
+    "resized_part",
     "save_image",
     "shrink",
     "sort_files",
     "to_array16",
     "to_list",
+    "to_photo",
+    "to_photos",
     "to_pil",
     "to_tensor",
 ]
@@ -74,11 +77,13 @@ class Photo:
     picture: `[1,3,H,W]`, float32 in `[0,1]`; where it is transparent, colours that continue the opaque ones around.
     alpha: `[1,1,H,W]`, 0 where it is transparent; None where it is opaque everywhere.
     metadata: date, camera, place and resolution.
+    reduced: how many times smaller than its file, along each side, a JPEG was decoded: 1, 2, 4 or 8.
     """
 
     picture: Tensor
     alpha: Tensor | None = None
     metadata: Metadata = NO_METADATA
+    reduced: int = 1
 
     def over_white(self) -> Tensor:
         """`[1,3,H,W]` as a white page shows it."""
@@ -124,11 +129,13 @@ def read_photo(path: str | Path, name: str = "image", shorter_side: int | None =
     if not path.is_file():
         raise ValueError(f"{label}: expected a picture file, got {'a folder' if path.is_dir() else 'a device or pipe'}")
     with open_header(path, label) as image:
+        whole = image.width
         if shorter_side is not None:
             check_size(*image.size, label)
             factor = shorter_side / min(image.size)
             image.draft(None, (int(image.width * factor), int(image.height * factor)))
-        return _photo(image, label)
+        reduced = round(whole / image.width)
+        return replace(_photo(image, label), reduced=reduced)
 
 
 def open_rgb(path: str | Path, name: str = "") -> Image.Image:
@@ -148,10 +155,16 @@ def to_tensor(image: ImageLike, name: str = "image") -> Tensor:
     a file that is not a picture, a wrong shape or range, a side under `MIN_SIDE` or more than `MAX_PIXELS`
     pixels; each message starts with `name`.
     """
+    return to_photo(image, name).over_white()
+
+
+def to_photo(image: ImageLike, name: str = "image", shorter_side: int | None = None) -> Photo:
+    """One picture in any of the forms, and with the errors, of `to_tensor`. shorter_side: of a file, see
+    `read_photo`."""
     if isinstance(image, str | Path):
-        return read_photo(image, name).over_white()
+        return read_photo(image, name, shorter_side)
     if isinstance(image, Image.Image):
-        return _photo(image, name).over_white()
+        return _photo(image, name)
     if isinstance(image, np.ndarray):
         return _from_array(image, name)
     if isinstance(image, Tensor):
@@ -164,6 +177,13 @@ def to_list(images: ImageLike | Sequence[ImageLike], name: str = "image") -> lis
 
     Raises as `to_tensor` does, and `ValueError` for an empty sequence.
     """
+    return [photo.over_white() for photo in to_photos(images, name)]
+
+
+def to_photos(
+    images: ImageLike | Sequence[ImageLike], name: str = "image", shorter_side: int | None = None
+) -> list[Photo]:
+    """The same as photos. shorter_side: of files, see `read_photo`."""
     if isinstance(images, Tensor | np.ndarray):
         items: Sequence[ImageLike] = list(images) if images.ndim == 4 else [images]
     elif isinstance(images, str | Path | Image.Image):
@@ -171,12 +191,12 @@ def to_list(images: ImageLike | Sequence[ImageLike], name: str = "image") -> lis
     elif isinstance(images, Sequence):
         items = images
     else:
-        return [to_tensor(images, name)]
+        return [to_photo(images, name)]
     if not items:
         raise ValueError(f"{name}: expected at least one picture, got an empty {type(images).__name__}")
     if len(items) == 1:
-        return [to_tensor(items[0], name)]
-    return [to_tensor(item, f"{name} {index}") for index, item in enumerate(items, start=1)]
+        return [to_photo(items[0], name, shorter_side)]
+    return [to_photo(item, f"{name} {index}", shorter_side) for index, item in enumerate(items, start=1)]
 
 
 def to_pil(tensor: Tensor) -> Image.Image:
@@ -239,6 +259,24 @@ def shrink(x: Tensor, scale: int = 4) -> Tensor:
         raise ValueError(f"both sides must be multiples of {scale}, got {width}×{height}")
     small = to_pil(x).resize((width // scale, height // scale), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.asarray(small) / np.float32(255)).permute(2, 0, 1)[None].contiguous()
+
+
+def resized_part(picture: Tensor, sides: Sequence[int], part: tuple[int, int, int, int]) -> Tensor:
+    """Part of a picture `[1, C, H, W]` resized to `sides` (height, width), without computing the rest.
+
+    Args:
+        part: left, top, right and bottom in the resized picture; on its grid, so that the result is the same as that
+            of resizing everything and cutting. Pillow's bicubic, antialiased, clipped to [0, 1].
+    """
+    (height, width), (left, top, right, bottom) = picture.shape[2:], part
+    x, y = width / sides[1], height / sides[0]
+    box = (left * x, top * y, min(right * x, width), min(bottom * y, height))
+    size = (right - left, bottom - top)
+    planes = [
+        np.asarray(Image.fromarray(plane.numpy()).resize(size, Image.Resampling.BICUBIC, box=box))
+        for plane in picture[0].float().cpu()
+    ]
+    return torch.from_numpy(np.stack(planes))[None].clamp(0, 1).to(picture.device)
 
 
 def check_suffix(path: Path, bits: int = 8) -> str:
@@ -398,22 +436,22 @@ def _with_other_byte(args: object) -> str | tuple:
     return (other, *args[1:]) if isinstance(args, tuple) else other
 
 
-def _from_array(array: np.ndarray, name: str) -> Tensor:
+def _from_array(array: np.ndarray, name: str) -> Photo:
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         raise ValueError(f"{name}: expected an array HxW, HxWx1, HxWx3 or HxWx4, got shape {array.shape}")
     check_size(array.shape[1], array.shape[0], name)
     if array.dtype == np.uint8:
-        return _finish(array / np.float32(255), name).over_white()
+        return _finish(array / np.float32(255), name)
     if array.dtype == np.uint16:
-        return _finish(array / np.float64(65535), name).over_white()
+        return _finish(array / np.float64(65535), name)
     if np.issubdtype(array.dtype, np.floating):
-        return _finish(array, name).over_white()
+        return _finish(array, name)
     raise TypeError(f"{name}: expected an array of uint8, uint16 or float, got {array.dtype}")
 
 
-def _from_tensor(tensor: Tensor, name: str) -> Tensor:
+def _from_tensor(tensor: Tensor, name: str) -> Photo:
     shape = tuple(tensor.shape)
     planes = tensor[0] if tensor.ndim == 4 and shape[0] == 1 else tensor
     if planes.ndim != 3 or planes.shape[0] not in (1, 3):
@@ -425,7 +463,7 @@ def _from_tensor(tensor: Tensor, name: str) -> Tensor:
     check_size(planes.shape[2], planes.shape[1], name)
     values = planes.detach().cpu()
     values = values.float() / 255 if values.dtype == torch.uint8 else values.float()
-    return _finish(values.permute(1, 2, 0).numpy(), name).over_white()
+    return _finish(values.permute(1, 2, 0).numpy(), name)
 
 
 def _finish(pixels: np.ndarray, name: str, metadata: Metadata = NO_METADATA) -> Photo:

@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from def_hub.images import ImageLike, to_list, to_tensor
+from def_hub.images import ImageLike, Photo, to_list, to_photos, to_tensor
 from def_hub.observation.jpeg import JpegFile, bytes_of, jpeg_of
 from def_hub.reference.matching import CELL
+from def_hub.reference.matching.placement import Placement
+from def_hub.reference.matching.pose import enough
 from def_hub.reference.picture import ReferencePicture
 
 ReferenceLike = ImageLike | Sequence[ImageLike] | Sequence[Sequence[ImageLike]] | None
@@ -64,7 +66,7 @@ def requests_of(
     sources = _sources(image) if with_files else []  # first: decoding makes Pillow forget a file without a name
     images = to_list(image)
     files = [None if s is None else jpeg_of(s) for s in sources] if with_files else [None] * len(images)
-    references = _per_image(reference, reference_mask, len(images))
+    references = _per_image(reference, reference_mask, len(images), max(enough(y.shape[2:]) for y in images))
     masks = _listed(mask, len(images), "mask", "one for each of {} images")
     return [
         Request(picture, own, _allowed(m, picture, "mask" if len(images) == 1 else f"mask {number}"), file)
@@ -80,8 +82,10 @@ def _sources(image: ImageLike | Sequence[ImageLike]) -> list[Any]:
     return [None if isinstance(one, Tensor | np.ndarray) else bytes_of(one) for one in given]
 
 
-def _per_image(reference: ReferenceLike, masks: MaskLike, count: int) -> list[tuple[ReferencePicture, ...]]:
-    """The references of each of `count` images."""
+def _per_image(
+    reference: ReferenceLike, masks: MaskLike, count: int, shorter_side: int
+) -> list[tuple[ReferencePicture, ...]]:
+    """The references of each of `count` images. shorter_side: pixels that are enough (`matching.pose.enough`)."""
     if _is_nested(reference):
         assert isinstance(reference, list | tuple)
         if len(reference) != count or not all(r is None or isinstance(r, list | tuple) for r in reference):
@@ -89,14 +93,16 @@ def _per_image(reference: ReferenceLike, masks: MaskLike, count: int) -> list[tu
         if masks is not None and (not isinstance(masks, list | tuple) or len(masks) != count):
             raise ValueError(f"reference_mask: expected one list for each of {count} images, like reference")
         per_image: Any = masks or [None] * count
-        return [_per_image(r or None, m, 1)[0] for r, m in zip(reference, per_image, strict=True)]
+        return [_per_image(r or None, m, 1, shorter_side)[0] for r, m in zip(reference, per_image, strict=True)]
+    masked = any(m is not None for m in (masks if isinstance(masks, list | tuple) else [masks]))
     if reference is None or (isinstance(reference, list | tuple) and not reference):
-        if any(m is not None for m in (masks if isinstance(masks, list | tuple) else [masks])):
+        if masked:
             raise ValueError("reference_mask: expected a reference for it, got none")
         return [()] * count
-    pictures = to_list(reference, "reference")  # type: ignore[arg-type]
-    each = _listed(masks, len(pictures), "reference_mask", "one (or None) for each of {} references")
-    shared = tuple(_reference(p, m, number) for number, (p, m) in enumerate(zip(pictures, each, strict=True), start=1))
+    # a mask has the size of the whole picture
+    photos = to_photos(reference, "reference", None if masked else shorter_side)  # type: ignore[arg-type]
+    each = _listed(masks, len(photos), "reference_mask", "one (or None) for each of {} references")
+    shared = tuple(_reference(p, m, number) for number, (p, m) in enumerate(zip(photos, each, strict=True), start=1))
     return [shared] * count
 
 
@@ -115,13 +121,15 @@ def _is_nested(reference: ReferenceLike) -> bool:
     return isinstance(reference, list | tuple) and any(isinstance(r, list | tuple) for r in reference)
 
 
-def _reference(picture: Tensor, mask: Any, number: int) -> ReferencePicture:
+def _reference(photo: Photo, mask: Any, number: int) -> ReferencePicture:
     """A reference, cropped to whole cells, with its mask on the grid of cells."""
+    picture = photo.over_white()
     usable = _mask(mask, picture, f"reference_mask {number}")
     height, width = (n // CELL * CELL for n in picture.shape[-2:])
     if usable is not None:  # a cell is usable only if all of its pixels are
         usable = (F.avg_pool2d(usable[..., :height, :width], CELL) == 1).float()
-    return ReferencePicture(picture[..., :height, :width], usable)
+    placement = Placement().after_resizing(1 / photo.reduced, 1 / photo.reduced)
+    return ReferencePicture(picture[..., :height, :width], usable, placement)
 
 
 def _allowed(mask: Any, picture: Tensor, name: str) -> Tensor:

@@ -115,3 +115,18 @@ def test_every_nth_pair_of_a_source(tmp_path: Path) -> None:
         assert torch.equal(third.picture(i, np.random.default_rng(0)), whole[3 * i].image)
     with pytest.raises(ValueError, match="every: expected 1 or more, got 0"):
         open_source(SourceConfig("pairs", str(tmp_path), every=0), 32)
+
+
+def test_a_share_of_the_references_is_worn(workplace: Path) -> None:
+    """The same pairs every time, and never another image than without wear."""
+    sources = [
+        open_source(SourceConfig("pairs", "pairs", softened=softened, compressed=compressed), 32)
+        for softened, compressed in ((0, 0), (0, 1), (0, 1), (1, 1))
+    ]
+    plain, pressed, again, both = ([source[i] for i in range(len(source))] for source in sources)
+    assert all(torch.equal(a.image, b.image) for a, b in zip(plain, both, strict=True))
+    assert all(torch.equal(a.reference, b.reference) for a, b in zip(pressed, again, strict=True))
+    for worn in (pressed, both):
+        assert not any(torch.equal(a.reference, b.reference) for a, b in zip(plain, worn, strict=True))
+    blocks = torch.stack([pair.reference.float().mean(0) for pair in pressed]).diff(dim=-1).abs().mean((0, 1))
+    assert blocks[7::8].mean() > blocks.mean()  # an edge at every eighth column

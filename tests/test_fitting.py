@@ -1,17 +1,21 @@
 """References that show things larger or smaller than the image does, turned, mirrored or in other light."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub import DEFPipeline
-from def_hub.images import to_tensor
+from def_hub.images import resized_part, save_image, to_tensor
+from def_hub.inputs import requests_of
 from def_hub.observation.downsample import Downsample
 from def_hub.reference.matching.fitting import MOST, fitted
 from def_hub.reference.matching.light import Light
 from def_hub.reference.matching.placement import Placement
 from def_hub.reference.matching.pose import ORIENTATIONS, Pose, sides_tried, sight
+from def_hub.reference.matching.slant import slanted
 from def_hub.reference.picture import ReferencePicture
 
 from .helpers.pictures import generator
@@ -100,6 +104,53 @@ def test_every_place_of_a_fitted_picture_is_that_of_the_file(orientation: Pose, 
     assert torch.equal(orientation.unturned(orientation.turned(whole)), whole)
 
 
+@pytest.mark.parametrize("degrees", (20.0, -30.0, 45.0))
+def test_references_that_hang_askew_are_found(pipe: DEFPipeline, degrees: float) -> None:
+    """The picture is part of a reference that was turned; nearly every cell finds its place in it."""
+    photo = to_tensor(EXAMPLES / "street_hr.webp")
+    y = Downsample().forward(photo[..., 96:288, 64:320])
+    askew = slanted(ReferencePicture(photo), degrees)
+    output = pipe(y, askew.pixels, preset="fast", generator=generator())
+    sure = output.confidence[0] > 0.3
+    assert sure.float().mean() > 0.5
+    back = askew.placement.original(output.correspondence[0][1:])
+    off = (back - 4 * places(48, 64) - torch.tensor([65.5, 97.5]).view(2, 1, 1)).norm(dim=0)
+    assert off[sure].median() < 0.7
+
+
+def test_the_corners_of_a_turned_canvas_are_not_usable() -> None:
+    usable = torch.ones(1, 1, 20, 30)
+    usable[..., 10:] = 0
+    turned = slanted(ReferencePicture(places(80, 120)[None].repeat(1, 2, 1, 1)[:, :3] / 200, usable), 30.0)
+    assert turned.usable is not None
+    cells = turned.usable[0, 0].nonzero().flip(1).T * 4 + 1.5
+    x, y = turned.placement.original(cells)
+    assert x.min() > 0 and x.max() < 40 and y.min() > 0 and y.max() < 80
+    column, row = cells[:, len(x) // 2].long()
+    place = turned.placement.original(torch.tensor([float(column), float(row)]))
+    assert torch.allclose(turned.pixels[0, :2, row, column] * 200, place, atol=0.1)
+
+
+def test_places_are_those_of_the_file_where_less_of_it_is_decoded(
+    pipe: DEFPipeline, street: Tensor, tmp_path: Path
+) -> None:
+    """A JPEG with more pixels than can be matched is decoded at half its size."""
+    y = Downsample().forward(street[..., 80:240, 120:320])
+    file = tmp_path / "large.jpg"
+    save_image(scaled(street, 8), file)
+    request = requests_of(y, file)[0]
+    assert request.references[0].pixels.shape[2:] == (4 * 320, 4 * 400)
+    assert request.references[0].scale == (0.5, 0.5)
+    output = pipe(y, file, preset="fast", generator=generator())
+    sure = output.confidence[0] > 0.5
+    assert sure.float().mean() > 0.5
+    expected = 8 * (4 * places(40, 50) + 1.5 + torch.tensor([120.0, 80.0]).view(2, 1, 1) + 0.5) - 0.5
+    off = (output.correspondence[0][1:] - expected).norm(dim=0)
+    assert off[sure].median() < 0.5 * 8
+    whole = requests_of(y, file, reference_mask=torch.ones(1, 8 * 320, 8 * 400))[0].references[0]
+    assert whole.scale == (1.0, 1.0)  # a mask fits the whole picture
+
+
 @pytest.mark.parametrize("orientation", (Pose(), Pose(1), Pose(0, True), Pose(3, True)))
 def test_places_are_those_of_the_reference_itself(
     pipe: DEFPipeline, street: Tensor, y: Tensor, orientation: Pose
@@ -128,9 +179,13 @@ def test_places_are_those_of_the_reference_itself(
 
 
 def test_the_choice_is_stable(pipe: DEFPipeline, street: Tensor, y: Tensor) -> None:
-    """However much a reference is enlarged, it is seen equally large in the end."""
-    sizes = [fit(pipe, y, scaled(street, factor)).pixels.shape[2] for factor in (1.5, 2.0, 3.0, 4.5, 6.0)]
-    assert max(sizes) < 1.05 * min(sizes)
+    """However much a reference is enlarged, the same part of it is seen, equally large, to a fraction of a pixel."""
+    found = [fit(pipe, y, scaled(street, factor)) for factor in (1.5, 2.0, 3.0, 4.5, 6.0)]
+    assert len({tuple(f.pixels.shape) for f in found}) == 1
+    last = found[-1]
+    for factor, other in zip((1.5, 2.0, 3.0, 4.5), found, strict=False):
+        assert other.scale[0] * factor == pytest.approx(last.scale[0] * 6, rel=1e-3)
+        assert (other.pixels - last.pixels).abs().mean() < 0.01
 
 
 def test_other_light_is_undone(pipe: DEFPipeline, street: Tensor, y: Tensor) -> None:
@@ -140,6 +195,13 @@ def test_other_light_is_undone(pipe: DEFPipeline, street: Tensor, y: Tensor) -> 
     assert (found.pixels - street).abs().mean() < 0.02
     unchanged = fit(pipe, y, street)
     assert unchanged.pixels is street
+
+
+def test_part_of_a_resized_picture_is_a_part_of_it() -> None:
+    picture = torch.rand(1, 3, 100, 140, generator=generator())
+    for sides in ((48, 64), (200, 260)):
+        whole = F.interpolate(picture, sides, mode="bicubic", antialias=True).clamp(0, 1)
+        assert torch.allclose(resized_part(picture, sides, (8, 12, 60, 44)), whole[..., 12:44, 8:60], atol=1e-5)
 
 
 def test_light_stays_in_range() -> None:

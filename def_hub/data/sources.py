@@ -6,6 +6,7 @@ cached.
 
 from __future__ import annotations
 
+import io
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -81,6 +82,30 @@ class Census:
         return text
 
 
+@dataclass(frozen=True)
+class Wear:
+    """What happens to references before a network sees them: the shares that are shrunk and enlarged again, and that
+    are saved as JPEG, as most references were that people have."""
+
+    softened: float = 0.0
+    compressed: float = 0.0
+
+    def on(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        """With these chances, shrunk by up to 2.8 and enlarged again, and saved as JPEG of quality 30 to 90."""
+        if rng.random() < self.softened:
+            factor = float(np.exp(rng.uniform(np.log(1.2), np.log(2.8))))
+            small = image.resize([round(n / factor) for n in image.size], Image.Resampling.LANCZOS)
+            image = small.resize(image.size, Image.Resampling.BICUBIC)
+        if self.compressed and rng.random() < self.compressed:
+            file = io.BytesIO()
+            image.save(file, "JPEG", quality=int(rng.integers(30, 91)))
+            image = Image.open(file).convert("RGB")
+        return image
+
+
+UNWORN = Wear()
+
+
 class PairFolder:
     """CUFED layout: `input/` and `ref/` with equal file names, or `NNN_0` with its references `NNN_1` …, each a pair.
 
@@ -97,10 +122,10 @@ class PairFolder:
         holdout: tuple[str, ...] = (),
         held_out: bool = False,
         crops: int = 1,
-        softened: float = 0.0,
+        wear: Wear = UNWORN,
     ) -> None:
         self.name = path.name
-        self.softened = softened
+        self.wear = wear
         self.size = size
         self.census = Census()
         files = [f for f in _paired(path) if all([self.census.accepts(p, size) for p in f])]
@@ -135,7 +160,7 @@ class PairFolder:
             file, crop = self.crops[index]
             place = np.full(2, 0.5) if crop == 0 else np.random.default_rng((file, crop)).random(2)
             image, reference = (_crop(open_rgb(p), self.size, place) for p in self.files[file])
-            reference = _softened(reference, self.softened, np.random.default_rng((file, crop, 1)))
+            reference = self.wear.on(reference, np.random.default_rng((file, crop, 1)))
             self._pairs[index] = Pair(_tensor(image), _tensor(reference))
         return self._pairs[index]
 
@@ -154,11 +179,11 @@ class SceneFolder:
     """Folders with several views each: pair `i` shows about the same part of two views, as far as the whole views do:
     crops of a large share of each picture, around one relative place. How much they overlap varies, and is meant to."""
 
-    def __init__(self, path: Path, size: int, crops: int, softened: float = 0.0) -> None:
+    def __init__(self, path: Path, size: int, crops: int, wear: Wear = UNWORN) -> None:
         self.name = path.name
         self.size = size
         self.crops = crops
-        self.softened = softened
+        self.wear = wear
         self.census = Census()
         folders = sorted(p for p in path.iterdir() if p.is_dir())
         scenes = [[p for p in _pictures(f) if self.census.accepts(p, size)] for f in folders]
@@ -179,7 +204,7 @@ class SceneFolder:
             _part(open_rgb(view), share * stretch, place + shift, self.size)
             for view, stretch, shift in zip(views, (1.0, 1.1), (np.zeros(2), rng.uniform(-0.1, 0.1, 2)), strict=True)
         )
-        return Pair(_tensor(image), _tensor(_softened(reference, self.softened, rng)))
+        return Pair(_tensor(image), _tensor(self.wear.on(reference, rng)))
 
     def picture(self, index: int, rng: np.random.Generator) -> Tensor:
         return self[index].image
@@ -202,11 +227,11 @@ class PhotoFolder:
     """Single photographs: pair `i` is a fixed crop, and a reference made from the same photograph by a shift, rotation,
     change of scale and photometric change."""
 
-    def __init__(self, path: Path, size: int, crops: int, softened: float = 0.0) -> None:
+    def __init__(self, path: Path, size: int, crops: int, wear: Wear = UNWORN) -> None:
         self.name = path.name
         self.size = size
         self.crops = crops
-        self.softened = softened
+        self.wear = wear
         self.census = Census()
         self.files = [p for p in _pictures(path) if self.census.accepts(p, size)]
         if not self.files:
@@ -222,7 +247,7 @@ class PhotoFolder:
         photo = self._photo(index)
         image, (left, top), span = self._crop(photo, rng)
         reference = self._reference(photo, rng, left + span / 2, top + span / 2, span)
-        return Pair(_tensor(image), _tensor(_softened(reference, self.softened, rng)))
+        return Pair(_tensor(image), _tensor(self.wear.on(reference, rng)))
 
     def picture(self, index: int, rng: np.random.Generator) -> Tensor:
         return _tensor(self._crop(self._photo(index), rng)[0])
@@ -297,11 +322,12 @@ def open_source(config: SourceConfig, size: int, holdout: tuple[str, ...] = ()) 
     path = folder_of(config.path, "train", config.limit)
     if not path.is_dir():
         raise ValueError(f"training data: there is no folder {path}")
+    wear = Wear(config.softened, config.compressed)
     if config.kind == "pairs":
-        return PairFolder(path, size, holdout, crops=config.crops, softened=config.softened)
+        return PairFolder(path, size, holdout, crops=config.crops, wear=wear)
     if config.kind == "scenes":
-        return SceneFolder(path, size, config.crops, config.softened)
-    return PhotoFolder(path, size, config.crops, config.softened)
+        return SceneFolder(path, size, config.crops, wear)
+    return PhotoFolder(path, size, config.crops, wear)
 
 
 def _paired(folder: Path) -> list[tuple[Path, Path]]:
@@ -332,15 +358,6 @@ def _part(image: Image.Image, share: float, place: np.ndarray, size: int) -> Ima
     span = min(max(round(share * min(image.size)), size), *image.size)
     left, top = (round(float(p) * (n - span)) for p, n in zip(place.clip(0, 1), image.size, strict=True))
     return image.crop((left, top, left + span, top + span)).resize((size, size), Image.Resampling.LANCZOS)
-
-
-def _softened(image: Image.Image, share: float, rng: np.random.Generator) -> Image.Image:
-    """With that chance, shrunk by up to 2.8 and enlarged again."""
-    if rng.random() >= share:
-        return image
-    factor = float(np.exp(rng.uniform(np.log(1.2), np.log(2.8))))
-    small = image.resize([round(n / factor) for n in image.size], Image.Resampling.LANCZOS)
-    return small.resize(image.size, Image.Resampling.BICUBIC)
 
 
 def _tensor(image: Image.Image) -> Tensor:

@@ -7,22 +7,32 @@ matching compares windows of one size in both pictures.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from def_hub.images import resized_part
 from def_hub.reference.features import in_own_precision
 from def_hub.reference.matching.correspondence import CELL
 from def_hub.reference.matching.detail import stepped
 from def_hub.reference.matching.light import light
 from def_hub.reference.matching.placement import Placement
-from def_hub.reference.matching.pose import Sighting, mask_of, resized, sight
+from def_hub.reference.matching.pose import (
+    CONFIRMING,
+    LARGER,
+    LEAST,
+    Sighting,
+    mask_of,
+    resized,
+    scaled_sides,
+    seems_shown,
+    sight,
+)
+from def_hub.reference.matching.slant import SLANTS, slanted
 from def_hub.reference.picture import ReferencePicture
 
-LEAST = 0.08
-"""Support from which a pose is believed; unrelated pictures reach 0.05 (see `Sighting`)."""
 NOTHING = 1.75
 """Logarithm from which a reference has no detail that the image lacks, as the image itself has at 2: left as it is."""
 SHRUNK, ENLARGED = -0.15, 0.1
@@ -31,21 +41,43 @@ FINER = 0.05
 """What is resized becomes so much finer than the result, as a logarithm: it was best between 0 and 0.1."""
 MOST = 4.0
 """Area, in areas of the result, that a reference may have where its pose is not known."""
-MARGIN = 0.15
-"""Of the part that is matched, how much more on either side is kept."""
+STRAIGHT = 12.0
+"""Degrees that are left to the alignment: at 20° half of the support is lost (street and robot, 28 November 2026)."""
+MARGIN, BESIDE = 0.15, 8 * CELL
+"""How much more is kept on either side of the part that is matched: so much of it, and so many pixels."""
 
 
 @torch.no_grad()
 def fitted(image: Tensor, reference: ReferencePicture, extractor: nn.Module) -> ReferencePicture:
-    """The reference as it is matched: `sight`, and then `fit`.
+    """The reference as it is matched: `found`, and then `fit`.
 
     Args:
         image: LR image `[1, 3, h, w]`.
         reference: as the caller gave it.
         extractor: of the network that will match them.
     """
-    extract = in_own_precision(extractor)
-    return fit(image, reference, sight(image, reference.pixels, reference.usable, extract))
+    return fit(image, *found(image, reference, in_own_precision(extractor)))
+
+
+@torch.no_grad()
+def found(
+    image: Tensor, reference: ReferencePicture, extract: Callable[[Tensor], Sequence[Tensor]]
+) -> tuple[ReferencePicture, Sighting]:
+    """The reference, turned by `SLANTS` if it must be, and its pose. Arguments as for `sight`."""
+    seen = sight(image, reference.pixels, reference.usable, extract)
+    if seen.support >= LEAST:
+        turns = [seen.askew] if abs(seen.askew) > STRAIGHT else []
+    else:
+        side = CELL * CONFIRMING * LARGER**0.5  # of the largest copy that is looked at
+        factor = min(1.0, side / math.prod(reference.pixels.shape[2:]) ** 0.5)
+        small = ReferencePicture(resized(reference.pixels, factor))
+        turns = [d for d in SLANTS if seems_shown(image, slanted(small, d).pixels, extract)]
+    for degrees in turns:
+        turned = slanted(reference, degrees)
+        again = sight(image, turned.pixels, turned.usable, extract)
+        if again.support >= max(LEAST, seen.support):
+            return turned, again
+    return reference, seen
 
 
 @torch.no_grad()
@@ -66,25 +98,26 @@ def fit(image: Tensor, reference: ReferencePicture, seen: Sighting) -> Reference
     if seen.support < LEAST or (pose.upright and octave > NOTHING):
         return _bounded(image, replace(reference, usable=usable))
     relit = light(seen)
-    whole = (0, 0, *reversed(picture.shape[2:]))
+    whole = (picture.shape[2], picture.shape[3])
     if SHRUNK < octave < ENLARGED:
         if pose.upright:
             return replace(reference, pixels=picture if relit is None else relit.on(picture), usable=usable)
-        left, top, right, bottom = whole
-        octave = 0.0
+        sides, part = whole, (0, 0, whole[1], whole[0])
     else:
-        left, top, right, bottom = _part(seen, picture)
-    picture = pose.turned(picture[..., top:bottom, left:right])
-    placement = Placement.of_turn(pose, (bottom - top, right - left)).moved(left, top)
+        # The cut lies on the cells of the whole picture at its new size: a reference that was enlarged before comes
+        # out as it would have come out itself.
+        sides = scaled_sides(whole, 2 ** (octave + FINER))
+        part = _part(seen, whole, sides)
+        picture = resized_part(picture, sides, part)
+    left, top, right, bottom = part
     if usable is not None:
-        cells = (slice(top // CELL, bottom // CELL), slice(left // CELL, right // CELL))
-        usable = pose.turned(usable[..., cells[0], cells[1]])
-    if octave != 0.0:
-        height, width = picture.shape[2:]
-        picture = resized(picture, 2 ** (octave + FINER))
-        usable = None if usable is None else mask_of(usable, picture)
-        placement = placement.after_resizing(picture.shape[3] / width, picture.shape[2] / height)
-    pixels = picture.contiguous() if relit is None else relit.on(picture)
+        usable = mask_of(usable, sides)[..., top // CELL : bottom // CELL, left // CELL : right // CELL]
+        usable = pose.turned(usable)
+    picture = pose.turned(picture).contiguous()
+    cut = Placement.of_turn(pose, (bottom - top, right - left)).moved(left, top)
+    resizing = Placement().after_resizing(sides[1] / whole[1], sides[0] / whole[0])
+    placement = reference.placement.after(resizing.after(cut))
+    pixels = picture if relit is None else relit.on(picture)
     return replace(reference, pixels=pixels, usable=usable, placement=placement)
 
 
@@ -108,23 +141,22 @@ def _bounded(image: Tensor, reference: ReferencePicture) -> ReferencePicture:
     if area <= MOST:
         return reference
     picture = resized(picture, (MOST / area) ** 0.5)
-    usable = None if usable is None else mask_of(usable, picture)
-    placement = Placement().after_resizing(picture.shape[3] / width, picture.shape[2] / height)
+    usable = None if usable is None else mask_of(usable, picture.shape[2:])
+    placement = reference.placement.after_resizing(picture.shape[3] / width, picture.shape[2] / height)
     return replace(reference, pixels=picture, usable=usable, placement=placement)
 
 
-def _part(seen: Sighting, picture: Tensor) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom, multiples of 4, of the part of the reference, unturned, in which the trusted matches
-    lie."""
-    height, width = picture.shape[2:]
+def _part(seen: Sighting, whole: tuple[int, int], sides: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom, multiples of 4, of the part in which the trusted matches lie, in the reference,
+    unturned, resized from `whole` to `sides` (height, width)."""
+    height, width = sides
     place = seen.matches.position[0][:, seen.trusted]  # [2,n]
     if place.shape[1] < 16:
         return 0, 0, width, height
-    turned = Placement.of_turn(seen.pose, (height, width)).after_resizing(*seen.scale)
-    place = turned.original(place)
-    low, high = (torch.quantile(place, q, dim=1) for q in (0.02, 0.98))
-    # of an LR image's cell there are as many pixels in the reference as it is finer than the image
-    more = MARGIN * (high - low) + 8 * CELL / 2 ** min(seen.pose.octave, 0.0)
+    place = Placement.of_turn(seen.pose, whole).after_resizing(*seen.scale).original(place)
+    factor = place.new_tensor((width / whole[1], height / whole[0]))
+    low, high = (torch.quantile(place, q, dim=1) * factor for q in (0.02, 0.98))
+    more = MARGIN * (high - low) + BESIDE
     left, top = (max(0, int(v) // CELL * CELL) for v in (low - more).tolist())
     right, bottom = (
         min(n, -(-int(v) // CELL) * CELL) for v, n in zip((high + more).tolist(), (width, height), strict=True)

@@ -50,6 +50,14 @@ class Placement:
         )
         return Placement(((a / x, b / y), (c / x, d / y)), offset)
 
+    def after(self, first: Placement) -> Placement:
+        """Of a picture that `first` places in one that this places."""
+        (a, b), (c, d) = self.matrix
+        (e, f), (g, h) = first.matrix
+        x, y = first.offset
+        offset = (a * x + b * y + self.offset[0], c * x + d * y + self.offset[1])
+        return Placement(((a * e + b * g, a * f + b * h), (c * e + d * g, c * f + d * h)), offset)
+
     @property
     def scale(self) -> tuple[float, float]:
         """Pixels per pixel of the original, along x and y of the picture."""

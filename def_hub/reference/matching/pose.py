@@ -45,6 +45,8 @@ SERVED = 0.3
 """Confidence from which a cell counts as served."""
 CLOSE = 0.1
 """Logarithm of the factor by which a copy may differ from the size of the image and still be measured at."""
+LEAST = 0.08
+"""Support from which a pose is believed; unrelated pictures reach 0.06 (`examples/ranking.py`, 28 November 2026)."""
 UNSURE = 0.04
 """Support below which a pose is no more than a guess."""
 COMPANY, ALONE, SURE = 5, 0.2, 0.5
@@ -87,7 +89,8 @@ class Sighting:
 
     query: the small copy of the image `[1, 3, H, W]`; key: that of the reference, turned. matches: of `query` in `key`.
     scale (x, y): pixels of `key` per pixel of the turned reference. support: mean confidence of the matches that lie
-    among confident ones, 0 … 1; unrelated pictures reach 0.05.
+    among confident ones, 0 … 1; unrelated pictures reach 0.05. `pose.octave` is that of `key`, whose sides are whole
+    cells.
     """
 
     pose: Pose
@@ -102,6 +105,15 @@ class Sighting:
         """`[h, w]`: the matches that may be believed."""
         confidence = self.matches.confidence
         return ((confidence >= SERVED) & (_around(confidence) >= ALONE))[0, 0]
+
+    @property
+    def askew(self) -> float:
+        """Degrees by which the reference is turned beside the pose, as the frames of the matches have it."""
+        if int(self.trusted.sum()) < 8:
+            return 0.0
+        frame = self.matches.frames[0][..., self.trusted]  # [2,2,n]
+        turn = torch.atan2(frame[1, 0] - frame[0, 1], frame[0, 0] + frame[1, 1])
+        return math.degrees(float(turn.median())) * (-1 if self.pose.mirrored else 1)
 
     @property
     def remaining(self) -> float:
@@ -124,17 +136,27 @@ def sight(
             `Views`. extract: gives the pyramid of features of a picture.
     """
     search = _Search(image, picture, usable, extract)
-    best, most = None, 0.0
-    for pose in search.candidates():
-        seen = search.confirm(pose)
-        worth = seen.support / (MIRROR_PENALTY if pose.mirrored else 1 if pose.upright else TURN_PENALTY)
-        if best is None or worth > most:
-            best, most = seen, worth
-    assert best is not None
+    poses = search.candidates()
+    best = max(map(search.confirm, poses), key=_weight)
+    if best.support < LEAST:  # too few cells are alike to outvote chance, but matches may still agree
+        others = [Pose(octave=octave) for octave in search.octaves()]
+        best = max([best, *(search.confirm(pose) for pose in others if pose not in poses)], key=_weight)
     if abs(best.remaining) > CLOSE and best.support > UNSURE:  # seen between two sizes: look again at the right one
         again = search.confirm(replace(best.pose, octave=best.pose.octave + best.remaining))
         best = again if again.support >= 0.9 * best.support else best
     return replace(best, pose=replace(best.pose, octave=best.pose.octave + best.remaining))
+
+
+def seems_shown(image: Tensor, picture: Tensor, extract: Callable[[Tensor], Sequence[Tensor]]) -> bool:
+    """Whether votes alone say that a reference shows the place, in some orientation. Arguments as for `sight`."""
+    search = _Search(image, picture, None, extract)
+    return max(share / search.chance(pose.octave) for pose, share in search.votes().items()) >= CERTAIN
+
+
+def _weight(seen: Sighting) -> float:
+    """What speaks for a pose, less what the orientation takes."""
+    penalty = MIRROR_PENALTY if seen.pose.mirrored else 1 if seen.pose.upright else TURN_PENALTY
+    return seen.support / penalty
 
 
 class _Search:
@@ -151,14 +173,17 @@ class _Search:
 
     def octaves(self) -> list[float]:
         """The logarithms that are tried: those with which a copy's area is neither too large nor too small. One is
-        always left."""
-        steps = [FINEST + OCTAVE * i for i in range(round((COARSEST - FINEST) / OCTAVE) + 1)]
-        fitting = [octave for octave in steps if SMALLER <= self._area(octave) <= LARGER]
-        return fitting or [min(steps, key=lambda octave: abs(math.log(self._area(octave))))]
+        always left. They are counted from the copy that is as large as the image: the copies of a reference that was
+        enlarged are then those of the reference itself, and so is what is found in them."""
+        same = -0.5 * math.log2(self._area(0.0))
+        most, least = (math.floor(0.5 * math.log2(area) / OCTAVE) for area in (LARGER, 1 / SMALLER))
+        steps = [same + OCTAVE * i for i in range(-least, most + 1)]
+        fitting = [octave for octave in steps if FINEST <= octave <= COARSEST]
+        return fitting or [min(max(same, FINEST), COARSEST)]
 
     def candidates(self) -> list[Pose]:
         """Poses worth confirming: the upright ones with most votes, and a turned and a mirrored one that have more."""
-        votes = {pose: share / self._chance(pose.octave) for pose, share in self.votes().items()}
+        votes = {pose: share / self.chance(pose.octave) for pose, share in self.votes().items()}
         order = sorted(votes, key=lambda pose: -votes[pose])
         upright = [pose for pose in order if pose.upright][:UPRIGHT]
         most = votes[upright[0]]
@@ -167,7 +192,7 @@ class _Search:
         best = upright[:1] if most >= CERTAIN else upright
         return best + [next(pose for pose in others if pose.mirrored == mirrored) for mirrored in kinds]
 
-    def _chance(self, octave: float) -> float:
+    def chance(self, octave: float) -> float:
         """The share of votes that unrelated pictures give, on the mean: more to small copies, which have fewer cells
         (27 photographs of other scenes)."""
         return 0.13 * max(self._area(octave), 0.5) ** -0.15
@@ -194,19 +219,21 @@ class _Search:
         """The aligned matches of a pose."""
         query = resized(self.image, CELL * _shrunk(self.image, CONFIRMING))
         key = pose.turned(self.copy(pose.octave, CONFIRMING))
-        usable = None if self.usable is None else mask_of(pose.turned(self.usable), key)
+        usable = None if self.usable is None else mask_of(pose.turned(self.usable), key.shape[2:])
         with torch.autocast(key.device.type, enabled=False):  # a place needs more digits than half precision has
             matches = match_coarse_to_fine(
                 Views(query, query), [Views(key, key, usable=usable)], self.extract, "bicubic", step=STEP
             )
         height, width = reversed(self.sides) if pose.quarters % 2 else self.sides
+        shown = math.prod(key.shape[2:]) / math.prod(query.shape[2:]) / self._area(0.0)
+        pose = replace(pose, octave=0.5 * math.log2(shown))
         support = matches.confidence * ((_around(matches.confidence) - ALONE) / (SURE - ALONE)).clamp(0, 1)
         scale = (key.shape[3] / width, key.shape[2] / height)
         return Sighting(pose, query, key, matches, scale, float(support.mean()))
 
     def copy(self, octave: float, cells: int) -> Tensor:
         """The reference, unturned, as it is compared with an image that is seen with so many cells."""
-        return _to(self.source, _sides(self.sides, _shrunk(self.image, cells) * 2**octave))
+        return _to(self.source, scaled_sides(self.sides, _shrunk(self.image, cells) * 2**octave))
 
 
 def _shrunk(image: Tensor, cells: int) -> float:
@@ -236,16 +263,18 @@ def _agreeing(index: Tensor, query: Tensor, key: Tensor) -> float:
 
 def resized(picture: Tensor, scale: float) -> Tensor:
     """`[1, 3, H, W]` → about `scale` times as large, sides whole cells, two at least."""
-    return _to(picture, _sides(picture.shape[2:], scale))
+    return _to(picture, scaled_sides(picture.shape[2:], scale))
 
 
-def mask_of(usable: Tensor, picture: Tensor) -> Tensor:
-    """The mask for a picture of another size: a cell that may not be used wholly may not be used."""
-    return (F.interpolate(usable, [n // CELL for n in picture.shape[2:]], mode="area") == 1).float()
+def mask_of(usable: Tensor, sides: Sequence[int]) -> Tensor:
+    """The mask for a picture of another height and width: a cell that may not be used wholly may not be used."""
+    return (F.interpolate(usable, [n // CELL for n in sides], mode="area") == 1).float()
 
 
-def _sides(picture: Sequence[int], scale: float) -> list[int]:
-    return [max(2, round(n * scale / CELL)) * CELL for n in picture]
+def scaled_sides(picture: Sequence[int], scale: float) -> tuple[int, int]:
+    """About `scale` times each side, in whole cells, two at least."""
+    height, width = (max(2, round(n * scale / CELL)) * CELL for n in picture)
+    return height, width
 
 
 def _to(picture: Tensor, sides: Sequence[int]) -> Tensor:
@@ -254,9 +283,15 @@ def _to(picture: Tensor, sides: Sequence[int]) -> Tensor:
     return F.interpolate(picture, list(sides), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
-def sides_tried(image: Sequence[int], picture: Sequence[int]) -> list[list[int]]:
+def sides_tried(image: Sequence[int], picture: Sequence[int]) -> list[tuple[int, int]]:
     """Height and width of the copies of a reference that are confirmed beside an LR image, both of these sizes, if it
     shows as much as the image: for estimates of the cost."""
     shrunk = min(1.0, CONFIRMING / math.prod(image) ** 0.5)
     same = math.log2(math.prod(image) ** 0.5 * CELL / math.prod(picture) ** 0.5)
-    return [_sides(picture, shrunk * 2 ** (same + OCTAVE * i)) for i in range(UPRIGHT)]
+    return [scaled_sides(picture, shrunk * 2 ** (same + OCTAVE * i)) for i in range(UPRIGHT)]
+
+
+def enough(image: Sequence[int]) -> int:
+    """Pixels along its shorter side from which a reference has more than can be matched with an LR image of this
+    height and width. A JPEG of 64 million pixels can then be decoded at a half, or less, of its size."""
+    return math.ceil((LARGER * CELL**2 * math.prod(image)) ** 0.5)
