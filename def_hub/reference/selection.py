@@ -62,7 +62,7 @@ def rank_references(
     Raises:
         ValueError, TypeError, FileNotFoundError: for an image or a candidate that cannot be read, named by its number.
     """
-    network = _embedded()
+    network = embedded_network()
     extractor = network.feature_extractor if extractor is None else extractor
     extract, device = in_own_precision(extractor), next(extractor.parameters()).device
     scores = []
@@ -72,7 +72,8 @@ def rank_references(
         height, width = (n // CELL * CELL for n in picture.shape[2:])
         picture = picture[..., :height, :width]
         seen = sight(y, picture, None, extract)
-        scores.append(seen.support * _worth(network, y, picture, seen))
+        # detail is looked at only where the verdict can depend on it: most of many candidates show something else
+        scores.append(seen.support * (_worth(network, y, picture, seen) if seen.support >= UNLIKELY else 1.0))
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     return [RankedReference(i, scores[i]) for i in order]
 
@@ -89,7 +90,7 @@ def _worth(network: ReferenceNetwork, image: Tensor, picture: Tensor, seen: Sigh
 
 
 @lru_cache(maxsize=1)
-def _embedded() -> ReferenceNetwork:
+def embedded_network() -> ReferenceNetwork:
     """The network of the embedded default model."""
     folder = Path(__file__).resolve().parents[1] / "weights" / "def-mini" / "refsr"
     return ReferenceNetwork.from_pretrained(str(folder))

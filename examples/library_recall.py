@@ -1,0 +1,165 @@
+"""Measure a library of references: does it find, among thousands, the photo that shows the place?
+
+    DEF_SHARED=DATA python examples/library_recall.py [--step 3] [--first-stage]
+
+DATA has the folders `eval-dev` and `train`. The library holds the references of the MultiView groups among pictures of
+the other sets and of the training folders (every second pair). For each group's small photograph are printed: the place
+of its first true reference after the first stage, the three photos that were chosen, and the PSNR with them and with
+the group's own references. A true reference is one of the group's own; those of the other groups of the same scene are
+counted apart. At the end: search among 10,000 entries, most of them random vectors, and what building took.
+"""
+
+import argparse
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from def_hub import DEFPipeline, ReferenceLibrary, images
+from def_hub.evaluation.datasets import Dataset, load_dataset
+from def_hub.evaluation.metrics import psnr
+from def_hub.observation.degradation import Degradation, degrade
+from def_hub.reference.library import Choice
+from def_hub.reference.library.embedding import make_embedder
+from def_hub.reference.library.nearest import Nearest
+
+STRANGERS = ("WR-SR/input", "WR-SR/ref", "Urban100", "Set5", "Set14", "RealSR/HR", "DRealSR/HR")
+MANY = 10_000
+
+
+@dataclass
+class Case:
+    """One group. own, scene: file names of its true references, and of those of its scene."""
+
+    name: str
+    truth: Tensor
+    small: Tensor
+    references: list[Path]
+    own: set[str]
+    scene: set[str]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--library", type=Path, default=Path("outputs/recall.def"))
+    parser.add_argument("--step", type=int, default=1, metavar="N", help="only every Nth group")
+    parser.add_argument("--first-stage", action="store_true", help="nothing else: a second per group")
+    parser.add_argument("--degradation", default="clean", help="of the small photographs, as jpeg40 (default: clean)")
+    parser.add_argument("--preset", default="fast")
+    options = parser.parse_args()
+    data = Path(os.environ["DEF_SHARED"])
+
+    library = build(data, options.library)
+    cases = cases_of(load_dataset(data / "eval-dev" / "MultiView"), options.degradation)[:: options.step]
+    first_stage(library, cases)
+    if not options.first_stage:
+        both_stages(library, cases, options.preset)
+    speed(library, cases[0])
+
+
+def build(data: Path, path: Path) -> ReferenceLibrary:
+    """The library, and what building it took."""
+    files = [p for p in images.list_pictures(data / "eval-dev" / "MultiView") if not p.stem.endswith("_0")]
+    files += [p for name in STRANGERS for p in images.list_pictures(data / "eval-dev" / name)]
+    files += [p for name in ("photos", "bsds") for p in images.list_pictures(data / "train" / name)]
+    files += images.list_pictures(data / "train" / "pairs160" / "ref")[::2]
+    started, worked = time.perf_counter(), time.process_time()
+    library, changes = ReferenceLibrary.build(files, path)
+    wall, cpu = time.perf_counter() - started, time.process_time() - worked
+    info = library.info()
+    print(f"{info.photos} photos, {changes}; {info.bytes / info.photos:.0f} bytes per photo")
+    if changes.added:
+        each = f"{1000 * wall / changes.added:.0f} ms, {1000 * cpu / changes.added:.0f} ms of a processor, per photo"
+        print(f"built in {wall:.0f} s: {each}")
+    return library
+
+
+def cases_of(dataset: Dataset, degradation: str) -> list[Case]:
+    cases = []
+    known = Degradation.parse(degradation)
+    for number, item in enumerate(dataset.items):
+        truth, small = dataset.load(number)
+        if not known.clean:
+            small = degrade(truth, known).picture
+        same = {r.name for other in dataset.items if other.scene == item.scene for r in other.references}
+        cases.append(Case(item.name, truth, small, list(item.references), {r.name for r in item.references}, same))
+    return cases
+
+
+def first_stage(library: ReferenceLibrary, cases: list[Case]) -> None:
+    """Prints at which place the first true reference of each group is."""
+    places, of_scene = [], []
+    for case in cases:
+        names = [found.path.name for found in library.search(case.small, len(library.index.entries))]
+        places.append(min((names.index(name) + 1 for name in case.own if name in names), default=len(names)))
+        of_scene.append(min((names.index(name) + 1 for name in case.scene if name in names), default=len(names)))
+    print("place of the first true reference:", *places)
+    for limit in (3, 10, 30, 100):
+        own, scene = (sum(place <= limit for place in some) for some in (places, of_scene))
+        print(f"among the first {limit}: {own} of {len(cases)} groups; one of the scene: {scene}")
+
+
+def both_stages(library: ReferenceLibrary, cases: list[Case], preset: str) -> None:
+    """Prints what is chosen for each group, and what that gives."""
+    pipe = DEFPipeline.from_pretrained()
+    pipe.set_progress_bar_config(disable=True)
+    own, scene, differences, seconds = 0, 0, [], []
+    for case in cases:
+        started = time.perf_counter()
+        choice = library.choose(case.small, 3, pipe.refsr)
+        seconds.append(time.perf_counter() - started)
+        chosen = {found.path.name for found in choice.chosen}
+        own, scene = own + bool(chosen & case.own), scene + bool(chosen & case.scene)
+        given, found = (enlarged(pipe, case, some, preset) for some in (case.references, choice.pictures()))
+        differences.append(found - given)
+        print(
+            f"{case.name}: {described(choice, case)}; {found:.2f} dB, with its own references {given:.2f} dB",
+            flush=True,
+        )
+    count = len(cases)
+    print(f"a true reference among the three chosen: {own} of {count}; one of the scene: {scene} of {count}")
+    mean, least = sum(differences) / count, min(differences)
+    print(f"PSNR with the library minus that with the true references: mean {mean:+.2f} dB, worst {least:+.2f} dB")
+    print(f"choosing: {sum(seconds) / count:.1f} s on the mean, {torch.get_num_threads()} threads")
+
+
+def enlarged(pipe: DEFPipeline, case: Case, references: list, preset: str) -> float:
+    generator = torch.Generator().manual_seed(0)
+    result = pipe(case.small, references or None, preset=preset, generator=generator, output_type="pt").images[0]
+    return float(psnr(result[None], case.truth))
+
+
+def described(choice: Choice, case: Case) -> str:
+    words = []
+    for found in choice.chosen:
+        name = found.path.name
+        kind = "own" if name in case.own else "scene" if name in case.scene else "stranger"
+        words.append(f"{name} {found.score:.2f} ({kind})")
+    return ", ".join(words) or "none chosen"
+
+
+def speed(library: ReferenceLibrary, case: Case) -> None:
+    """Prints how long the first stage takes among many entries."""
+    vectors = library.index.vectors
+    random = torch.Generator().manual_seed(0)
+    shape = (max(0, MANY - len(vectors)), *vectors.shape[1:])
+    others = torch.nn.functional.normalize(torch.randn(shape, generator=random), dim=2).half()
+    started = time.perf_counter()
+    nearest = Nearest(torch.cat((vectors, others)))
+    opened = time.perf_counter() - started
+    embedder = make_embedder(library.index.embedder)
+    started = time.perf_counter()
+    query = embedder.query(case.small, case.small)
+    embedded = time.perf_counter() - started
+    started = time.perf_counter()
+    nearest(query, 30)
+    searched = time.perf_counter() - started
+    count = len(vectors) + len(others)
+    print(f"{count} entries: opened in {opened:.2f} s, query {embedded:.2f} s, search {searched:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
