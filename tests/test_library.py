@@ -520,3 +520,38 @@ def test_building_shows_the_time_left(tmp_path: Path, monkeypatch: pytest.Monkey
     photos(tmp_path / "a", range(1))
     ReferenceLibrary.build(tmp_path / "a", tmp_path / "a.def")
     assert shown == [{"unit": "file", "desc": "reading", "disable": None}]  # shown on a terminal
+
+
+def test_the_page_shows_chosen_photos_like_uploaded_ones(
+    here: Path, tiny_pipe: DEFPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from def_hub.service.runner import Runner
+    from def_hub.service.session import Session
+    from def_hub.service.uploads import check_photo
+    from def_hub.space import library as button
+    from def_hub.space.page import build_demo
+    from def_hub.space.pictures import reference_card
+
+    photos_of_server = ReferenceLibrary("photos.def")
+    runner, session = Runner(tiny_pipe, photos_of_server), Session()
+    assert button.take(runner, session) == ["Upload a small photograph first."]
+    images.save_image(thumbnail(1), here / "small.png")
+    session.set_photo(check_photo(here / "small.png"))
+    scores(monkeypatch, {"001.png": 0.5, "004.png": 0.3})
+    assert button.take(runner, session) == []
+    assert [upload.path.name for upload in session.uploads] == ["001.png", "004.png"]
+    # copies, which go with the visitor
+    assert all(upload.path.is_relative_to(session.root) for upload in session.uploads)
+    session.rank(lambda image, candidates: [RankedReference(0, 0.5), RankedReference(1, 0.3)])
+    cards = [reference_card(session, candidate)["lines"] for candidate in session.candidates()]
+    assert cards[0] == ["001.png", "50 %, likely to help", "✓ reference 1"]
+    assert session.names["references"] == [{"name": "001.png", "match": 0.5}, {"name": "004.png", "match": 0.3}]
+    scores(monkeypatch, {})
+    said = button.take(runner, session)
+    assert said[0].startswith("The library has no photo that would help. The most similar one shows too little")
+
+    def offered(demo: Any) -> dict[str, Any]:
+        return next(c["props"] for c in demo.config["components"] if c["props"].get("elem_id") == "library")
+
+    assert offered(build_demo(tiny_pipe, photos=photos_of_server))["value"] == "Find references among 10 photos"
+    assert not offered(build_demo(tiny_pipe))["visible"]

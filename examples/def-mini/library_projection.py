@@ -2,7 +2,7 @@
 
     python examples/def-mini/library_projection.py DATA/train
 
-Statistics of all photographs of the training folders, and of every eighth reference of the training pairs, go into one
+Statistics of the training photographs, of every third of `bsds` and of every 24th reference of the pairs go into one
 mean and one covariance; its first directions, divided by the root of their variance, become
 `def_hub/weights/library.safetensors`. To be run again when the embedded extractor changes.
 """
@@ -26,8 +26,8 @@ def main() -> None:
     parser.add_argument("train", type=Path, help="folder with photos/, bsds/ and pairs160/ref/")
     parser.add_argument("-o", "--output", type=Path, default=PROJECTION)
     options = parser.parse_args()
-    files = [p for name in ("photos", "bsds") for p in images.list_pictures(options.train / name)]
-    files += images.list_pictures(options.train / "pairs160" / "ref")[::8]
+    files = images.list_pictures(options.train / "photos") + images.list_pictures(options.train / "bsds")[::3]
+    files += images.list_pictures(options.train / "pairs160" / "ref")[::24]
 
     embedder = PooledFeatures(whiten=False)
     count, total, products = 0, torch.zeros(1), torch.zeros(1)
@@ -38,7 +38,7 @@ def main() -> None:
     variance, directions = torch.linalg.eigh(products / count - torch.outer(mean, mean))
     variance, directions = variance.flip(0)[:DIRECTIONS], directions.flip(1)[:, :DIRECTIONS]
     basis = directions / (variance + SHRINKAGE * variance.mean()).sqrt()
-    save_file({"mean": mean.half(), "basis": basis.half()}, options.output)
+    save_file({"mean": mean.half(), "basis": basis.half().contiguous()}, options.output)
     print(f"{options.output}: {count} vectors of {len(files)} pictures")
 
 

@@ -125,6 +125,7 @@ class ReferenceLibrary:
         self._backbone = backbone
         self._embedder: Embedder | None = None
         self._nearest: Nearest | None = None
+        self._verified: set[tuple[Path, str, int, int]] = set()  # files whose content was compared, with size and time
 
     @classmethod
     def build(
@@ -285,9 +286,14 @@ class ReferenceLibrary:
         path = located(self.root, found.entry.path)
         if not path.is_file():
             raise FileNotFoundError(f"{found.name}: is missing; `def-hub library update` looks for it")
+        status = path.stat()
+        seen = path, found.entry.digest, status.st_size, status.st_mtime_ns
+        if seen in self._verified:
+            return
         with path.open("rb") as opened:
             if file_digest(opened, "sha256").hexdigest() != found.entry.digest:
                 raise ValueError(f"{found.name}: has changed; `def-hub library update` reads it again")
+        self._verified.add(seen)
 
     # ------------------------------------------------------------------------------------------- helpers
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from def_hub.images import ImageLike, to_tensor
 from def_hub.observation.downsample import Downsample
 from def_hub.observation.jpeg import jpeg_of
 from def_hub.observation.observed import observed
+from def_hub.precision import float32_by_default
 from def_hub.reference.matching.pose import resized
 from def_hub.reference.network import ReferenceNetwork
 
@@ -29,6 +31,7 @@ class Cleaned:
 
 
 @torch.no_grad()
+@float32_by_default()
 def cleaned(image: ImageLike, network: ReferenceNetwork, degradation: str = "auto") -> Cleaned:
     """The query for an image.
 
@@ -38,7 +41,7 @@ def cleaned(image: ImageLike, network: ReferenceNetwork, degradation: str = "aut
     Raises ValueError, TypeError, FileNotFoundError as `images.to_tensor`.
     """
     y = to_tensor(image).to(network.device)
-    file = None if degradation == "clean" or isinstance(image, Tensor) else jpeg_of(image)  # type: ignore[arg-type]
+    file = None if degradation == "clean" or isinstance(image, Tensor | np.ndarray) else jpeg_of(image)
     operator = Downsample(network.config.operator)
     known = observed(y, degradation, operator, file)
     if known.assessment.shrinkable > 1:
