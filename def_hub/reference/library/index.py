@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 FORMAT = 1
@@ -131,7 +131,8 @@ def write_index(folder: Path, index: Index) -> None:
 def write_vectors(path: Path, vectors: Tensor, metadata: dict[str, str]) -> None:
     """Write vectors `[N, R, D]`, completely or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({"vectors": vectors.to(torch.float16).contiguous()}, temporary, metadata=metadata)
+    # not `save_file`, whose files only their owner may read
+    temporary.write_bytes(save({"vectors": vectors.to(torch.float16).contiguous()}, metadata=metadata))
     os.replace(temporary, path)
 
 
