@@ -75,6 +75,12 @@ def within(name: str, folder: str) -> bool:
     return folder == "." or name == folder or name.startswith(folder + "/")
 
 
+def problem(name: str, root: Path, error: Exception) -> str:
+    """What is wrong with a file, in one line that begins with its name in the library."""
+    words = str(error).replace(f"{root}/", "").removeprefix("candidates[0] ")
+    return words if words.startswith(name) else f"{name}: {words}"
+
+
 def _walk(folder: Path) -> Iterable[Path]:
     if folder.is_file():
         yield folder
@@ -194,7 +200,7 @@ def bring_up_to_date(
         try:
             journal.add(reader.read(path))
         except UNUSABLE as error:
-            problems.append(str(error) if path in str(error) else f"{path}: {error}")
+            problems.append(problem(path, root, error))
     journal.save()
     problems = processes.gather(problems)
     processes.wait()

@@ -11,7 +11,7 @@ from typing import Any
 
 from def_hub import video
 from def_hub.images import ImageLike
-from def_hub.reference.library.building import PARTS, UNUSABLE, Changes, bring_up_to_date, files_in, within
+from def_hub.reference.library.building import PARTS, UNUSABLE, Changes, bring_up_to_date, files_in, problem, within
 from def_hub.reference.library.embedding import POOLED, Embedder, make_embedder
 from def_hub.reference.library.index import INDEX, Entry, Index, located, read_index, write_index
 from def_hub.reference.library.nearest import Nearest
@@ -265,7 +265,7 @@ class ReferenceLibrary:
                 score = rank_references(query.small, [found.picture()], network.feature_extractor)[0]
                 ranked.append(replace(found, ranked=score))
             except UNUSABLE as error:
-                problems.append(str(error) if found.name in str(error) else f"{found.name}: {error}")
+                problems.append(problem(found.name, self.root, error))
         ranked.sort(key=lambda found: -found.score)
         helpful = [found for found in ranked if found.score >= UNLIKELY]
         chosen = tuple(replace(found, why=_served(found)) for found in helpful[:most])
