@@ -159,7 +159,8 @@ def test_what_is_no_photo_is_left_out_and_what_cannot_be_read_is_named(tmp_path:
         ReferenceLibrary.build(tmp_path / "a", tmp_path / "a")
 
 
-def test_photos_and_library_may_move(here: Path, tmp_path: Path) -> None:
+def test_photos_and_library_may_move(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores(monkeypatch, {"002.png": 0.5})
     (tmp_path / "there").mkdir()
     shutil.move(here / "album", tmp_path / "there" / "album")
     alone = ReferenceLibrary(here / "photos.def")
@@ -178,7 +179,10 @@ def test_photos_and_library_may_move(here: Path, tmp_path: Path) -> None:
     assert not ReferenceLibrary(tmp_path / "again" / "photos.def").info().missing
 
 
-def test_changed_deleted_and_moved_photos_are_reported_and_updated(here: Path, embedded: list[int]) -> None:
+def test_changed_deleted_and_moved_photos_are_reported_and_updated(
+    here: Path, embedded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores(monkeypatch, {})
     sea = here / "album" / "sea"
     images.save_image(scene(50), sea / "000.png")  # changed
     (sea / "001.png").unlink()  # deleted
@@ -343,9 +347,10 @@ def test_damaged_files_are_refused(here: Path) -> None:
 
 
 def test_a_link_out_of_the_root_and_content_that_the_maker_did_not_have_are_not_opened(
-    here: Path, tmp_path: Path
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A library can name a file of this machine, but not show it: its hash is not known to a stranger."""
+    scores(monkeypatch, {})
     secret = tmp_path / "secret.png"
     images.save_image(scene(0), secret)
     (here / "album" / "sea" / "000.png").unlink()
