@@ -244,7 +244,6 @@ def start(*words: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[bytes
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-@pytest.mark.slow
 def test_killed_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedded: list[int]) -> None:
     monkeypatch.chdir(tmp_path)
     photos(tmp_path / "album", range(48))
@@ -267,7 +266,6 @@ def test_killed_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emb
     assert torch.equal(killed.index.vectors, straight.index.vectors)
 
 
-@pytest.mark.slow
 def test_two_processes_give_the_library_of_one(here: Path) -> None:
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     (here / "album" / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -497,7 +495,6 @@ def test_the_command_line(here: Path, run: Run, tiny_model: Path, monkeypatch: p
     assert len(report["scores"]["shares_of_references"]) == 2 and (here / "why" / "matches.png").exists()
 
 
-@pytest.mark.slow
 def test_from_a_folder_to_a_result(tmp_path: Path) -> None:
     """The example, with the shipped pictures: the references of the photograph are chosen, no other."""
     done = subprocess.run(
