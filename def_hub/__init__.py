@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from def_hub.observation.downsample import make_operator
     from def_hub.pipeline import DEFOutput, DEFPipeline
+    from def_hub.reference.library import ReferenceLibrary
     from def_hub.reference.network import ReferenceNetwork
     from def_hub.reference.selection import RankedReference, rank_references
 
@@ -14,6 +15,7 @@ __all__ = [
     "DEFOutput",
     "DEFPipeline",
     "RankedReference",
+    "ReferenceLibrary",
     "ReferenceNetwork",
     "__version__",
     "make_operator",
@@ -25,6 +27,7 @@ _HOMES = {
     "DEFOutput": "def_hub.pipeline",
     "DEFPipeline": "def_hub.pipeline",
     "RankedReference": "def_hub.reference.selection",
+    "ReferenceLibrary": "def_hub.reference.library",
     "ReferenceNetwork": "def_hub.reference.network",
     "make_operator": "def_hub.observation.downsample",
     "rank_references": "def_hub.reference.selection",

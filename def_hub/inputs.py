@@ -15,9 +15,11 @@ from torch import Tensor
 
 from def_hub.images import ImageLike, Photo, to_list, to_photos, to_tensor
 from def_hub.observation.jpeg import JpegFile, bytes_of, jpeg_of
+from def_hub.reference.library import Choice, ReferenceLibrary
 from def_hub.reference.matching import CELL
 from def_hub.reference.matching.placement import Placement
 from def_hub.reference.matching.pose import enough
+from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.picture import ReferencePicture
 
 ReferenceLike = ImageLike | Sequence[ImageLike] | Sequence[Sequence[ImageLike]] | None
@@ -72,6 +74,19 @@ def requests_of(
         Request(picture, own, _allowed(m, picture, "mask" if len(images) == 1 else f"mask {number}"), file)
         for number, (picture, own, m, file) in enumerate(zip(images, references, masks, files, strict=True), start=1)
     ]
+
+
+def choices_of(
+    library: ReferenceLibrary,
+    image: ImageLike | Sequence[ImageLike],
+    most: int,
+    network: ReferenceNetwork,
+    degradation: str,
+) -> list[Choice]:
+    """What a library offers for each image, `most` references at most; see `ReferenceLibrary.choose`."""
+    batch = isinstance(image, list | tuple) or (isinstance(image, Tensor | np.ndarray) and image.ndim == 4)
+    images: list[Any] = list(image) if batch else [image]  # type: ignore[arg-type]
+    return [library.choose(one, most, network, degradation) for one in images]
 
 
 def _sources(image: ImageLike | Sequence[ImageLike]) -> list[Any]:

@@ -21,7 +21,7 @@ from def_hub.diffusion.enhancer import DetailEnhancer, StepCallback, make_enhanc
 from def_hub.hub import fetch
 from def_hub.hub.tidy import components_of, tidy
 from def_hub.images import ImageLike, to_pil
-from def_hub.inputs import MaskLike, ReferenceLike, Request, requests_of
+from def_hub.inputs import MaskLike, ReferenceLike, Request, choices_of, requests_of
 from def_hub.loading import COMPONENTS, check_options, check_weights, check_whole
 from def_hub.observation.agreement import Agreement
 from def_hub.observation.assessment import Assessment
@@ -30,6 +30,7 @@ from def_hub.observation.downsample import Downsample
 from def_hub.observation.observed import Observed, check_degradation, observed
 from def_hub.precision import compute_in, float32_by_default
 from def_hub.provenance import provenance_shares
+from def_hub.reference.library import Choice, ReferenceLibrary
 from def_hub.reference.matcher import Matcher
 from def_hub.reference.matching import Correspondence, Views
 from def_hub.reference.matching.detail import believed
@@ -67,6 +68,8 @@ class DEFOutput(BaseOutput):
         picture that agrees with a degraded input, in 1/255.
     observation: what was assumed of the input, and how sure that is.
     agreement: how well the result agrees with the file, with words for people.
+    choices: with a library, which of its photos were chosen as references 1 … K, and why the next ones were not; empty
+        without one.
     """
 
     images: list[Any]
@@ -78,6 +81,7 @@ class DEFOutput(BaseOutput):
     consistency_error: list[float]
     observation: list[Assessment] = field(default_factory=list)
     agreement: list[Agreement] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)
 
 
 class DEFPipeline(DiffusionPipeline):
@@ -221,7 +225,7 @@ class DEFPipeline(DiffusionPipeline):
     def __call__(
         self,
         image: ImageLike | Sequence[ImageLike],
-        reference: ReferenceLike = None,
+        reference: ReferenceLike | ReferenceLibrary = None,
         preset: str = DEFAULT_PRESET,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         mask: MaskLike = None,
@@ -231,6 +235,7 @@ class DEFPipeline(DiffusionPipeline):
         callback_on_step_end: StepEnd | None = None,
         callback_on_stage: Callable[[DEFPipeline, Stage], object] | None = None,
         return_dict: bool = True,
+        max_references: int = 3,
         **overrides: Any,
     ) -> DEFOutput:
         """Enlarge `image` with the help of `reference`, four times where nothing else is asked for.
@@ -239,7 +244,8 @@ class DEFPipeline(DiffusionPipeline):
             image: a path, Pillow image, array or tensor of at least 8×8 pixels, or a list of these (see
                 `def_hub.images.to_tensor`).
             reference: None, one sharp photograph of any size, or a list of them. With several images, a flat list
-                serves all of them; a list of lists (or None) gives each image its own.
+                serves all of them; a list of lists (or None) gives each image its own. A `ReferenceLibrary` finds
+                references for each image.
             preset: "fast", "balanced" (faithful) or "detail" (sharp to the eye); see `def_hub.settings.PRESETS`.
             generator: source of all randomness, or a list with one for each image. The same generator state gives the
                 same bytes. Without a generator, results follow `torch.manual_seed`.
@@ -256,6 +262,7 @@ class DEFPipeline(DiffusionPipeline):
             callback_on_stage: called as `(pipe, stage)` when a stage of an image begins: "enhance", "match" (only with
                 references), "transfer", "restore". An exception in either callback ends the call.
             return_dict: return a `DEFOutput`, or else a tuple of its fields.
+            max_references: how many a library chooses at most; `choices` of the output names them.
             overrides: any field of `def_hub.settings.Settings`, instead of the preset's: `num_inference_steps`, `eta`,
                 `reference_strength`, `matching_image`, `refine`, `consistency`, `precision` …
 
@@ -266,6 +273,10 @@ class DEFPipeline(DiffusionPipeline):
         settings = _settings(preset, overrides)
         self._plan(settings)  # refused here, before anything is computed
         _check_call(output_type, callback_on_step_end, callback_on_stage)
+        choices: list[Choice] = []
+        if isinstance(reference, ReferenceLibrary):
+            choices = choices_of(reference, image, max_references, self.refsr, settings.degradation)
+            reference = [choice.pictures() for choice in choices]
         requests = requests_of(image, reference, mask, reference_mask, with_files=settings.degradation != "clean")
         targets = [target_size(request.size, settings.scale, size) for request in requests]
         generators = _generators(generator, len(requests))
@@ -280,7 +291,7 @@ class DEFPipeline(DiffusionPipeline):
                 else:
                     results.append(enlarge(request, target, settings))
         self.maybe_free_model_hooks()
-        output = _output(results, output_type)
+        output = _output(results, choices, output_type)
         return output if return_dict else output.to_tuple()
 
     def _enlarge(
@@ -462,11 +473,11 @@ def _generators(generator: Any, count: int) -> list[torch.Generator]:
     return given
 
 
-def _output(results: list[dict[str, Any]], output_type: str) -> DEFOutput:
+def _output(results: list[dict[str, Any]], choices: list[Choice], output_type: str) -> DEFOutput:
     """Lists with one entry for each image, pictures in the form that the caller asked for."""
     for result in results:
         result |= {name: _picture(result[name], output_type) for name in ("images", "enhanced", "transferred")}
-    return DEFOutput(**{name: [result[name] for result in results] for name in DEFOutput.__dataclass_fields__})
+    return DEFOutput(**{name: [result[name] for result in results] for name in results[0]}, choices=choices)
 
 
 def _picture(x: Tensor | None, output_type: str) -> Picture | None:

@@ -61,6 +61,7 @@ SLOW = {
         "test_convert",
         "test_hub_faults",
         "test_inspect",
+        "test_library",
         "test_losses",
         "test_space",
         "test_temporary",

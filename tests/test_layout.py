@@ -35,6 +35,7 @@ LEVELS = (
         "def_hub.training.losses",
     ),
     ("def_hub.images", "def_hub.tiling", "def_hub.precision", "def_hub.sharing"),
+    ("def_hub.video",),
     ("def_hub.colour", "def_hub.formats", "def_hub.metadata"),
     ("def_hub.png", "def_hub.waiting", "def_hub.writing"),
     ("def_hub.settings",),  # what a call may be told: no torch
@@ -69,7 +70,9 @@ DOORS = {
         "def_hub.convert",
         "def_hub.assemble",
     ),
-    "transformers": ("def_hub.reference.selection",),
+    "transformers": ("def_hub.reference.library.embedding",),
+    "faiss": ("def_hub.reference.library.nearest",),
+    "av": ("def_hub.video",),
     "tensorboard": ("def_hub.training",),
     "torchvision": ("def_hub.reference.restoring.deformable",),  # optional, on GPUs
     "matplotlib": (),

@@ -13,5 +13,7 @@ def app(options: argparse.Namespace) -> int:
 
     if options.model:
         os.environ["DEF_MODEL"] = options.model
+    if options.library:
+        os.environ["DEF_LIBRARY"] = options.library
     serve()
     return 0

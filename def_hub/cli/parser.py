@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from def_hub import __version__
-from def_hub.cli import compare, evaluate
+from def_hub.cli import compare, evaluate, library
 from def_hub.cli.options import add_call_options, add_model_options, whole_number
 
 CHECKPOINTS = ("adm", "vgg19", "ttsr")
@@ -27,7 +27,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="def-hub", description="Reference-based ×4 super-resolution.")
     parser.add_argument("--version", action="version", version=f"def-hub {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command", parser_class=_Parser)
-    for add in (_upscale, _inspect, _rank, _evaluate, _compare, _train, _convert, _assemble, _card, _publish, _app):
+    for add in (_upscale, _inspect, _rank, _library, _evaluate, _compare, _train):
+        add(commands)
+    for add in (_convert, _assemble, _card, _publish, _app):
         add(commands)
     return parser
 
@@ -44,6 +46,8 @@ def _upscale(commands: Any) -> None:
         metavar="FILE",
         help="sharp photograph of the same kind of thing; repeat for several",
     )
+    add("--library", type=Path, metavar="PHOTOS.def", help="choose references from this library, beside --ref")
+    add("--max-references", type=whole_number(1), default=3, metavar="N", help="from the library (default: 3)")
     add("-o", "--output", required=True, metavar="OUT", help="file or folder to write; a new folder may end in /")
     add("--width", type=whole_number(1), metavar="PX", help="of the result, instead of --scale; the height follows")
     add("--height", type=whole_number(1), metavar="PX", help="likewise; with --width, both count")
@@ -91,6 +95,12 @@ def _rank(commands: Any) -> None:
         "--device", metavar="DEVICE", help="cpu, cuda, mps … (default: cuda if there is one); with --model only"
     )
     command.set_defaults(run="def_hub.cli.rank:rank")
+
+
+def _library(commands: Any) -> None:
+    command = commands.add_parser("library", help="build and keep a library of photos, to choose references from")
+    actions = command.add_subparsers(required=True, metavar="action", parser_class=_Parser)
+    library.add_actions(actions)
 
 
 def _evaluate(commands: Any) -> None:
@@ -202,4 +212,7 @@ def _publish(commands: Any) -> None:
 def _app(commands: Any) -> None:
     command = commands.add_parser("app", help="start the browser interface")
     command.add_argument("--model", metavar="MODEL", help="folder or Hub name (default: the embedded model)")
+    command.add_argument(
+        "--library", metavar="PHOTOS.def", help="offer visitors references from this library, see def-hub library"
+    )
     command.set_defaults(run="def_hub.cli.app:app")

@@ -22,6 +22,7 @@ from def_hub.cli.options import call_options
 from def_hub.crop import Crop
 from def_hub.images import Photo
 from def_hub.observation.downsample import Downsample
+from def_hub.reference.library import Choice, ReferenceLibrary
 from def_hub.report import conditions
 from def_hub.report import report as describe
 from def_hub.sharing import Processes
@@ -64,7 +65,8 @@ def _enlarge(jobs: Sequence[tuple[int, Job]], count: int, options: argparse.Name
     references = [images.to_tensor(path, "reference") for path in options.ref]
     # a bad picture is told before the model is loaded
     first = None if options.image.is_dir() else images.read_photo(options.image)
-    run = _Run(load(options), references, options)
+    library = None if options.library is None else ReferenceLibrary(options.library)
+    run = _Run(load(options), references, options, library)
     failed = 0
     for number, job in jobs:
         try:
@@ -81,16 +83,19 @@ def _enlarge(jobs: Sequence[tuple[int, Job]], count: int, options: argparse.Name
 
 @dataclass(frozen=True)
 class _Run:
-    """What all pictures of a command have in common. references: each `[1, 3, Hr, Wr]`."""
+    """What all pictures of a command have in common. references: each `[1, 3, Hr, Wr]`, those of `--ref`."""
 
     pipe: DEFPipeline
     references: list[Tensor]
     options: argparse.Namespace
+    library: ReferenceLibrary | None = None
 
     def one(self, job: Job, photo: Photo) -> str:
         """Enlarge one picture, write what explains it and, last, the result; returns the summary line."""
         options = self.options
-        fit = fitted(photo, self.references, options, str(job.source))
+        choice = self._chosen(job)
+        references = [*self.references, *(images.to_tensor(p, "reference") for p in choice.pictures())]
+        fit = fitted(photo, references, options, str(job.source))
         photo = fit.photo
         # a bar on a terminal, none in a log file
         self.pipe.set_progress_bar_config(desc=job.source.name, disable=None, leave=False)
@@ -102,33 +107,47 @@ class _Run:
         image = job.source if whole and call["degradation"] != "clean" else photo.picture
         generator = torch.Generator().manual_seed(options.seed)
         started = time.perf_counter()
-        output = self.pipe(image, self.references or None, generator=generator, output_type="pt", **call)
+        output = self.pipe(image, references or None, generator=generator, output_type="pt", **call)
         seconds = time.perf_counter() - started
-        report = self._report(job, fit, output, call, seconds)
+        names = [*map(str, options.ref), *(found.name for found in choice.chosen)]
+        report = self._report(job, fit, names, call)
+        report |= describe(photo.picture, [(r.shape[3], r.shape[2]) for r in references], output, seconds)
+        if self.library is not None:
+            report["library"] = {"path": str(options.library), **choice.record()}
         if job.explanation is not None:
-            self._explain(job.explanation, output, report)
+            self._explain(job.explanation, output, references, report)
         job.target.parent.mkdir(parents=True, exist_ok=True)
         enlarged = _with_alpha(output.images[0], photo, job.target)
         images.save_image(enlarged, job.target, options.bits, metadata=photo.metadata)
         return _summary(job, report, seconds)
 
-    def _report(self, job: Job, fit: Fitted, output: DEFOutput, call: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def _chosen(self, job: Job) -> Choice:
+        """What the library offers for a picture, which is also said."""
+        if self.library is None:
+            return Choice()
+        choice = self.library.choose(
+            job.source, self.options.max_references, self.pipe.refsr, call_options(self.options)["degradation"]
+        )
+        for line in choice.lines():
+            say(f"  {line}")
+        return choice
+
+    def _report(self, job: Job, fit: Fitted, references: list[str], call: dict[str, Any]) -> dict[str, Any]:
         return {
             "input": str(job.source),
             **({"input_made_from": fit.made} if fit.made else {}),
             "output": str(job.target),
-            "references": [str(path) for path in self.options.ref],
+            "references": references,
             "model": self.options.model or "embedded default",
             "seed": self.options.seed,
             "bits": self.options.bits,
             "parameters": call,
             "conditions": conditions(self.pipe, call["preset"], call["precision"]),
-            **describe(fit.photo.picture, [(r.shape[3], r.shape[2]) for r in self.references], output, seconds),
         }
 
-    def _explain(self, folder: Path, output: DEFOutput, report: dict[str, Any]) -> None:
+    def _explain(self, folder: Path, output: DEFOutput, references: list[Tensor], report: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, picture in visualization.pictures(output, 0, self.references).items():
+        for name, picture in visualization.pictures(output, 0, references).items():
             images.save_image(picture, folder / f"{name}.png")
         write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
 

@@ -64,7 +64,7 @@ def rank_references(
     Raises:
         ValueError, TypeError, FileNotFoundError: for an image or a candidate that cannot be read, named by its number.
     """
-    network = _embedded()
+    network = embedded_network()
     extractor = network.feature_extractor if extractor is None else extractor
     extract, device = in_own_precision(extractor), next(extractor.parameters()).device
     scores = []
@@ -93,7 +93,7 @@ def _worth(network: ReferenceNetwork, image: Tensor, reference: ReferencePicture
 
 
 @lru_cache(maxsize=1)
-def _embedded() -> ReferenceNetwork:
+def embedded_network() -> ReferenceNetwork:
     """The network of the embedded default model."""
     folder = Path(__file__).resolve().parents[1] / "weights" / "def-mini" / "refsr"
     return ReferenceNetwork.from_pretrained(str(folder))

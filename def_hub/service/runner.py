@@ -16,10 +16,12 @@ from torch import Tensor
 from def_hub.evaluation.benchmark import fingerprint
 from def_hub.images import UnreadableImage
 from def_hub.pipeline import DEFPipeline
+from def_hub.reference.library import Choice, ReferenceLibrary
 from def_hub.reference.selection import RankedReference, rank_references
 from def_hub.service.call import Call, RunOptions, Setup
 from def_hub.service.clock import Clock, Reading
 from def_hub.service.memory import give_back
+from def_hub.service.offers import MOST
 from def_hub.service.result import Result, begin, explain
 from def_hub.service.run import Begun, Event, Finished, Step, run
 from def_hub.service.session import Session
@@ -48,9 +50,10 @@ class Progress:
 
 
 class Runner:
-    """A pipeline and what is known of its speed."""
+    """A pipeline and what is known of its speed. library: of this server, offered to every visitor."""
 
-    def __init__(self, pipeline: DEFPipeline) -> None:
+    def __init__(self, pipeline: DEFPipeline, library: ReferenceLibrary | None = None) -> None:
+        self.library = library
         # Read once, and here: on a ZeroGPU Space this process has no weights to read once it serves.
         self.setup = Setup.of(pipeline)
         self.weights = {preset: fingerprint(pipeline.parts(preset)) for preset in PRESETS}
@@ -66,6 +69,11 @@ class Runner:
             finally:
                 give_back()
 
+        def chosen(image: Path) -> Choice:
+            assert library is not None
+            return library.choose(image, MOST, pipeline.refsr)
+
+        self.choose = on_device(chosen, lambda image: 60)
         self._compute = on_device(compute, lambda call, seconds: min(300, 15 + int(2 * seconds)))
         self.rank = on_device(ranked, lambda image, candidates: 10 + len(candidates))
 

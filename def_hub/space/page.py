@@ -10,13 +10,14 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from def_hub.pipeline import DEFPipeline
+from def_hub.reference.library import ReferenceLibrary
 from def_hub.service.call import RunOptions
 from def_hub.service.examples import Example, PreparedExamples, examples
 from def_hub.service.runner import Progress, Runner, complaint
 from def_hub.service.session import Session
 from def_hub.service.uploads import MAX_BYTES, MAX_GIVEN_PIXELS, check_photo
 from def_hub.service.workers import start as start_thread
-from def_hub.space import action, large, masks, messages, options, pictures, queue, results
+from def_hub.space import action, large, library, masks, messages, options, pictures, queue, results
 from def_hub.space.changes import Changes, repeating
 from def_hub.space.components import asset, card, cards, status
 from def_hub.space.downloads import Downloads
@@ -47,13 +48,13 @@ QUEUED = PRIVATE | {
 RUNNING, OPENING = "not while something is computed", "opening, or waiting for its turn …"
 
 
-def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
+def build_demo(pipeline: DEFPipeline, prepare: bool = False, photos: ReferenceLibrary | None = None) -> gr.Blocks:
     """The interface around a loaded pipeline; start it with `.queue(max_size=…).launch(**launch_options())`.
 
     With `prepare`, the first example is computed now and the others in the background, so that a visitor sees a result
-    at once.
+    at once. photos: a library whose photos are offered as references.
     """
-    runner = Runner(pipeline)
+    runner = Runner(pipeline, photos)
     prepared = PreparedExamples(runner.rank, lambda session: runner.run(session, RunOptions()))
     shipped = examples()
     if prepare and shipped:
@@ -100,6 +101,7 @@ class Page:
             with gr.Column(scale=2, min_width=320, elem_id="form"):
                 self.pictures = pictures.lay_out(LIGHT)
                 self.large = large.lay_out()
+                self.library = library.lay_out(self.runner)
                 self.options = options.lay_out()
                 self.action = action.lay_out()
                 self.pictures.info.render()
@@ -155,6 +157,7 @@ class Page:
             self.large.submit(self.take_part, inputs, outputs, **RANKING),
             p.photo.clear(self.drop_photo, inputs, outputs, **RANKING),
             p.references.upload(self.take_references, inputs, outputs, **RANKING),
+            self.library.click(self.take_from_library, inputs, outputs, **RANKING),
         ):
             taken.failure(self.not_begun, None, p.info, **LIGHT)
 
@@ -275,6 +278,17 @@ class Page:
             wrong = [complaint(error)]
         if wrong:
             yield {self.pictures.refused: messages.not_taken(wrong)}
+        yield from self.rank(session, *values)
+
+    @repeating
+    def take_from_library(self, session: Session, *values: Any) -> Iterator[Changes]:
+        yield {self.pictures.info: library.searching()}
+        try:
+            said = library.take(self.runner, session)
+        except Exception as error:
+            said = [complaint(error)]
+        if said:
+            yield {self.pictures.refused: messages.not_taken(said)}
         yield from self.rank(session, *values)
 
     def rank(self, session: Session, *values: Any) -> Iterator[Changes]:
