@@ -15,7 +15,7 @@ from torch import Tensor
 
 from def_hub import images, visualization
 from def_hub.evaluation.metrics import Protocol, psnr, ssim
-from def_hub.observation.downsample import make_operator
+from def_hub.observation.downsample import Downsample
 from def_hub.pipeline import DEFOutput
 from def_hub.report import report
 from def_hub.service.call import Call, Setup
@@ -74,7 +74,7 @@ class Result:
     @property
     def title(self) -> str:
         """What downloads are called: after the visitor's file."""
-        return f"{Path(self.names.get('input') or 'photo').stem[:80]}_x4"
+        return f"{Path(self.names.get('input') or 'photo').stem[:80]}_x{self.call.options.settings.scale}"
 
     def picture(self, name: str) -> Path | None:
         return self.files.get(name)
@@ -89,7 +89,9 @@ class Result:
 
 def begin(result: Result, output: DEFOutput) -> None:
     """Write the pictures that a visitor looks at first: "result", "bicubic" and "enhanced"."""
-    bicubic = make_operator().upsample(images.to_tensor(result.root / result.call.photo))
+    photo = images.to_tensor(result.root / result.call.photo)
+    height, width = output.images[0].shape[-2:]
+    bicubic = Downsample.between((height, width), (photo.shape[2], photo.shape[3])).upsample(photo)
     result.save("result", output.images[0])
     result.save("bicubic", bicubic)
     result.save("enhanced", output.enhanced[0])

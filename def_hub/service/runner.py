@@ -88,7 +88,7 @@ class Runner:
         folder, call = session.call(options)
         result = Result(folder, call, self.setup, self.weights[options.preset], session.inputs, session.names)
         pace, cost = self.pace, session.cost(options)
-        clock = Clock({stage: pace * seconds for stage, seconds in cost.stages.items()})
+        clock = Clock(*({stage: pace * seconds for stage, seconds in one.items()} for one in cost.passes))
         steps: list[tuple[str, Tensor]] = []
         with contextlib.closing(self._compute(call, clock.total)) as events:
             for event in events:

@@ -15,7 +15,15 @@ from def_hub.reference.selection import RankedReference
 from def_hub.service.call import Call, RunOptions
 from def_hub.service.result import Result
 from def_hub.service.temporary import PREFIX
-from def_hub.service.uploads import MAX_CANDIDATES, MAX_REFERENCES, SHOWN, SMALLER, Upload, check_original
+from def_hub.service.uploads import (
+    MAX_CANDIDATES,
+    MAX_REFERENCES,
+    MAX_RESULT_PIXELS,
+    SHOWN,
+    SMALLER,
+    Upload,
+    check_original,
+)
 
 Rank = Callable[[Path, Sequence[Path]], list[RankedReference]]
 Stale = Literal["photograph", "references"]
@@ -45,7 +53,7 @@ class Session:
 
     ranked: best first; empty while there is no photograph to rank for. chosen: indices of uploads, best first.
     drawings: PNG over the photograph (key None) and over uploads (key: index). original: the sharp original of the
-    photograph, a PNG of `folder`, where the visitor has one. example: name of the shipped example that this is, until
+    photograph, a PNG of `folder`, where the visitor has one, `original_scale` times as large. example: name of the shipped example that this is, until
     the visitor gives a photograph. cancelled: when Cancel was last pressed, in milliseconds of the visitor's browser.
     folder: thumbnails, previews and the original; deleted with the session.
     """
@@ -56,6 +64,7 @@ class Session:
     chosen: list[int] = field(default_factory=list)
     drawings: dict[int | None, bytes] = field(default_factory=dict)
     original: Path | None = None
+    original_scale: int = 0
     result: Result | None = None
     example: str | None = None
     cancelled: float = 0.0
@@ -120,7 +129,7 @@ class Session:
         checked = check_original(path, self.photo)
         picture = self.root / "original.png"
         images.save_image(images.to_tensor(checked.path, "original"), picture, compression=1)
-        self.original = picture
+        self.original, self.original_scale = picture, checked.height // self.photo.height
 
     def set_uploads(self, uploads: list[Upload]) -> None:
         """Other candidates. What was drawn over a candidate that is gone goes with it."""
@@ -239,11 +248,16 @@ class Session:
     # -------------------------------------------------------------------------------------- runs
 
     def cost(self, options: RunOptions) -> Estimate:
-        """Time and memory of a run."""
+        """Time and memory of a run. Raises `ValueError` where the result would be too large."""
         assert self.photo is not None
-        settings = options.settings
+        settings, (height, width) = options.settings, self.photo.size
+        if (pixels := settings.scale**2 * height * width) > MAX_RESULT_PIXELS:
+            raise ValueError(
+                f"×{settings.scale} would be {pixels / 1e6:.0f} million pixels; at most {MAX_RESULT_PIXELS / 1e6:g} "
+                "million are made here. Choose a smaller scale."
+            )
         used = [self.uploads[i].size for i in self.chosen] if settings.reference_strength > 0 else []
-        return estimate(self.photo.size, used, options.preset, settings.num_inference_steps)
+        return estimate(self.photo.size, used, options.preset, settings.num_inference_steps, settings.scale)
 
     def call(self, options: RunOptions) -> tuple[TemporaryDirectory, Call]:
         """A folder with copies of the inputs, and the call on them.

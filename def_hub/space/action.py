@@ -31,6 +31,6 @@ class Action:
 def lay_out() -> Action:
     """The buttons; on a phone they are a bar at the bottom of the screen. The status is laid out by `render`."""
     with gr.Row(elem_id="action"):
-        start = gr.Button("Enlarge ×4", variant="primary", scale=3, min_width=150, elem_id="start")
+        start = gr.Button("Enlarge", variant="primary", scale=3, min_width=150, elem_id="start")
         cancel = gr.Button("Cancel", variant="stop", interactive=False, scale=1, min_width=100, elem_id="cancel")
     return Action(start, cancel, components.status(elem_id="status", render=False))

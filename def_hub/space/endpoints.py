@@ -17,9 +17,10 @@ from def_hub.service.result import Result
 from def_hub.service.runner import Runner, complaint
 from def_hub.service.session import Session
 from def_hub.service.uploads import MAX_REFERENCES, check_photo, check_references
-from def_hub.settings import DEFAULT_PRESET, PRESETS
+from def_hub.settings import DEFAULT_PRESET, PRESETS, SCALES
 from def_hub.space.tools import return_pictures
 
+SCALE = PRESETS[DEFAULT_PRESET].scale
 TOLD = ("result", "enhanced", "confidence", "overlay", "steps", "matches", "transferred")
 
 
@@ -30,7 +31,7 @@ def add_endpoints(runner: Runner) -> None:
         endpoints = Endpoints(runner)
         button = gr.Button()
     inputs, outputs = endpoints.inputs, endpoints.outputs
-    few = [inputs[name] for name in ("photo", "references", "preset", "seed")]
+    few = [inputs[name] for name in ("photo", "references", "preset", "seed", "scale")]
     options: dict[str, Any] = {"api_visibility": "public", "concurrency_limit": 1}
     button.click(
         endpoints.upscale,
@@ -82,8 +83,9 @@ class Endpoints:
         strength: float = 1.0,
         matching_image: str | None = None,
         consistency: bool = True,
+        scale: int = SCALE,
     ) -> tuple[str, dict[str, Any]]:
-        """Enlarge a small photograph four times, with true detail from sharp references where they match.
+        """Enlarge a small photograph two to eight times, with true detail from sharp references where they match.
 
         Example: `client.predict(handle_file("small.png"), handle_file("sharp.jpg"), api_name="/upscale")`.
 
@@ -98,6 +100,7 @@ class Endpoints:
             matching_image: what is compared with the references: joint, enhanced or bicubic; the preset's
                 where it is left out.
             consistency: make the result agree with the photograph when it is shrunk again.
+            scale: how many times larger the result is along each side: 2, 3, 4, 6 or 8.
 
         Returns:
             The result as a PNG, and a report: sizes, scores, parameters, weights, versions, seconds.
@@ -112,11 +115,17 @@ class Endpoints:
             reference_strength=strength,
             matching_image=matching_image or None,
             consistency=consistency,
+            scale=scale,
         )
         return _served(self.outputs["result"], result, "result"), result.report
 
     async def inspect(
-        self, photo: str, references: list[str] | None = None, preset: str = DEFAULT_PRESET, seed: int = 0
+        self,
+        photo: str,
+        references: list[str] | None = None,
+        preset: str = DEFAULT_PRESET,
+        seed: int = 0,
+        scale: int = SCALE,
     ) -> tuple[list[tuple[str, str]], dict[str, Any]]:
         """Enlarge a photograph and show how: matches, confidence, where detail came from, the diffusion's steps.
 
@@ -127,11 +136,12 @@ class Endpoints:
             references: sharp photographs of the same place or thing; one, several or none.
             preset: fast, balanced or detail.
             seed: of all randomness.
+            scale: 2, 3, 4, 6 or 8.
 
         Returns:
             PNG pictures with their names, and the report of `upscale`.
         """
-        result = await self._enlarged(photo, references, preset, seed)
+        result = await self._enlarged(photo, references, preset, seed, scale=scale)
         pictures = self.outputs["pictures"]
         return [(_served(pictures, result, name), name) for name in TOLD if result.picture(name)], result.report
 
@@ -210,8 +220,15 @@ def _inputs() -> dict[str, Any]:
             label="matching_image, or none for the preset's",
         ),
         "consistency": gr.Checkbox(True, label="consistency: the result agrees with the photograph"),
+        "scale": gr.Number(
+            SCALE,
+            precision=0,
+            minimum=min(SCALES),
+            maximum=max(SCALES),
+            label=f"scale: {', '.join(map(str, SCALES))} times larger along each side",
+        ),
     }
-    for name in ("preset", "steps", "eta", "seed", "strength", "matching_image"):
+    for name in ("preset", "steps", "eta", "seed", "strength", "matching_image", "scale"):
         parameters[name].preprocess = lambda payload: payload
     return parameters
 

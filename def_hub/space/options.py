@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from def_hub.service.call import ALLOWED, MAX_SEED, MAX_STEPS, RunOptions
-from def_hub.settings import DEFAULT_PRESET, PRESETS
+from def_hub.settings import DEFAULT_PRESET, PRESETS, SCALES
 from def_hub.space import components
 
 # The settings that have a widget, in the order of the widgets, and what each is called.
@@ -25,31 +25,29 @@ MATCHING = {"joint": "both images", "enhanced": "the enhanced image", "bicubic":
 
 @dataclass(frozen=True)
 class Options:
-    """preset, seed, and one widget for each setting of `LABELS`."""
+    """preset, scale, seed, and one widget for each setting of `LABELS`."""
 
     preset: gr.Radio
+    scale: gr.Radio
     seed: gr.Number
     settings: tuple[Any, ...]
 
     @property
     def widgets(self) -> list[Any]:
         """Their values are the arguments of `chosen`."""
-        return [self.preset, self.seed, *self.settings]
+        return [self.preset, self.scale, self.seed, *self.settings]
 
 
 def lay_out() -> Options:
-    """The preset. The other widgets are laid out by `lay_out_settings`."""
+    """The preset and the scale. The other widgets are laid out by `lay_out_settings`."""
     standard = PRESETS[DEFAULT_PRESET]
-    preset = gr.Radio(
-        [(name.capitalize(), name) for name in PRESETS],
-        value=DEFAULT_PRESET,
-        label="Preset",
-        show_label=False,
-        container=False,
-        elem_id="preset",
-    )
+    bare: dict[str, Any] = {"show_label": False, "container": False}
+    presets = [(name.capitalize(), name) for name in PRESETS]
+    preset = gr.Radio(presets, value=DEFAULT_PRESET, label="Preset", elem_id="preset", **bare)
+    scales = [(f"×{scale}", scale) for scale in SCALES]
+    scale = gr.Radio(scales, value=standard.scale, label="Scale", elem_id="scale", **bare)
     seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, scale=3, render=False)
-    return Options(preset, _unchecked(seed), tuple(_widget(name, getattr(standard, name)) for name in LABELS))
+    return Options(preset, scale, _unchecked(seed), tuple(_widget(name, getattr(standard, name)) for name in LABELS))
 
 
 def lay_out_settings(options: Options, light: dict[str, Any]) -> None:
@@ -67,12 +65,12 @@ def lay_out_settings(options: Options, light: dict[str, Any]) -> None:
     dice.click(lambda: random.randrange(MAX_SEED + 1), None, options.seed, **light)
 
 
-def chosen(preset: str, seed: Any, *values: Any) -> RunOptions:
+def chosen(preset: str, scale: int, seed: Any, *values: Any) -> RunOptions:
     """What the widgets hold. Raises `ValueError` or `TypeError` for what they should not hold.
 
     An empty field leaves the preset's value; an empty seed is refused.
     """
-    return RunOptions.of(preset, seed, **dict(zip(LABELS, values, strict=True)))
+    return RunOptions.of(preset, seed, scale=scale, **dict(zip(LABELS, values, strict=True)))
 
 
 def values_of(preset: str) -> list[Any]:

@@ -26,8 +26,8 @@ HOUR = 3600
 INTRODUCTION = """
 # Sharper with a reference
 
-A small photo becomes four times larger, with true detail from sharp photos of the same thing. You see what came from
-where.
+A small photo becomes up to eight times larger, with true detail from sharp photos of the same thing. You see what came
+from where.
 """
 # How handlers are registered. None is part of the API; those that answer at once do not queue.
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}

@@ -128,7 +128,7 @@ def lay_out() -> ResultPanel:
                    "it writes the same bytes.")  # fmt: skip
             python = gr.Code(language="python", label="reproduce.py", interactive=False, elem_id="python")
             with components.fold("Do you have the original? Compare with it"):
-                label = "Sharp original, four times the size of the photo"
+                label = "Sharp original, as large as the result"
                 original = gr.File(label=label, height=150, elem_id="original")
                 scores = gr.Markdown(elem_id="scores")
             with components.fold("Report: settings, scores, versions"):
@@ -183,10 +183,12 @@ def set_original(session: Session, path: str | None) -> tuple[Session, Any, Any,
 
 
 def _picture(session: Session, name: str) -> Path | None:
-    """A picture of the result, or the original of the photo that the result is of."""
-    if session.result is None or (name == "original" and session.stale == "photograph"):
-        return None
-    return session.original if name == "original" else session.result.picture(name)
+    """A picture of the result, or the original of the photo that the result is of, where it is as large."""
+    result = session.result
+    if result is None or name != "original":
+        return result and result.picture(name)
+    same = session.stale != "photograph" and session.original_scale == result.call.options.settings.scale
+    return session.original if same else None
 
 
 # -------------------------------------------------------------------------------------------------- references
