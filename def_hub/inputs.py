@@ -18,7 +18,9 @@ from def_hub.observation.jpeg import JpegFile, jpeg_of
 from def_hub.reference.matching import CELL
 from def_hub.reference.picture import ReferencePicture
 
-ReferenceLike = ImageLike | Sequence[ImageLike] | Sequence[Sequence[ImageLike]] | None
+ReferenceLike = (
+    ImageLike | ReferencePicture | Sequence[ImageLike] | Sequence[ReferencePicture] | Sequence[Sequence[ImageLike]] | None
+)
 """Forms of the argument `reference`: none, one, several for all images, or one list for each image."""
 MaskLike = ImageLike | Sequence[ImageLike | None] | Sequence[Sequence[ImageLike | None]] | None
 """Forms of the arguments `mask` and `reference_mask`, in the same order."""
@@ -93,6 +95,9 @@ def _per_image(reference: ReferenceLike, masks: MaskLike, count: int) -> list[tu
         if any(m is not None for m in (masks if isinstance(masks, list | tuple) else [masks])):
             raise ValueError("reference_mask: expected a reference for it, got none")
         return [()] * count
+    given: Any = reference if isinstance(reference, list | tuple) else [reference]
+    if all(isinstance(one, ReferencePicture) for one in given):  # with their own masks
+        return [tuple(given)] * count
     pictures = to_list(reference, "reference")  # type: ignore[arg-type]
     each = _listed(masks, len(pictures), "reference_mask", "one (or None) for each of {} references")
     shared = tuple(_reference(p, m, number) for number, (p, m) in enumerate(zip(pictures, each, strict=True), start=1))
