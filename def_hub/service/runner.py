@@ -7,7 +7,8 @@ import logging
 import statistics
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from torch import Tensor
 from def_hub.evaluation.benchmark import fingerprint
 from def_hub.images import UnreadableImage
 from def_hub.pipeline import DEFPipeline
+from def_hub.reference.matching.pose import Sighting
 from def_hub.reference.selection import RankedReference, rank_references
+from def_hub.service import preview
 from def_hub.service.call import Call, RunOptions, Setup
 from def_hub.service.clock import Clock, Reading
+from def_hub.service.preview import Part, Preview
 from def_hub.service.result import Result, begin, explain
 from def_hub.service.run import Begun, Event, Finished, Step, run
 from def_hub.service.session import Session
@@ -62,6 +66,10 @@ class Runner:
         def ranked(image: Path, candidates: Sequence[Path]) -> list[RankedReference]:
             return rank_references(image, candidates, pipeline.refsr.feature_extractor)
 
+        def glimpse(call: Call, part: Part, seen: list[Sighting] | None) -> tuple[Tensor, float, list[Sighting]]:
+            return preview.compute(pipeline, call, part, seen)
+
+        self._glimpse = on_device(glimpse, lambda call, part, seen: 30 + 5 * len(call.references))
         self._compute = on_device(compute, lambda call, seconds: min(300, 15 + int(2 * seconds)))
         self.rank = on_device(ranked, lambda image, candidates: 10 + len(candidates))
 
@@ -114,6 +122,26 @@ class Runner:
         except Exception:  # the result is there and stays
             log.exception("explaining a result failed")
         yield Progress(result=result, drawn=True)
+
+    def preview(self, session: Session, part: Part, options: RunOptions) -> Iterator[Preview]:
+        """A part of the result with every preset. The session has the preview from the beginning.
+
+        Yields it at every heartbeat. Closing the iterator stops the computation. Raises as `run`.
+        """
+        folder, call = session.call(options)
+        last, seen = session.previewed, None
+        if last is not None and last.inputs == session.inputs:
+            seen = last.seen
+        shown = session.previewed = Preview(folder, part, options, session.inputs, seen=seen)
+        yield shown
+        for chosen in preview.each_preset(options):
+            for _ in heartbeats(partial(self._add_glimpse, shown, replace(call, options=chosen)), "def-preview"):
+                yield shown
+            yield shown
+
+    def _add_glimpse(self, shown: Preview, call: Call) -> None:
+        picture, seconds, shown.seen = self._glimpse(call, shown.part, shown.seen)
+        shown.add(call.options.preset, picture, seconds)
 
 
 def on_device(function: Callable[..., Any], seconds: Callable[..., int]) -> Callable[..., Any]:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from def_hub import images, visualization
 from def_hub.estimate import Estimate, estimate, gigabytes, total_memory
 from def_hub.reference.selection import RankedReference
 from def_hub.service.call import Call, RunOptions
+from def_hub.service.history import History
+from def_hub.service.preview import Preview
 from def_hub.service.result import Result
 from def_hub.service.temporary import PREFIX
 from def_hub.service.uploads import (
@@ -24,6 +26,9 @@ from def_hub.service.uploads import (
     Upload,
     check_original,
 )
+
+if TYPE_CHECKING:
+    from def_hub.service.batch import Batch
 
 Rank = Callable[[Path, Sequence[Path]], list[RankedReference]]
 Stale = Literal["photograph", "references"]
@@ -53,7 +58,9 @@ class Session:
 
     ranked: best first; empty while there is no photograph to rank for. chosen: indices of uploads, best first.
     drawings: PNG over the photograph (key None) and over uploads (key: index). original: the sharp original of the
-    photograph, a PNG of `folder`, where the visitor has one, `original_scale` times as large. example: name of the shipped example that this is, until
+    photograph, a PNG of `folder`, where the visitor has one, `original_scale` times as large. previewed: a part of a
+    result, see `service.preview`. aim: the place, as shares of width and height, that a preview is wanted of. batch:
+    several photos, see `service.batch`. history: earlier results. example: name of the shipped example that this is, until
     the visitor gives a photograph. cancelled: when Cancel was last pressed, in milliseconds of the visitor's browser.
     folder: thumbnails, previews and the original; deleted with the session.
     """
@@ -66,6 +73,10 @@ class Session:
     original: Path | None = None
     original_scale: int = 0
     result: Result | None = None
+    previewed: Preview | None = None
+    aim: tuple[float, float] | None = None
+    batch: Batch | None = None
+    history: History = field(default_factory=History)
     example: str | None = None
     cancelled: float = 0.0
     folder: TemporaryDirectory | None = None
@@ -80,6 +91,7 @@ class Session:
         """A copy for one visitor. What this visitor changes, others do not see."""
         mine = replace(self, uploads=[*self.uploads], ranked=[*self.ranked], chosen=[*self.chosen])
         mine.drawings, mine.cancelled, mine.folder = dict(self.drawings), 0.0, None
+        mine.previewed, mine.batch, mine.history = None, None, History()
         return mine
 
     @property
@@ -117,6 +129,7 @@ class Session:
             self.set_uploads([])
             self.result = self.example = None
         self.photo, self.ranked, self.chosen, self.original = photo, [], [], None
+        self.previewed = self.aim = None
         self.drawings.pop(None, None)
 
     def set_original(self, path: str | Path | None) -> None:
@@ -127,7 +140,7 @@ class Session:
         if self.photo is None:
             raise ValueError("Upload the small photograph first, then its original.")
         checked = check_original(path, self.photo)
-        picture = self.root / "original.png"
+        picture = self.root / f"original-{checked.path.parent.name[:16]}.png"
         images.save_image(images.to_tensor(checked.path, "original"), picture, compression=1)
         self.original, self.original_scale = picture, checked.height // self.photo.height
 

@@ -37,6 +37,14 @@ class Options:
         """Their values are the arguments of `chosen`."""
         return [self.preset, self.scale, self.seed, *self.settings]
 
+    def values(self, options: RunOptions) -> list[Any]:
+        """What the widgets hold for these options."""
+        settings = options.settings
+        return [options.preset, settings.scale, options.seed, *(getattr(settings, name) for name in LABELS)]
+
+    def show(self, options: RunOptions) -> dict[Any, Any]:
+        return dict(zip(self.widgets, self.values(options), strict=True))
+
 
 def lay_out() -> Options:
     """The preset and the scale. The other widgets are laid out by `lay_out_settings`."""

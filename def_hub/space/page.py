@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import wraps
 from typing import Any
 
 import gradio as gr
@@ -17,9 +16,11 @@ from def_hub.service.session import Session
 from def_hub.service.uploads import MAX_BYTES, check_photo
 from def_hub.service.workers import start as start_thread
 from def_hub.space import action, masks, messages, options, pictures, queue, results
+from def_hub.space.changes import Changes, repeating
 from def_hub.space.components import asset, card, cards, status
 from def_hub.space.downloads import Downloads
 from def_hub.space.endpoints import add_endpoints
+from def_hub.space.panels import Panels
 from def_hub.space.theme import theme
 
 HOUR = 3600
@@ -42,8 +43,6 @@ QUEUED = PRIVATE | {
     "js": "(...values) => defPage.stamped(...values)",
 }
 RUNNING, OPENING = "not while something is computed", "opening, or waiting for its turn …"
-
-Changes = dict[Any, Any]  # component → its new value
 
 
 def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
@@ -80,23 +79,6 @@ def launch_options() -> dict[str, Any]:
     }
 
 
-def repeating(changes: Callable[..., Iterator[Changes]]) -> Callable[..., Iterator[Changes]]:
-    """Let each change of the page repeat those before it.
-
-    Gradio sends differences of what a generator yields, and takes "unchanged" after a value for a new value.
-    """
-
-    @wraps(changes)
-    def repeated(*arguments: Any, **more: Any) -> Iterator[Changes]:
-        page: Changes = {}
-        with closing(changes(*arguments, **more)) as iterator:  # type: ignore[type-var]
-            for change in iterator:
-                page |= change
-                yield dict(page)
-
-    return repeated
-
-
 class Page:
     """The parts of the page and the handlers that concern several of them.
 
@@ -124,11 +106,14 @@ class Page:
                 )
                 self.masks = masks.lay_out()
                 options.lay_out_settings(self.options, LIGHT)
+                self.panels = Panels(runner, self.options)
             with gr.Column(scale=3, min_width=320, elem_id="results"):
                 self.action.status.render()
                 self.place = status(elem_id="place")
+                self.panels.render()
                 self.results = results.lay_out()
                 self.downloads = Downloads()
+                self.panels.history.render()
 
     # ---------------------------------------------------------------------------------------------- wiring
 
@@ -136,7 +121,8 @@ class Page:
     def given(self) -> list[Any]:
         """All that shows what was given and chosen."""
         p, m = self.pictures, self.masks
-        return [self.session, p.photo, p.cards, p.refused, p.info, m.target, m.canvas, self.action.status]
+        shown = [self.panels.preview.component, self.action.status]
+        return [self.session, p.photo, p.cards, p.refused, p.info, m.target, m.canvas, *shown]
 
     @property
     def result(self) -> list[Any]:
@@ -145,22 +131,24 @@ class Page:
 
     @property
     def everything(self) -> list[Any]:
-        return [*self.given, *self.result, self.results.original]
+        return [*self.given, *self.result, self.results.original, *self.panels.outputs]
 
     @property
     def held(self) -> list[Any]:
         """What cannot be pressed while something is computed, and the place in the queue."""
-        return [self.examples, self.action.start, self.action.cancel, self.timer, self.place]
+        starts = [self.action.start, self.action.preview, self.panels.batch.start]
+        return [self.examples, self.panels.history, *starts, self.action.cancel, self.timer, self.place]
 
     def wire(self) -> None:
         self._wire_pictures()
         self._wire_choice()
         self._wire_runs()
         self.results.wire(self.session, LIGHT)
+        self.panels.wire(self, self._queue, LIGHT)
 
     def _wire_pictures(self) -> None:
         p, inputs = self.pictures, [self.session, *self.options.widgets]
-        outputs = [*self.given, *self.result, self.results.original]
+        outputs = self.everything
         for taken in (
             p.photo.upload(self.take_photo, inputs, outputs, **RANKING),
             p.photo.clear(self.drop_photo, inputs, outputs, **RANKING),
@@ -208,10 +196,11 @@ class Page:
         """What was given and chosen, with what a run would take. values: of the options' widgets."""
         changes = self.pictures.show(session) | self.masks.show(session, target) | self.downloads.show(session)
         said = {self.pictures.info: self.forecast(session, *values), self.action.status: messages.standing(session)}
-        return {self.session: session} | changes | said
+        return {self.session: session} | changes | said | self.panels.show_given(session)
 
     def show_result(self, session: Session) -> Changes:
-        return {self.session: session} | self.results.show(session) | self.downloads.show(session)
+        changes = self.results.show(session) | self.downloads.show(session) | self.panels.show(session)
+        return {self.session: session} | changes
 
     def show_all(self, session: Session, *values: Any) -> Changes:
         original = {self.results.original: session.original and str(session.original)}
@@ -318,7 +307,7 @@ class Page:
         status, stopped = self.action.status, False
         try:
             chosen = options.chosen(*values)
-            yield self.busy | {status: messages.progress(None, "Starting …")}
+            yield self.busy | self.panels.closed | {status: messages.progress(None, "Starting …")}
             with closing(self.runner.run(session, chosen)) as progress:  # type: ignore[type-var]
                 for at in progress:
                     stopped = session.is_cancelled(pressed) and at.result is None  # the other pictures are soon drawn
@@ -337,6 +326,8 @@ class Page:
         """What is new in a run."""
         status = self.action.status
         if at.result is not None:
+            if at.drawn:
+                session.history.add(session)
             said = messages.standing(session) if at.drawn else messages.DRAWING
             return self.show_result(session) | {status: said, self.action.cancel: gr.update(interactive=False)}
         assert at.reading is not None
@@ -353,7 +344,9 @@ class Page:
             return
         example, status = self.shipped[int(event._data["index"])], self.action.status
         opened = self.prepared.session(example)
-        yield self.show_all(opened, *values)
+        opened.history = session.history
+        opened.history.add(opened)
+        yield self.show_all(opened, *values) | self.panels.closed
         for at in self.prepared.follow(example):
             if session.is_cancelled(pressed) or opened.is_cancelled(pressed):
                 yield {status: messages.status("cancelled", messages.note(messages.STILL_PREPARED))}
@@ -361,6 +354,8 @@ class Page:
             yield self.busy | {status: messages.progress(at.reading, "This example is just being prepared …")}
         if opened.result is None:
             opened = self.prepared.session(example)
+            opened.history = session.history
+            opened.history.add(opened)
             yield self.show_all(opened, *values)
         if opened.result is None:
             yield from self.rank(opened, *values)
