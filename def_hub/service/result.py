@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from PIL.Image import Image
 from torch import Tensor
 
 from def_hub import images, visualization
@@ -21,6 +22,7 @@ from def_hub.report import report
 from def_hub.service.call import Call, Setup
 from def_hub.service.evidence import confidence_colours, detail_shares, source_colours
 
+SHARED = 1000  # longest side, in pixels, of each half of the picture that is shared
 PREVIEW = 1024  # longest side, in pixels, of a reference as it is shown
 MAX_WEBP = 16383  # longest side, in pixels, that the format can hold
 
@@ -159,8 +161,19 @@ def _write_downloads(result: Result, picture: Tensor) -> None:
     for suffix in ("jpg", "webp") if max(picture.shape[-2:]) <= MAX_WEBP else ("jpg",):
         files[suffix] = f"{title}.{suffix}"
         images.save_image(picture, folder / files[suffix])
+    files["share"] = f"{title}_before_after.png"
+    images.save_image(before_after(result), folder / files["share"])
     result.files |= {name: folder / file for name, file in files.items()} | {"zip": folder / f"{title}.zip"}
     result.files["script"] = root / "reproduce.py"
+
+
+def before_after(result: Result) -> Image:
+    """Plain enlargement and result side by side, with captions: one picture to show to others."""
+    sides = [visualization.thumbnail(result.root / f"{name}.png", SHARED) for name in ("bicubic", "result")]
+    caption = f"×{result.call.options.settings.scale} by def_hub"
+    if result.sizes:
+        caption += f", {100 * result.from_references:.0f} % of the new detail from references"
+    return visualization.before_after(sides[0], sides[1], ("plain enlargement", caption))
 
 
 @dataclass(frozen=True)

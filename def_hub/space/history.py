@@ -8,7 +8,7 @@ import gradio as gr
 
 from def_hub.service.history import Entry
 from def_hub.service.session import Session
-from def_hub.space import components
+from def_hub.space import components, messages
 
 
 def lay_out() -> gr.HTML:
@@ -24,8 +24,7 @@ def _card(entry: Entry, pressed: bool) -> dict[str, Any]:
     result = entry.session.result
     assert result is not None
     name, options = result.names.get("input") or "photo", result.call.options
-    number = len(result.call.references)
-    used = f"{options.preset.capitalize()}, {number} reference{'s' if number != 1 else ''}"
+    used = f"{options.preset.capitalize()}, {messages.count(len(result.call.references))}"
     return components.card(
         entry.picture, [f"{name} ×{options.settings.scale}", used], alt=f"result of {name}", pressed=pressed
     )
