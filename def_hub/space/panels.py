@@ -79,20 +79,24 @@ class Panels:
     @repeating
     def look(self, pressed: float, session: Session, *values: Any) -> Iterator[Changes]:
         """Preview the part at which the visitor aims."""
-        yield from self._work(pressed, session, self.preview.look(pressed, session, *values))
+        seen = {self.batch.table: None}  # the last preview stays until the next is there
+        yield from self._work(pressed, session, seen, self.preview.look(pressed, session, *values))
 
     @repeating
     def enlarge_all(self, pressed: float, session: Session, *values: Any) -> Iterator[Changes]:
         status = self.page.action.status
-        yield from self._work(pressed, session, self.batch.enlarge(pressed, session, status, *values))
+        seen = {self.preview.component: None}
+        yield from self._work(pressed, session, seen, self.batch.enlarge(pressed, session, status, *values))
 
-    def _work(self, pressed: float, session: Session, work: Iterator[Changes]) -> Iterator[Changes]:
-        """What is said of work before, after and where it fails."""
+    def _work(
+        self, pressed: float, session: Session, seen: Changes, work: Iterator[Changes]
+    ) -> Iterator[Changes]:
+        """What is said of work before, after and where it fails. seen: what changes at once."""
         if session.is_cancelled(pressed):  # while it waited
             return
         status = self.page.action.status
         try:
-            yield self.page.busy | self.closed | {status: messages.progress(None, "Starting …")}
+            yield self.page.busy | seen | {status: messages.progress(None, "Starting …")}
             yield from work
             said = messages.cancelled(session) if session.is_cancelled(pressed) else messages.standing(session)
             yield {status: said}
