@@ -19,7 +19,12 @@ from def_hub.reference.matching import CELL
 from def_hub.reference.picture import ReferencePicture
 
 ReferenceLike = (
-    ImageLike | ReferencePicture | Sequence[ImageLike] | Sequence[ReferencePicture] | Sequence[Sequence[ImageLike]] | None
+    ImageLike
+    | ReferencePicture
+    | Sequence[ImageLike]
+    | Sequence[ReferencePicture]
+    | Sequence[Sequence[ImageLike]]
+    | None
 )
 """Forms of the argument `reference`: none, one, several for all images, or one list for each image."""
 MaskLike = ImageLike | Sequence[ImageLike | None] | Sequence[Sequence[ImageLike | None]] | None

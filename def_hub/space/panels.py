@@ -88,9 +88,7 @@ class Panels:
         seen = {self.preview.component: None}
         yield from self._work(pressed, session, seen, self.batch.enlarge(pressed, session, status, *values))
 
-    def _work(
-        self, pressed: float, session: Session, seen: Changes, work: Iterator[Changes]
-    ) -> Iterator[Changes]:
+    def _work(self, pressed: float, session: Session, seen: Changes, work: Iterator[Changes]) -> Iterator[Changes]:
         """What is said of work before, after and where it fails. seen: what changes at once."""
         if session.is_cancelled(pressed):  # while it waited
             return

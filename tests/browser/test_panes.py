@@ -24,7 +24,9 @@ def at(page: Any) -> list[float]:
 
 def matrices(page: Any) -> list[str]:
     """How each picture but the references' is laid out."""
-    return page.locator(f"{GRID} figure:not([data-reference]) img").evaluate_all("all => all.map(i => i.style.transform)")
+    return page.locator(f"{GRID} figure:not([data-reference]) img").evaluate_all(
+        "all => all.map(i => i.style.transform)"
+    )
 
 
 @pytest.fixture
@@ -101,7 +103,9 @@ def test_two_fingers_zoom(compared: Any) -> None:
 def test_no_finding_of_axe_side_by_side(compared: Any) -> None:
     axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-playwright-python")
     found = axe_playwright.Axe().run(compared).response["violations"]
-    assert not [(v["id"], [n["html"][:200] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")]
+    assert not [
+        (v["id"], [n["html"][:200] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")
+    ]
 
 
 def test_a_picture_to_share(page: Any, tmp_path: Path) -> None:
