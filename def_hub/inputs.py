@@ -18,14 +18,8 @@ from def_hub.observation.jpeg import JpegFile, jpeg_of
 from def_hub.reference.matching import CELL
 from def_hub.reference.picture import ReferencePicture
 
-ReferenceLike = (
-    ImageLike
-    | ReferencePicture
-    | Sequence[ImageLike]
-    | Sequence[ReferencePicture]
-    | Sequence[Sequence[ImageLike]]
-    | None
-)
+OneReference = ImageLike | ReferencePicture
+ReferenceLike = OneReference | Sequence[OneReference] | Sequence[Sequence[ImageLike]] | None
 """Forms of the argument `reference`: none, one, several for all images, or one list for each image."""
 MaskLike = ImageLike | Sequence[ImageLike | None] | Sequence[Sequence[ImageLike | None]] | None
 """Forms of the arguments `mask` and `reference_mask`, in the same order."""

@@ -58,19 +58,6 @@ def test_what_a_visitor_changed_is_changed_in_every_preset() -> None:
     assert [one.settings for one in shown] == [resolve(name, scale=6, reference_strength=0.5) for name in PRESETS]
 
 
-def test_a_part_without_references_is_that_of_the_whole(tiny_pipe: DEFPipeline, street: Session) -> None:
-    folder, call = street.call(RunOptions.of("fast"))
-    whole = call.make(tiny_pipe, output_type="pt").images[0]
-    part = Part.around(0.3, 0.6, street.photo.size, 4)
-    picture, seconds, seen = compute(tiny_pipe, call, part, None)
-    left, top, right, bottom = (4 * edge for edge in part.box)
-    # the projection reaches further than the margin, by less and less
-    inner = (..., slice(32, -32), slice(32, -32))
-    there = whole[:, top:bottom, left:right]
-    assert picture.shape == (3, 256, 256) and seen == [] and seconds > 0
-    assert float((picture - there)[inner].abs().mean()) < 1 / 255
-
-
 def test_a_preview_shows_nearly_what_the_whole_will_be(pipe: DEFPipeline) -> None:
     """With a reference: nearer to the whole by far than a plain enlargement is. (Measured: 42 dB, and 24.)"""
     street = Session(check_photo(EXAMPLES / "street_lr.png"))
@@ -120,11 +107,11 @@ def test_a_photo_that_fails_costs_no_other(
     runner, failed = Runner(tiny_pipe), []
     run = Runner.run
 
-    def once(runner: Runner, session: Session, options: RunOptions) -> Iterator[Progress]:
+    def once(runner: Runner, given: Session, options: RunOptions) -> Iterator[Progress]:
         if not failed:
             failed.append(1)
             raise MemoryError
-        return run(runner, session, options)
+        return run(runner, given, options)
 
     monkeypatch.setattr(Runner, "run", once)
     batch = Batch.of(photos)

@@ -96,8 +96,7 @@ class Batch:
         item.state = "running"
         try:
             with closing(runner.run(session, options)) as steps:  # type: ignore[type-var]
-                for progress in steps:
-                    yield progress
+                yield from steps
         except Exception as error:
             item.state, item.words = "failed", complaint(error)
             return

@@ -60,5 +60,13 @@ class History:
 
 def _detached(session: Session) -> Session:
     """A copy that later changes of the other do not reach. The folder is shared: it holds the original."""
-    lists = {name: [*getattr(session, name)] for name in ("uploads", "ranked", "chosen")}
-    return replace(session, **lists, drawings=dict(session.drawings), previewed=None, batch=None, cancelled=0.0)
+    return replace(
+        session,
+        uploads=[*session.uploads],
+        ranked=[*session.ranked],
+        chosen=[*session.chosen],
+        drawings=dict(session.drawings),
+        previewed=None,
+        batch=None,
+        cancelled=0.0,
+    )

@@ -20,9 +20,9 @@ Frame = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Places:
-    """rows, columns: of the grid. cells: for each place, row by row, the index of a reference and (x, y) as shares of its
-    width and height; None without a trusted match. frames: of each reference, (x by x, y by x, x by y, y by y): how far
-    its place moves, in its pixels, when that in the result moves one pixel to the right, and one down.
+    """rows, columns: of the grid. cells: for each place, row by row, the index of a reference and (x, y) as shares of
+    its width and height; None without a trusted match. frames: of each reference, (x by x, y by x, x by y, y by y): how
+    far its place moves, in its pixels, when that in the result moves one pixel to the right, and one down.
     """
 
     rows: int

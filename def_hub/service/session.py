@@ -60,9 +60,9 @@ class Session:
     drawings: PNG over the photograph (key None) and over uploads (key: index). original: the sharp original of the
     photograph, a PNG of `folder`, where the visitor has one, `original_scale` times as large. previewed: a part of a
     result, see `service.preview`. aim: the place, as shares of width and height, that a preview is wanted of. batch:
-    several photos, see `service.batch`. history: earlier results. example: name of the shipped example that this is, until
-    the visitor gives a photograph. cancelled: when Cancel was last pressed, in milliseconds of the visitor's browser.
-    folder: thumbnails, previews and the original; deleted with the session.
+    several photos, see `service.batch`. history: earlier results. example: name of the shipped example that this is,
+    until the visitor gives a photograph. cancelled: when Cancel was last pressed, in milliseconds of the visitor's
+    browser. folder: thumbnails, previews and the original; deleted with the session.
     """
 
     photo: Upload | None = None

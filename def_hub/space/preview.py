@@ -25,8 +25,8 @@ TWICE = "Beyond ×4 each reference is fitted to the part alone, so the whole may
 class PreviewPanel:
     """component: takes the place of the result while it has a value, see `preview_value`.
 
-    A click, or an arrow key, on its photo triggers `select` with a place; its buttons trigger `input` with a preset, and
-    `clear`.
+    A click, or an arrow key, on its photo triggers `select` with a place; its buttons trigger `input` with a preset,
+    and `clear`.
     """
 
     def __init__(self, runner: Runner) -> None:

@@ -138,8 +138,8 @@ def lay_out() -> ResultPanel:
             with components.fold("Report: settings, scores, versions"):
                 report = gr.JSON(show_label=False, elem_id="report")
     return ResultPanel(
-        pair, side_by_side, compare, original, scores, pick, found, words, matches, transferred, veil, evidence, legend, steps,
-        report, python,
+        pair, side_by_side, compare, original, scores, pick, found, words, matches, transferred, veil, evidence, legend,
+        steps, report, python,
     )  # fmt: skip
 
 
@@ -191,7 +191,7 @@ def _picture(session: Session, name: str) -> Path | None:
     """A picture of the result, or the original of the photo that the result is of, where it is as large."""
     result = session.result
     if result is None or name != "original":
-        return result and result.picture(name)
+        return None if result is None else result.picture(name)
     same = session.stale != "photograph" and session.original_scale == result.call.options.settings.scale
     return session.original if same else None
 
