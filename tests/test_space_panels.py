@@ -14,9 +14,7 @@ import torch
 from PIL import Image
 
 from def_hub import DEFPipeline, images
-from def_hub.inputs import requests_of
-from def_hub.reference.features import in_own_precision
-from def_hub.reference.matching.fitting import fitted
+from def_hub.reference.picture import ReferencePicture
 from def_hub.service import batch as batch_module
 from def_hub.service import history as history_module
 from def_hub.service.batch import MAX_PHOTOS, Batch
@@ -28,6 +26,7 @@ from def_hub.service.session import Session
 from def_hub.service.uploads import check_photo, check_references
 from def_hub.settings import PRESETS, resolve
 from tests.conftest import EXAMPLES
+from tests.helpers.pictures import generator, picture, small
 from tests.test_space import finish, session  # noqa: F401
 
 
@@ -65,25 +64,29 @@ def test_a_preview_shows_nearly_what_the_whole_will_be(pipe: DEFPipeline) -> Non
     folder, call = street.call(RunOptions.of("fast"))
     whole = call.make(pipe, output_type="pt").images[0]
     part = Part.around(0.2, 0.8, street.photo.size, 4)
-    picture, _, seen = compute(pipe, call, part, None)
+    part_of, _, seen = compute(pipe, call, part, None)
     left, top, right, bottom = (4 * edge for edge in part.box)
-    error = (picture - whole[:, top:bottom, left:right]).square().mean()
+    error = (part_of - whole[:, top:bottom, left:right]).square().mean()
     assert len(seen) == 1 and float(-10 * error.log10()) > 36
 
 
-def test_a_fitted_reference_is_not_fitted_again(pipe: DEFPipeline) -> None:
-    (request,) = requests_of(EXAMPLES / "street_lr.png", EXAMPLES / "street_ref1.jpg")
-    (given,) = request.references
-    once = replace(fitted(request.image, given, in_own_precision(pipe.refsr.feature_extractor)), fitted=True)
-    (again,) = requests_of(request.image, [once])[0].references
-    assert again is once
+def test_a_fitted_reference_is_not_fitted_again(tiny_pipe: DEFPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("fitted")
+
+    monkeypatch.setattr("def_hub.pipeline.fitted", fail)
+    reference = ReferencePicture(picture(40, 40), fitted=True)
+    output = tiny_pipe(small(9, 10), [reference], preset="fast", generator=generator())
+    assert output.correspondence[0].shape == (3, 9, 10)
+    with pytest.raises(AssertionError, match="fitted"):
+        tiny_pipe(small(9, 10), [picture(40, 40)], preset="fast", generator=generator())
 
 
 def test_a_part_beyond_four_times(tiny_pipe: DEFPipeline, session: Session) -> None:  # noqa: F811
     folder, call = session.call(RunOptions.of("fast", scale=8))
     part = Part.around(0.5, 0.5, session.photo.size, 8)
-    picture, _, seen = compute(tiny_pipe, call, part, None)
-    assert picture.shape == (3, 8 * 24, 8 * 32) and len(seen) == 2
+    part_of, _, seen = compute(tiny_pipe, call, part, None)
+    assert part_of.shape == (3, 8 * 24, 8 * 32) and len(seen) == 2
 
 
 # ------------------------------------------------------------------------------------------------ batch
@@ -125,8 +128,7 @@ def test_a_photo_that_fails_costs_no_other(
     with zipfile.ZipFile(batch.archive) as archive:
         assert archive.namelist() == ["a_x4.png", "b_x4.png"]
         there = np.asarray(Image.open(archive.open("b_x4.png")))
-    generator = torch.Generator().manual_seed(0)
-    assert np.array_equal(there, np.asarray(tiny_pipe(photos[2], preset="fast", generator=generator).images[0]))
+    assert np.array_equal(there, np.asarray(tiny_pipe(photos[2], preset="fast", generator=generator()).images[0]))
 
 
 def test_the_references_are_the_sessions(tiny_pipe: DEFPipeline, session: Session, photos: list[str]) -> None:  # noqa: F811
@@ -190,6 +192,7 @@ def test_the_history_is_bounded_and_its_files_go(
     session: Session,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    session.set_uploads([])
     roots = []
     for scale in (2, 3, 4):
         roots.append(finish(tiny_pipe, session, RunOptions.of("fast", scale=scale)).root)
