@@ -20,7 +20,7 @@ from def_hub.space.changes import Changes, repeating
 from def_hub.space.components import asset, card, cards, status
 from def_hub.space.downloads import Downloads
 from def_hub.space.endpoints import add_endpoints
-from def_hub.space.head import LinkedBlocks, routes
+from def_hub.space.head import TitledBlocks, serving
 from def_hub.space.panels import Panels
 from def_hub.space.theme import theme
 
@@ -58,7 +58,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False) -> gr.Blocks:
     if prepare and shipped:
         prepared.prepare(shipped[:1])
         start_thread(lambda: prepared.prepare(shipped), "def-examples")
-    with LinkedBlocks(title="def_hub", delete_cache=(600, HOUR), analytics_enabled=False) as demo:
+    with TitledBlocks(title="def_hub", delete_cache=(600, HOUR), analytics_enabled=False) as demo:
         page = Page(demo, runner, prepared, shipped)
         page.wire()
         if prepare and shipped:
@@ -76,7 +76,7 @@ def launch_options() -> dict[str, Any]:
         "max_file_size": MAX_BYTES,
         "enable_monitoring": False,
         "ssr_mode": False,
-        "app_kwargs": {"routes": routes()},
+        "app_kwargs": serving(),
         "footer_links": ["api"],
     }
 

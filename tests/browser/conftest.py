@@ -18,7 +18,7 @@ from tests.conftest import EXAMPLES, make_tiny_pipe
 TABS = ("Compare", "References", "Evidence", "Details")
 
 
-PATIENCE = 60_000  # milliseconds, for machines that are slow or crowded; nothing waits longer than it must
+PATIENCE = 240_000  # milliseconds, for machines that are slow or crowded; nothing waits longer than it must
 
 
 @pytest.fixture(scope="module")

@@ -120,10 +120,15 @@ def test_a_picture_to_share(page: Any, tmp_path: Path) -> None:
 
 
 def test_other_sites_show_a_title_and_a_picture(page: Any, url: str) -> None:
-    text = httpx.get(url).text
-    (title,) = re.findall(r'<meta property="og:title" content="([^"]*)"', text)
-    (picture,) = re.findall(r'<meta property="og:image" content="([^"]*)"', text)
-    assert "sharper with a reference" in title
-    answer = httpx.get(url.rstrip("/") + picture)
+    """This page's own, and no tag of Gradio's; the picture has a whole address, also behind a proxy."""
+    for headers, root in (
+        ({}, url.rstrip("/")),
+        ({"X-Forwarded-Proto": "https"}, url.rstrip("/").replace("http", "https")),
+    ):
+        text = httpx.get(url, headers=headers).text
+        told = dict(re.findall(r'<meta\s+property="(og:[^"]*)"\s+content="([^"]*)"', text))
+        assert told["og:title"] == "def_hub: sharper with a reference" and told["og:image"] == f"{root}/card.jpg"
+        assert text.count("og:title") == 1 and "twitter:creator" not in text and "Click to try out" not in text
+    answer = httpx.get(f"{url}card.jpg")
     assert answer.headers["content-type"] == "image/jpeg" and len(answer.content) < 200_000
-    assert becomes(page, lambda: page.title() == title)
+    assert becomes(page, lambda: page.title() == told["og:title"])
