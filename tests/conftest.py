@@ -63,6 +63,8 @@ SLOW = {
         "test_inspect",
         "test_losses",
         "test_space",
+        "test_space_panels",
+        "test_space_scale",
         "test_temporary",
         "test_training",
         "test_gpu_scripts",
