@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -85,12 +85,18 @@ class Estimate:
 
     seconds: the time that it takes.
     bytes: its peak memory in addition to the loaded model.
-    stages: the seconds of each stage, in the order of the call.
+    passes: for each time that the networks run, the seconds of its stages, in the order of the call.
     """
 
     seconds: float
     bytes: int
-    stages: dict[Stage, float] = field(default_factory=dict)
+    passes: tuple[dict[Stage, float], ...] = ()
+
+    @property
+    def stages(self) -> dict[Stage, float]:
+        """The seconds of each stage in all passes."""
+        names = dict.fromkeys(name for one in self.passes for name in one)
+        return {name: sum(one.get(name, 0.0) for one in self.passes) for name in names}
 
 
 def estimate(
@@ -114,14 +120,14 @@ def estimate(
     if scale > SCALE:
         sizes.append((math.ceil(image_size[0] * scale / SCALE), math.ceil(image_size[1] * scale / SCALE)))
     networks, rest = (here / fitted_for for here, fitted_for in zip(probe(), PROBE, strict=True))
-    stages: dict[Stage, float] = {}
+    passes: list[dict[Stage, float]] = []
     most = 0
     for size in sizes:
         work = load(size, reference_sizes, preset, num_inference_steps)
         most = max(most, int(BYTES.of(work)))
-        for stage, part in _stages(work).items():
-            stages[stage] = stages.get(stage, 0.0) + networks * NETWORKS.of(part) + rest * REST.of(part)
-    return Estimate(sum(stages.values()), most, stages)
+        stages = _stages(work).items()
+        passes.append({stage: networks * NETWORKS.of(part) + rest * REST.of(part) for stage, part in stages})
+    return Estimate(sum(sum(one.values()) for one in passes), most, tuple(passes))
 
 
 def largest_that_fits(

@@ -22,7 +22,8 @@ from def_hub.reference.matching.pose import enough
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.picture import ReferencePicture
 
-ReferenceLike = ImageLike | Sequence[ImageLike] | Sequence[Sequence[ImageLike]] | None
+OneReference = ImageLike | ReferencePicture
+ReferenceLike = OneReference | Sequence[OneReference] | Sequence[Sequence[ImageLike]] | None
 """Forms of the argument `reference`: none, one, several for all images, or one list for each image."""
 MaskLike = ImageLike | Sequence[ImageLike | None] | Sequence[Sequence[ImageLike | None]] | None
 """Forms of the arguments `mask` and `reference_mask`, in the same order."""
@@ -114,6 +115,9 @@ def _per_image(
         if masked:
             raise ValueError("reference_mask: expected a reference for it, got none")
         return [()] * count
+    given: Any = reference if isinstance(reference, list | tuple) else [reference]
+    if all(isinstance(one, ReferencePicture) for one in given):  # with their own masks
+        return [tuple(given)] * count
     # a mask has the size of the whole picture
     photos = to_photos(reference, "reference", None if masked else shorter_side)  # type: ignore[arg-type]
     each = _listed(masks, len(photos), "reference_mask", "one (or None) for each of {} references")

@@ -243,9 +243,9 @@ class DEFPipeline(DiffusionPipeline):
         Args:
             image: a path, Pillow image, array or tensor of at least 8×8 pixels, or a list of these (see
                 `def_hub.images.to_tensor`).
-            reference: None, one sharp photograph of any size, or a list of them. With several images, a flat list
-                serves all of them; a list of lists (or None) gives each image its own. A `ReferenceLibrary` finds
-                references for each image.
+            reference: None, one sharp photograph of any size, or a list of them, each also as a `ReferencePicture` that
+                has been fitted. With several images, a flat list serves all of them; a list of lists (or None) gives
+                each image its own. A `ReferenceLibrary` finds references for each image.
             preset: "fast", "balanced" (faithful) or "detail" (sharp to the eye); see `def_hub.settings.PRESETS`.
             generator: source of all randomness, or a list with one for each image. The same generator state gives the
                 same bytes. Without a generator, results follow `torch.manual_seed`.
@@ -395,7 +395,8 @@ class _Plan:
         """The reference with its views: degraded and enhanced like the image, so that both lost the same detail before
         they are compared."""
         network, operator = self.network, self.operator
-        picture = fitted(y, reference, network.feature_extractor) if self.settings.refine else reference
+        refine = self.settings.refine and not reference.fitted
+        picture = fitted(y, reference, network.feature_extractor) if refine else reference
         small = known.degraded(picture.pixels, operator)
         # its own generator: the noise for a reference must not change the noise for the image
         enhanced = self.enhanced(small, known, torch.Generator().manual_seed(0))

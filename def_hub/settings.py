@@ -12,6 +12,8 @@ import operator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+SCALES = (2, 3, 4, 6, 8)
+"""How many times larger results may be along each side."""
 MatchingImage = Literal["enhanced", "bicubic", "joint"]
 Precision = Literal["auto", "float32", "bfloat16"]
 WindowMode = Literal["blend", "replace"]
@@ -92,7 +94,7 @@ class Settings:
         ValueError: for a value outside the range or the choices of its field.
     """
 
-    scale: int = _setting(4, "how many times larger the result is along each side", Choice((2, 3, 4, 6, 8)))
+    scale: int = _setting(4, "how many times larger the result is along each side", Choice(SCALES))
     degradation: str = _setting(
         "clean",
         "what degraded the input: 'clean', 'auto' (measured), or a description such as jpeg70, noise5, blur3+jpeg60",

@@ -1,6 +1,7 @@
 """Pictures of the page for the README: each tab on a laptop, the page on a phone and in the dark.
 
     python examples/screenshots.py [FOLDER]
+    python examples/screenshots.py --card      # the picture that other sites show of the page
 
 Needs Chromium and Playwright (`make browser`). The pictures are reduced to 256 colours to keep the files small. To
 judge the quality of a result, look at the page itself.
@@ -12,10 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+import torch
+from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import sync_playwright
 
 from def_hub import DEFPipeline
+from def_hub.space.head import PICTURE, TITLE
 from def_hub.space.page import build_demo, launch_options
 
 FOLDER = Path(__file__).parent / "screenshots"
@@ -24,6 +27,9 @@ SIZES = (("desktop", 1280, 800, "light"), ("dark", 1280, 800, "dark"), ("phone",
 
 
 def main() -> None:
+    if sys.argv[1:] == ["--card"]:
+        draw_card()
+        return
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     pipeline = DEFPipeline.from_pretrained()
@@ -48,6 +54,29 @@ def main() -> None:
             page.close()
         browser.close()
     demo.close()
+
+
+def draw_card(width: int = 1200, height: int = 630) -> None:
+    """The first example, plain at the left and with its references at the right, below the page's title."""
+    examples = Path(__file__).parent
+    small = Image.open(examples / "street_lr.png").convert("RGB")
+    references = [examples / f"street_ref{n}.jpg" for n in (1, 2)]
+    pipeline = DEFPipeline.from_pretrained()
+    result = pipeline(small, references, generator=torch.Generator().manual_seed(0)).images[0]
+    plain = small.resize(result.size, Image.Resampling.BICUBIC)
+    side = width // 2
+    card = Image.new("RGB", (width, height), "#0f766e")
+    top = (result.height - (height - 110) * result.width // side) // 2
+    for left, picture in ((0, plain), (side, result)):
+        part = picture.crop((0, top, result.width, result.height - top))
+        card.paste(part.resize((side - 2 * (left == 0), height - 110), Image.Resampling.LANCZOS), (left, 110))
+    pen = ImageDraw.Draw(card)
+    pen.text((width / 2, 55), TITLE, "white", ImageFont.load_default(46), anchor="mm")
+    for left, words in ((0, "plain enlargement"), (side, "with a reference")):
+        pen.text((left + 24, height - 20), words, "white", ImageFont.load_default(30), "lb", stroke_width=3,
+                 stroke_fill="black")  # fmt: skip
+    card.save(PICTURE, quality=82, optimize=True)
+    print(PICTURE, f"{PICTURE.stat().st_size // 1000} kB")
 
 
 def show(page: Any, tab: str) -> None:

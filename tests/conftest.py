@@ -64,6 +64,8 @@ SLOW = {
         "test_library",
         "test_losses",
         "test_space",
+        "test_space_panels",
+        "test_space_scale",
         "test_temporary",
         "test_training",
         "test_gpu_scripts",

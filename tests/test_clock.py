@@ -56,3 +56,16 @@ def test_a_stage_that_takes_longer_than_planned(monkeypatch: pytest.MonkeyPatch)
     assert clock.read().share == pytest.approx(0.9)
     clock.reached(0)  # a step that is reported too late
     assert clock.read().share == pytest.approx(0.9)
+
+
+def test_two_passes_are_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond ×4 the networks run twice: each stage begins twice, and the share never falls."""
+    now = 0.0
+    monkeypatch.setattr("def_hub.service.clock.time.perf_counter", lambda: now)
+    clock = Clock({"enhance": 1, "restore": 1}, {"enhance": 4, "restore": 4})
+    shares = []
+    for now, stage in ((0.0, "enhance"), (1.0, "restore"), (2.0, "enhance"), (6.0, "restore")):  # noqa: B007
+        clock.begin(stage)
+        shares.append(clock.read().share)
+        assert clock.read().stage == stage and clock.read().stages == ("enhance", "restore")
+    assert shares == pytest.approx([0, 0.1, 0.2, 0.6]) and clock.read().left == pytest.approx(4)

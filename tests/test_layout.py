@@ -38,7 +38,7 @@ LEVELS = (
     ("def_hub.video",),
     ("def_hub.colour", "def_hub.formats", "def_hub.metadata"),
     ("def_hub.png", "def_hub.waiting", "def_hub.writing"),
-    ("def_hub.settings",),  # what a call may be told: no torch
+    ("def_hub.settings", "def_hub.naming"),  # what a call may be told, what results are called: no torch
 )
 
 # `images` and what it is made of

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from def_hub import images
+from def_hub.naming import distinct
 
 EXPLAINING = ("enhanced.png", "transferred.png", "confidence.png", "matches.png", "provenance.png", "report.json")
 """What is written into the folder of `--save-intermediates`, see `visualization.pictures`."""
@@ -51,7 +50,7 @@ def plan(source: Path, output: str, explanation: Path | None, recursive: bool) -
     pictures = [path for folder in _folders(source, target, explanation, recursive) for path in _sorted(folder)[0]]
     if not pictures:
         raise ValueError(f"{source}: no pictures in this folder")
-    names = _names([path.relative_to(source) for path in pictures])
+    names = distinct([path.relative_to(source) for path in pictures])
     return [
         Job(path, target / f"{name}.png", None if explanation is None else explanation / name)
         for path, name in zip(pictures, names, strict=True)
@@ -99,27 +98,6 @@ def _folders(source: Path, target: Path, explanation: Path | None, recursive: bo
 
 def _sorted(folder: Path) -> tuple[list[Path], list[Path]]:
     return images.sort_files(folder)
-
-
-def _names(paths: Sequence[Path]) -> list[Path]:
-    """Names of the results without suffix: the stem, or the whole name where the stem is not the only one, numbered
-    where a file system might take even these for the same.
-    """
-    names = [path.with_suffix("") for path in paths]
-    for _ in range(2):  # a whole name may be another one's stem
-        count = Counter(map(_name_key, names))
-        names = [name if count[_name_key(name)] == 1 else path for name, path in zip(names, paths, strict=True)]
-    seen: Counter[str] = Counter()
-    for number, name in enumerate(names):
-        seen[_name_key(name)] += 1
-        if (times := seen[_name_key(name)]) > 1:
-            names[number] = name.with_name(f"{name.name}-{times}")
-    return names
-
-
-def _name_key(path: Path) -> str:
-    """One name for all that some file system takes for the same: capitals, composed and decomposed letters."""
-    return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 def _keys(path: Path) -> list[object]:

@@ -18,12 +18,14 @@ class ReferencePicture:
     pixels: `[1, 3, Hr, Wr]` in [0, 1], with sides that are multiples of 4.
     usable: `[1, 1, Hr/4, Wr/4]`, 1 where the reference may be used, else 0. None if all of it may be used.
     placement: where its pixels lie in the original, through every cut, turn, mirror image and change of size.
+    fitted: whether it is as large as the image shows things already, see `matching.fitting.fit`.
     views: the images that the matcher compares. None until `seen_as`, and again after `without_views`.
     """
 
     pixels: Tensor
     usable: Tensor | None = None
     placement: Placement = field(default_factory=Placement)
+    fitted: bool = False
     views: Views | None = None
 
     def to(self, device: torch.device) -> ReferencePicture:

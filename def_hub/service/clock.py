@@ -31,28 +31,33 @@ class Reading:
 class Clock:
     """Starts when it is made. The pace of what is done tells how long the rest will take.
 
-    plan: seconds that each stage is expected to take, in order.
+    passes: for each time that the networks run, the seconds that its stages are expected to take, in order.
     """
 
-    def __init__(self, plan: dict[Stage, float]) -> None:
-        self.plan, self.total = plan, sum(plan.values())
-        self.stage: Stage | None = None
+    def __init__(self, *passes: dict[Stage, float]) -> None:
+        self.plan = [step for one in passes for step in one.items()]
+        self.total = sum(seconds for _, seconds in self.plan)
+        self.at: int | None = None  # the present stage, as an index into the plan
         self.done, self.pace, self.share, self.left = 0.0, 1.0, 0.0, self.total
         self.started = self.since = time.perf_counter()
 
     def begin(self, stage: Stage) -> None:
-        """A stage begins; all before it are done."""
-        self.stage = stage
+        """A stage begins, in the present pass or the next; all before it are done."""
+        after = -1 if self.at is None else self.at
+        later = (i for i, (name, _) in enumerate(self.plan) if name == stage and i > after)
+        self.at = next(later, max(after, 0))
         self._mark(self._before)
 
     def reached(self, share: float) -> None:
-        """This share of the diffusion of the photograph is done, 0 … 1."""
-        self._mark(self._before + share * self.plan["enhance"])
+        """This share of the present stage, the diffusion of the photograph, is done, 0 … 1."""
+        at = 0 if self.at is None else self.at
+        self._mark(self._before + share * self.plan[at][1])
 
     def read(self) -> Reading:
-        if self.stage is None:
-            return Reading(tuple(self.plan), None, 0.0, self.total)
-        planned, before = self.plan[self.stage], self._before
+        stages = tuple(dict.fromkeys(name for name, _ in self.plan))
+        if self.at is None:
+            return Reading(stages, None, 0.0, self.total)
+        (stage, planned), before = self.plan[self.at], self._before
         inside = self.done - before + (time.perf_counter() - self.since) / self.pace
         # The longer a stage lasts beyond its plan, the longer it will still last. Its share goes on, ever more slowly.
         rest = max(planned - inside, inside * (1 - LATE) / LATE)
@@ -62,7 +67,7 @@ class Clock:
         expected = self.pace * (rest + self.total - before - planned)
         self.left = min(self.left, expected)
         late = expected > max(RISE * self.left, self.left + 2)
-        return Reading(tuple(self.plan), self.stage, self.share, self.left, late)
+        return Reading(stages, stage, self.share, self.left, late)
 
     def _mark(self, done: float) -> None:
         """`done` seconds of the plan are done now."""
@@ -72,5 +77,4 @@ class Clock:
 
     @property
     def _before(self) -> float:
-        stages = list(self.plan)
-        return sum(self.plan[s] for s in stages[: stages.index(self.stage)]) if self.stage else 0.0
+        return sum(seconds for _, seconds in self.plan[: self.at or 0])

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from def_hub import images, visualization
 from def_hub.evaluation.metrics import Protocol, psnr, ssim
-from def_hub.observation.downsample import make_operator
+from def_hub.observation.downsample import Downsample
 from def_hub.pipeline import DEFOutput
 from def_hub.report import report
 from def_hub.service.call import Call, Setup
 from def_hub.service.evidence import confidence_colours, detail_shares, source_colours
 from def_hub.service.uploads import check_reference
 
+SHARED = 1000  # longest side, in pixels, of each half of the picture that is shared
 PREVIEW = 1024  # longest side, in pixels, of a reference as it is shown
 MAX_WEBP = 16383  # longest side, in pixels, that the format can hold
 
@@ -76,7 +77,7 @@ class Result:
     @property
     def title(self) -> str:
         """What downloads are called: after the visitor's file."""
-        return f"{Path(self.names.get('input') or 'photo').stem[:80]}_x4"
+        return f"{Path(self.names.get('input') or 'photo').stem[:80]}_x{self.call.options.settings.scale}"
 
     def picture(self, name: str) -> Path | None:
         return self.files.get(name)
@@ -91,7 +92,9 @@ class Result:
 
 def begin(result: Result, output: DEFOutput) -> None:
     """Write the pictures that a visitor looks at first: "result", "bicubic" and "enhanced"."""
-    bicubic = make_operator().upsample(images.to_tensor(result.root / result.call.photo))
+    photo = images.to_tensor(result.root / result.call.photo)
+    height, width = output.images[0].shape[-2:]
+    bicubic = Downsample.between((height, width), (photo.shape[2], photo.shape[3])).upsample(photo)
     result.save("result", output.images[0])
     result.save("bicubic", bicubic)
     result.save("enhanced", output.enhanced[0])
@@ -165,8 +168,19 @@ def _write_downloads(result: Result, picture: Tensor) -> None:
     for suffix in ("jpg", "webp") if max(picture.shape[-2:]) <= MAX_WEBP else ("jpg",):
         files[suffix] = f"{title}.{suffix}"
         images.save_image(picture, folder / files[suffix])
+    files["share"] = f"{title}_before_after.png"
+    images.save_image(before_after(result), folder / files["share"])
     result.files |= {name: folder / file for name, file in files.items()} | {"zip": folder / f"{title}.zip"}
     result.files["script"] = root / "reproduce.py"
+
+
+def before_after(result: Result) -> Image:
+    """Plain enlargement and result side by side, with captions: one picture to show to others."""
+    sides = [visualization.thumbnail(result.root / f"{name}.png", SHARED) for name in ("bicubic", "result")]
+    caption = f"×{result.call.options.settings.scale} by def_hub"
+    if result.sizes:
+        caption += f", {100 * result.from_references:.0f} % of the new detail from references"
+    return visualization.before_after(sides[0], sides[1], ("plain enlargement", caption))
 
 
 @dataclass(frozen=True)

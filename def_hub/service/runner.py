@@ -7,7 +7,8 @@ import logging
 import statistics
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from def_hub.evaluation.benchmark import fingerprint
 from def_hub.images import UnreadableImage
 from def_hub.pipeline import DEFPipeline
 from def_hub.reference.library import Choice, ReferenceLibrary
+from def_hub.reference.matching.pose import Sighting
 from def_hub.reference.selection import RankedReference, rank_references
+from def_hub.service import preview
 from def_hub.service.call import Call, RunOptions, Setup
 from def_hub.service.clock import Clock, Reading
 from def_hub.service.memory import give_back
 from def_hub.service.offers import MOST
+from def_hub.service.preview import Part, Preview
 from def_hub.service.result import Result, begin, explain
 from def_hub.service.run import Begun, Event, Finished, Step, run
 from def_hub.service.session import Session
@@ -69,11 +73,18 @@ class Runner:
             finally:
                 give_back()
 
+        def glimpse(call: Call, part: Part, seen: list[Sighting] | None) -> tuple[Tensor, float, list[Sighting]]:
+            try:
+                return preview.compute(pipeline, call, part, seen)
+            finally:
+                give_back()
+
         def chosen(image: Path) -> Choice:
             assert library is not None
             return library.choose(image, MOST, pipeline.refsr)
 
         self.choose = on_device(chosen, lambda image: 60)
+        self._glimpse = on_device(glimpse, lambda call, part, seen: 30 + 5 * len(call.references))
         self._compute = on_device(compute, lambda call, seconds: min(300, 15 + int(2 * seconds)))
         self.rank = on_device(ranked, lambda image, candidates: 10 + len(candidates))
 
@@ -106,7 +117,7 @@ class Runner:
         folder, call = session.call(options)
         result = Result(folder, call, self.setup, self.weights[options.preset], session.inputs, session.names)
         pace, cost = self.pace, session.cost(options)
-        clock = Clock({stage: pace * seconds for stage, seconds in cost.stages.items()})
+        clock = Clock(*({stage: pace * seconds for stage, seconds in one.items()} for one in cost.passes))
         steps: list[tuple[str, Tensor]] = []
         with contextlib.closing(self._compute(call, clock.total)) as events:
             for event in events:
@@ -132,6 +143,26 @@ class Runner:
         except Exception:  # the result is there and stays
             log.exception("explaining a result failed")
         yield Progress(result=result, drawn=True)
+
+    def preview(self, session: Session, part: Part, options: RunOptions) -> Iterator[Preview]:
+        """A part of the result with every preset. The session has the preview from the beginning.
+
+        Yields it at every heartbeat. Closing the iterator stops the computation. Raises as `run`.
+        """
+        folder, call = session.call(options)
+        last, seen = session.previewed, None
+        if last is not None and last.inputs == session.inputs:
+            seen = last.seen
+        shown = session.previewed = Preview(folder, part, options, session.inputs, seen=seen)
+        yield shown
+        for chosen in preview.each_preset(options):
+            for _ in heartbeats(partial(self._add_glimpse, shown, replace(call, options=chosen)), "def-preview"):
+                yield shown
+            yield shown
+
+    def _add_glimpse(self, shown: Preview, call: Call) -> None:
+        picture, seconds, shown.seen = self._glimpse(call, shown.part, shown.seen)
+        shown.add(call.options.preset, picture, seconds)
 
 
 def on_device(function: Callable[..., Any], seconds: Callable[..., int]) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from def_hub import images, visualization
 from def_hub.crop import Crop, Size, within
@@ -16,6 +16,8 @@ from def_hub.observation.assessment import Assessment, assess
 from def_hub.observation.jpeg import jpeg_of
 from def_hub.reference.selection import RankedReference
 from def_hub.service.call import Call, RunOptions
+from def_hub.service.history import History
+from def_hub.service.preview import Preview
 from def_hub.service.result import Result
 from def_hub.service.smaller import smaller
 from def_hub.service.temporary import PREFIX
@@ -28,6 +30,9 @@ from def_hub.service.uploads import (
     Upload,
     check_original,
 )
+
+if TYPE_CHECKING:
+    from def_hub.service.batch import Batch
 
 Rank = Callable[[Path, Sequence[Path]], list[RankedReference]]
 Stale = Literal["photograph", "references"]
@@ -58,9 +63,11 @@ class Session:
     given: the photograph of which a part is chosen, or was. assessment: what degraded `photo`, as far as can be told.
     ranked: best first; empty while there is no photograph to rank for. chosen: indices of uploads, best first.
     drawings: PNG over the photograph (key None) and over uploads (key: index). original: the sharp original of the
-    photograph, a PNG of `folder`, where the visitor has one. example: name of the shipped example that this is, until
-    the visitor gives a photograph. cancelled: when Cancel was last pressed, in milliseconds of the visitor's browser.
-    folder: thumbnails, previews and the original; deleted with the session.
+    photograph, a PNG of `folder`, where the visitor has one, `original_scale` times as large. previewed: a part of a
+    result, see `service.preview`. aim: the place, as shares of width and height, that a preview is wanted of. batch:
+    several photos, see `service.batch`. history: earlier results. example: name of the shipped example that this is,
+    until the visitor gives a photograph. cancelled: when Cancel was last pressed, in milliseconds of the visitor's
+    browser. folder: thumbnails, previews and the original; deleted with the session.
     """
 
     photo: Upload | None = None
@@ -71,7 +78,12 @@ class Session:
     chosen: list[int] = field(default_factory=list)
     drawings: dict[int | None, bytes] = field(default_factory=dict)
     original: Path | None = None
+    original_scale: int = 0
     result: Result | None = None
+    previewed: Preview | None = None
+    aim: tuple[float, float] | None = None
+    batch: Batch | None = None
+    history: History = field(default_factory=History)
     example: str | None = None
     cancelled: float = 0.0
     folder: TemporaryDirectory | None = None
@@ -86,6 +98,7 @@ class Session:
         """A copy for one visitor. What this visitor changes, others do not see."""
         mine = replace(self, uploads=[*self.uploads], ranked=[*self.ranked], chosen=[*self.chosen])
         mine.drawings, mine.cancelled, mine.folder = dict(self.drawings), 0.0, None
+        mine.previewed, mine.batch, mine.history = None, None, History()
         return mine
 
     @property
@@ -125,6 +138,7 @@ class Session:
             self.result = self.example = None
         self.photo, self.ranked, self.chosen, self.original = photo, [], [], None
         self.assessment = None
+        self.previewed = self.aim = None
         self.drawings.pop(None, None)
 
     def largest(self, size: Size, options: RunOptions) -> Size:
@@ -168,9 +182,9 @@ class Session:
         if self.photo is None:
             raise ValueError("Upload the small photograph first, then its original.")
         checked = check_original(path, self.photo)
-        picture = self.root / "original.png"
+        picture = self.root / f"original-{checked.path.parent.name[:16]}.png"
         images.save_image(images.to_tensor(checked.path, "original"), picture, compression=1)
-        self.original = picture
+        self.original, self.original_scale = picture, checked.height // self.photo.height
 
     def set_uploads(self, uploads: list[Upload]) -> None:
         """Other candidates. What was drawn over a candidate that is gone goes with it."""
@@ -294,11 +308,19 @@ class Session:
     # -------------------------------------------------------------------------------------- runs
 
     def cost(self, options: RunOptions, size: Size | None = None) -> Estimate:
-        """Time and memory of a run, with a photograph of `size` instead of its own."""
+        """Time and memory of a run, with a photograph of `size` instead of its own.
+
+        Raises `ValueError` where the result would be too large.
+        """
         if size is None:
             assert self.photo is not None
             size = self.photo.size
         settings = options.settings
+        if (pixels := settings.scale**2 * size[0] * size[1]) > MAX_RESULT_PIXELS:
+            raise ValueError(
+                f"×{settings.scale} would be {pixels / 1e6:.0f} million pixels; at most {MAX_RESULT_PIXELS / 1e6:g} "
+                "million are made here. Choose a smaller scale."
+            )
         return estimate(size, self._used(options), options.preset, settings.num_inference_steps, settings.scale)
 
     def _used(self, options: RunOptions) -> list[Size]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from def_hub.crop import Size, within
 from def_hub.formats import MAX_PIXELS, MissingDecoder, open_header, upright_size
+from def_hub.settings import SCALES
 
 MAX_BYTES = 40_000_000  # of one file
 MAX_PHOTO_PIXELS = 1_000_000
@@ -95,12 +96,12 @@ def check_reference(path: str, name: str | None = None) -> Upload:
 
 
 def check_original(path: str | Path, photo: Upload) -> Upload:
-    """A sharp original to compare with. Raises `ValueError` where its size is not that of the result."""
-    original = _check(Path(path), 16 * MAX_PHOTO_PIXELS, "The original")
-    if original.size != (4 * photo.height, 4 * photo.width):
+    """A sharp original to compare with. Raises `ValueError` where its size is that of no result of the photo."""
+    original = _check(Path(path), MAX_RESULT_PIXELS, "The original")
+    if original.size not in [(scale * photo.height, scale * photo.width) for scale in SCALES]:
+        sizes = ", ".join(f"{scale * photo.width}×{scale * photo.height}" for scale in SCALES)
         raise ValueError(
-            f"The original must have the size of the result, {4 * photo.width}×{4 * photo.height}, "
-            f"got {original.width}×{original.height}."
+            f"The original must have the size of a result ({sizes}), got {original.width}×{original.height}."
         )
     return original
 

@@ -83,6 +83,11 @@ def cards(title: str, ask: str = "", **options: Any) -> gr.HTML:
     return _component("cards", {"TITLE": title, "ASK": ask}, {"off": ""} | options)
 
 
+def panel(name: str, **options: Any) -> gr.HTML:
+    """A part of the page that is there while it has a value: `name`.html of the assets with its script."""
+    return _component(name, {}, options)
+
+
 def status(**options: Any) -> gr.HTML:
     """Messages and progress. Its value: see `def_hub.space.messages`."""
     return _component("status", {}, options)
@@ -106,7 +111,7 @@ def fold(title: str, **options: Any) -> Iterator[None]:
 
 def picture(path: Path, alt: str, name: str = "") -> dict[str, Any]:
     """The value of a `drop` that shows a picture. name: that of the visitor's file."""
-    return {"picture": _file(path), "alt": escape(alt), "name": escape(name)}
+    return {"picture": file(path), "alt": escape(alt), "name": escape(name)}
 
 
 def card(
@@ -124,7 +129,7 @@ def card(
     not chosen. remove: name of the button that takes it away.
     """
     return {
-        "picture": _file(path),
+        "picture": file(path),
         "lines": [escape(line) for line in lines],
         "alt": escape(alt or ", ".join(lines)),
         "pressed": pressed,
@@ -151,8 +156,8 @@ def view(
     if path is None:
         return None
     return {
-        "pictures": [_file(p) for p in ([before[0], path] if before else [path])],
-        "veil": [_file(veil)] if veil else [],
+        "pictures": [file(p) for p in ([before[0], path] if before else [path])],
+        "veil": [file(veil)] if veil else [],
         "alt": escape(alt),
         "before": escape(before[1]) if before else "",
         "names": escape(f"{before[1]} ◂▸ {alt}" if before else alt if caption else ""),
@@ -167,6 +172,6 @@ def legend(entries: Sequence[tuple[str, Colour]]) -> str:
     return f"<ul class='def-legend'>{items}</ul>" if entries else ""
 
 
-def _file(path: Path) -> dict[str, Any]:
+def file(path: Path) -> dict[str, Any]:
     """Gradio copies this file to where the browser may fetch it, and adds its URL."""
     return {"path": str(path), "meta": {"_type": "gradio.FileData"}}

@@ -13,6 +13,7 @@ LABELS = {
     "jpg": "JPEG",
     "webp": "WebP",
     "png16": "16-bit PNG",
+    "share": "Before/after",
     "zip": "All (ZIP)",
     "report": "Report",
 }

@@ -18,10 +18,11 @@ from def_hub.service.result import Result
 from def_hub.service.runner import Runner, complaint
 from def_hub.service.session import Session
 from def_hub.service.uploads import MAX_GIVEN_PIXELS, MAX_REFERENCES, check_photo, check_references
-from def_hub.settings import DEFAULT_PRESET, PRESETS
+from def_hub.settings import DEFAULT_PRESET, PRESETS, SCALES
 from def_hub.space.links import check_no_link
 from def_hub.space.tools import return_pictures
 
+SCALE = PRESETS[DEFAULT_PRESET].scale
 TOLD = ("result", "enhanced", "confidence", "overlay", "steps", "matches", "transferred")
 
 
@@ -32,7 +33,7 @@ def add_endpoints(runner: Runner) -> None:
         endpoints = Endpoints(runner)
         button = gr.Button()
     inputs, outputs = endpoints.inputs, endpoints.outputs
-    few = [inputs[name] for name in ("photo", "references", "preset", "seed", "degradation", "fit", "crop")]
+    few = [inputs[name] for name in ("photo", "references", "preset", "seed", "degradation", "fit", "crop", "scale")]
     options: dict[str, Any] = {"api_visibility": "public", "concurrency_limit": 1}
     button.click(
         endpoints.upscale,
@@ -87,8 +88,9 @@ class Endpoints:
         degradation: str | None = None,
         fit: bool = False,
         crop: str | None = None,
+        scale: int = SCALE,
     ) -> tuple[str, dict[str, Any]]:
-        """Enlarge a small photograph four times, with true detail from sharp references where they match.
+        """Enlarge a small photograph two to eight times, with true detail from sharp references where they match.
 
         Example: `client.predict(handle_file("small.png"), handle_file("sharp.jpg"), api_name="/upscale")`.
 
@@ -108,6 +110,7 @@ class Endpoints:
                 noise5, blur3+jpeg60; the default where it is left out.
             fit: shrink a photograph that is too large, as little as needed.
             crop: enlarge only this part of the photograph, WIDTHxHEIGHT+LEFT+TOP in its pixels.
+            scale: how many times larger the result is along each side: 2, 3, 4, 6 or 8.
 
         Returns:
             The result as a PNG, and a report: sizes, scores, parameters, weights, versions, seconds.
@@ -125,6 +128,7 @@ class Endpoints:
             matching_image=matching_image or None,
             consistency=consistency,
             degradation=degradation or None,
+            scale=scale,
         )
         return _served(self.outputs["result"], result, "result"), result.report
 
@@ -137,6 +141,7 @@ class Endpoints:
         degradation: str | None = None,
         fit: bool = False,
         crop: str | None = None,
+        scale: int = SCALE,
     ) -> tuple[list[tuple[str, str]], dict[str, Any]]:
         """Enlarge a photograph and show how: matches, confidence, where detail came from, the diffusion's steps.
 
@@ -147,12 +152,13 @@ class Endpoints:
             references: sharp photographs of the same place or thing; one, several or none.
             preset: fast, balanced or detail.
             seed: of all randomness.
-            degradation, fit, crop: as for `upscale`.
+            degradation, fit, crop, scale: as for `upscale`.
 
         Returns:
             PNG pictures with their names, and the report of `upscale`.
         """
-        result = await self._enlarged(photo, references, preset, seed, fit, crop, degradation=degradation or None)
+        overrides = {"degradation": degradation or None, "scale": scale}
+        result = await self._enlarged(photo, references, preset, seed, fit, crop, **overrides)
         pictures = self.outputs["pictures"]
         return [(_served(pictures, result, name), name) for name in TOLD if result.picture(name)], result.report
 
@@ -245,8 +251,15 @@ def _inputs() -> dict[str, Any]:
         ),
         "fit": gr.Checkbox(False, label="fit: shrink a photograph that is too large"),
         "crop": gr.Textbox(label="crop: the part to enlarge, WIDTHxHEIGHT+LEFT+TOP, or none for the whole"),
+        "scale": gr.Number(
+            SCALE,
+            precision=0,
+            minimum=min(SCALES),
+            maximum=max(SCALES),
+            label=f"scale: {', '.join(map(str, SCALES))} times larger along each side",
+        ),
     }
-    for name in ("preset", "steps", "eta", "seed", "strength", "matching_image"):
+    for name in ("preset", "steps", "eta", "seed", "strength", "matching_image", "scale"):
         parameters[name].preprocess = lambda payload: payload
     return parameters
 

@@ -115,7 +115,7 @@ def forecast(runner: Runner, session: Session, options: RunOptions) -> dict[str,
     """What a run would take and give."""
     if session.photo is None:
         return limits()
-    height, width = session.photo.size
+    (height, width), scale = session.photo.size, options.settings.scale
     try:
         cost, seconds = session.cost(options), runner.seconds(session, options)
     except ValueError as error:
@@ -123,7 +123,7 @@ def forecast(runner: Runner, session: Session, options: RunOptions) -> dict[str,
     there = total_memory()
     line = (
         f"{escape(PRESETS[options.preset].summary.capitalize())}.<br>"
-        f"<b>{width}×{height}</b> in, <b>{4 * width}×{4 * height}</b> out, {used(session)}: "
+        f"<b>{width}×{height}</b> in, <b>{scale * width}×{scale * height}</b> out, {used(session)}: "
         f"about <b>{duration(seconds)}</b> and {gigabytes(cost.bytes)} of memory"
     )
     if there is not None and cost.bytes > there:

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from def_hub.service.call import ALLOWED, MAX_SEED, MAX_STEPS, RunOptions
-from def_hub.settings import DEFAULT_PRESET, PRESETS
+from def_hub.settings import DEFAULT_PRESET, PRESETS, SCALES
 from def_hub.space import assumed, components
 
 # The settings that have a widget, in the order of the widgets, and what each is called.
@@ -25,9 +25,10 @@ MATCHING = {"joint": "both images", "enhanced": "the enhanced image", "bicubic":
 
 @dataclass(frozen=True)
 class Options:
-    """preset, seed, what happened to the photo, and one widget for each setting of `LABELS`."""
+    """preset, scale, seed, what happened to the photo, and one widget for each setting of `LABELS`."""
 
     preset: gr.Radio
+    scale: gr.Radio
     seed: gr.Number
     assumed: assumed.Assumed
     settings: tuple[Any, ...]
@@ -35,23 +36,29 @@ class Options:
     @property
     def widgets(self) -> list[Any]:
         """Their values are the arguments of `chosen`."""
-        return [self.preset, self.seed, *self.assumed.widgets, *self.settings]
+        return [self.preset, self.scale, self.seed, *self.assumed.widgets, *self.settings]
+
+    def values(self, options: RunOptions) -> list[Any]:
+        """What the widgets hold for these options."""
+        settings = options.settings
+        happened = assumed.Assumed.values(settings.degradation)
+        return [options.preset, settings.scale, options.seed, *happened, *(getattr(settings, name) for name in LABELS)]
+
+    def show(self, options: RunOptions) -> dict[Any, Any]:
+        return dict(zip(self.widgets, self.values(options), strict=True))
 
 
 def lay_out() -> Options:
-    """The preset. The other widgets are laid out by `lay_out_settings`."""
+    """The preset and the scale. The other widgets are laid out by `lay_out_settings`."""
     standard = PRESETS[DEFAULT_PRESET]
-    preset = gr.Radio(
-        [(name.capitalize(), name) for name in PRESETS],
-        value=DEFAULT_PRESET,
-        label="Preset",
-        show_label=False,
-        container=False,
-        elem_id="preset",
-    )
+    bare: dict[str, Any] = {"show_label": False, "container": False}
+    presets = [(name.capitalize(), name) for name in PRESETS]
+    preset = gr.Radio(presets, value=DEFAULT_PRESET, label="Preset", elem_id="preset", **bare)
+    scales = [(f"×{scale}", scale) for scale in SCALES]
+    scale = gr.Radio(scales, value=standard.scale, label="Scale", elem_id="scale", **bare)
     seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, scale=3, render=False)
     settings = tuple(_widget(name, getattr(standard, name)) for name in LABELS)
-    return Options(preset, _unchecked(seed), assumed.make(), settings)
+    return Options(preset, scale, _unchecked(seed), assumed.make(), settings)
 
 
 def lay_out_settings(options: Options, light: dict[str, Any]) -> None:
@@ -70,13 +77,16 @@ def lay_out_settings(options: Options, light: dict[str, Any]) -> None:
     dice.click(lambda: random.randrange(MAX_SEED + 1), None, options.seed, **light)
 
 
-def chosen(preset: str, seed: Any, mode: str, noise: float, quality: int, blur: float, *values: Any) -> RunOptions:
+def chosen(
+    preset: str, scale: int, seed: Any, mode: str, noise: float, quality: int, blur: float, *values: Any
+) -> RunOptions:
     """What the widgets hold. Raises `ValueError` or `TypeError` for what they should not hold.
 
     An empty field leaves the preset's value; an empty seed is refused.
     """
     degradation = assumed.degradation(mode, noise, quality, blur)
-    return RunOptions.of(preset, seed, degradation=degradation, **dict(zip(LABELS, values, strict=True)))
+    settings = dict(zip(LABELS, values, strict=True))
+    return RunOptions.of(preset, seed, scale=scale, degradation=degradation, **settings)
 
 
 def values_of(preset: str) -> list[Any]:

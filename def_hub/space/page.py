@@ -22,7 +22,9 @@ from def_hub.space.changes import Changes, repeating
 from def_hub.space.components import asset, card, cards, status
 from def_hub.space.downloads import Downloads
 from def_hub.space.endpoints import add_endpoints
+from def_hub.space.head import TitledBlocks, serving
 from def_hub.space.links import fetch_nothing
+from def_hub.space.panels import Panels
 from def_hub.space.theme import theme
 from def_hub.space.visitors import OwnFiles
 
@@ -30,8 +32,8 @@ HOUR = 3600
 INTRODUCTION = """
 # Sharper with a reference
 
-A small photo becomes four times larger, with true detail from sharp photos of the same thing. You see what came from
-where.
+A small photo becomes up to eight times larger, with true detail from sharp photos of the same thing. You see what came
+from where.
 """
 # How handlers are registered. None is part of the API; those that answer at once do not queue.
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
@@ -60,7 +62,7 @@ def build_demo(pipeline: DEFPipeline, prepare: bool = False, photos: ReferenceLi
     if prepare and shipped:
         prepared.prepare(shipped[:1])
         start_thread(lambda: prepared.prepare(shipped), "def-examples")
-    with gr.Blocks(title="def_hub", delete_cache=(600, HOUR), analytics_enabled=False) as demo:
+    with TitledBlocks(title="def_hub", delete_cache=(600, HOUR), analytics_enabled=False) as demo:
         page = Page(demo, runner, prepared, shipped)
         page.wire()
         if prepare and shipped:
@@ -79,8 +81,8 @@ def launch_options() -> dict[str, Any]:
         "max_file_size": MAX_BYTES,
         "enable_monitoring": False,
         "ssr_mode": False,
+        "app_kwargs": serving(Middleware(OwnFiles)),
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [Middleware(OwnFiles)]},
     }
 
 
@@ -113,11 +115,14 @@ class Page:
                 )
                 self.masks = masks.lay_out()
                 options.lay_out_settings(self.options, LIGHT)
+                self.panels = Panels(runner, self.options)
             with gr.Column(scale=3, min_width=320, elem_id="results"):
                 self.action.status.render()
                 self.place = status(elem_id="place")
+                self.panels.render()
                 self.results = results.lay_out()
                 self.downloads = Downloads()
+                self.panels.history.render()
 
     # ---------------------------------------------------------------------------------------------- wiring
 
@@ -125,7 +130,8 @@ class Page:
     def given(self) -> list[Any]:
         """All that shows what was given and chosen."""
         p, m = self.pictures, self.masks
-        return [self.session, p.photo, p.cards, p.refused, p.info, m.target, m.canvas, self.action.status]
+        shown = [self.panels.preview.component, self.action.status]
+        return [self.session, p.photo, p.cards, p.refused, p.info, m.target, m.canvas, *shown]
 
     @property
     def result(self) -> list[Any]:
@@ -134,18 +140,20 @@ class Page:
 
     @property
     def everything(self) -> list[Any]:
-        return [*self.given, *self.result, self.results.original]
+        return [*self.given, *self.result, self.results.original, *self.panels.outputs]
 
     @property
     def held(self) -> list[Any]:
         """What cannot be pressed while something is computed, and the place in the queue."""
-        return [self.examples, self.action.start, self.action.cancel, self.timer, self.place]
+        starts = [self.action.start, self.action.preview, self.panels.batch.start]
+        return [self.examples, self.panels.history, *starts, self.action.cancel, self.timer, self.place]
 
     def wire(self) -> None:
         self._wire_pictures()
         self._wire_choice()
         self._wire_runs()
         self.results.wire(self.session, LIGHT)
+        self.panels.wire(self, self._queue, LIGHT)
 
     def _wire_pictures(self) -> None:
         p, inputs = self.pictures, [self.session, *self.options.widgets]
@@ -201,10 +209,11 @@ class Page:
         """What was given and chosen, with what a run would take. values: of the options' widgets."""
         changes = self.pictures.show(session) | self.masks.show(session, target) | self.downloads.show(session)
         said = {self.pictures.info: self.forecast(session, *values), self.action.status: messages.standing(session)}
-        return {self.session: session} | changes | said
+        return {self.session: session} | changes | said | self.panels.show_given(session)
 
     def show_result(self, session: Session) -> Changes:
-        return {self.session: session} | self.results.show(session) | self.downloads.show(session)
+        changes = self.results.show(session) | self.downloads.show(session) | self.panels.show(session)
+        return {self.session: session} | changes
 
     def show_all(self, session: Session, *values: Any) -> Changes:
         original = {self.results.original: session.original and str(session.original)}
@@ -354,7 +363,7 @@ class Page:
         status, stopped = self.action.status, False
         try:
             chosen = options.chosen(*values)
-            yield self.busy | {status: messages.progress(None, "Starting …")}
+            yield self.busy | self.panels.closed | {status: messages.progress(None, "Starting …")}
             with closing(self.runner.run(session, chosen)) as progress:  # type: ignore[type-var]
                 for at in progress:
                     stopped = session.is_cancelled(pressed) and at.result is None  # the other pictures are soon drawn
@@ -373,6 +382,8 @@ class Page:
         """What is new in a run."""
         status = self.action.status
         if at.result is not None:
+            if at.drawn:
+                session.history.add(session)
             said = messages.standing(session) if at.drawn else messages.DRAWING
             return self.show_result(session) | {status: said, self.action.cancel: gr.update(interactive=False)}
         assert at.reading is not None
@@ -389,7 +400,9 @@ class Page:
             return
         example, status = self.shipped[int(event._data["index"])], self.action.status
         opened = self.prepared.session(example)
-        yield self.show_all(opened, *values)
+        opened.history = session.history
+        opened.history.add(opened)
+        yield self.show_all(opened, *values) | self.panels.closed
         for at in self.prepared.follow(example):
             if session.is_cancelled(pressed) or opened.is_cancelled(pressed):
                 yield {status: messages.status("cancelled", messages.note(messages.STILL_PREPARED))}
@@ -397,6 +410,8 @@ class Page:
             yield self.busy | {status: messages.progress(at.reading, "This example is just being prepared …")}
         if opened.result is None:
             opened = self.prepared.session(example)
+            opened.history = session.history
+            opened.history.add(opened)
             yield self.show_all(opened, *values)
         if opened.result is None:
             yield from self.rank(opened, *values)

@@ -13,7 +13,7 @@ from def_hub import images
 from def_hub.service.result import PREVIEW, compare_with_original, match_at
 from def_hub.service.runner import complaint
 from def_hub.service.session import Session
-from def_hub.space import components
+from def_hub.space import components, panes
 from def_hub.space.components import view
 from def_hub.visualization import VIRIDIS, thumbnail
 
@@ -44,6 +44,7 @@ class ResultPanel:
     """The components of the four tabs: Compare, References, Evidence, Details."""
 
     pair: gr.Radio
+    panes: gr.HTML
     compare: gr.HTML
     original: gr.File
     scores: gr.Markdown
@@ -72,6 +73,7 @@ class ResultPanel:
         first = FIRST
         return {
             self.pair: gr.Radio(choices=known_pairs(session), value=first),
+            self.panes: panes.shown(session, _picture(session, "original")),
             self.compare: compared(session, first),
             self.scores: scored(session) if path("zip") else "",  # once, when all is drawn
             self.pick: view(path("result"), "result") if has_references else None,
@@ -97,7 +99,7 @@ class ResultPanel:
         """What happens on this half of the page alone. light: how handlers that answer at once are registered."""
         self.pair.input(compared, [session, self.pair], self.compare, **light)
         self.veil.input(_evidence, [session, self.veil], [self.evidence, self.legend], **light)
-        originals = [session, self.pair, self.compare, self.scores]
+        originals = [session, self.pair, self.panes, self.compare, self.scores]
         gr.on([self.original.upload, self.original.clear], set_original, [session, self.original], originals, **light)
         self.pick.select(point, session, [self.pick, self.found, self.words], **light)
 
@@ -106,7 +108,9 @@ def lay_out() -> ResultPanel:
     with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
         with gr.Tab("Compare", render_children=True, id="compare"):
             bare: dict[str, Any] = {"show_label": False, "container": False}
-            pair = gr.Radio([FIRST], value=FIRST, label="Compare with", elem_id="pair", **bare)
+            with gr.Row(elem_id="ways"):
+                pair = gr.Radio([FIRST], value=FIRST, label="Compare with", elem_id="pair", **bare)
+                side_by_side = panes.lay_out()
             compare = components.viewer(NOTHING, elem_id="compare")
         with gr.Tab("References", render_children=True, id="references"):
             words = gr.Markdown(elem_id="words")
@@ -128,14 +132,14 @@ def lay_out() -> ResultPanel:
                    "it writes the same bytes.")  # fmt: skip
             python = gr.Code(language="python", label="reproduce.py", interactive=False, elem_id="python")
             with components.fold("Do you have the original? Compare with it"):
-                label = "Sharp original, four times the size of the photo"
+                label = "Sharp original, as large as the result"
                 original = gr.File(label=label, height=150, elem_id="original")
                 scores = gr.Markdown(elem_id="scores")
             with components.fold("Report: settings, scores, versions"):
                 report = gr.JSON(show_label=False, elem_id="report")
     return ResultPanel(
-        pair, compare, original, scores, pick, found, words, matches, transferred, veil, evidence, legend, steps,
-        report, python,
+        pair, side_by_side, compare, original, scores, pick, found, words, matches, transferred, veil, evidence, legend,
+        steps, report, python,
     )  # fmt: skip
 
 
@@ -169,7 +173,7 @@ def scored(session: Session) -> str:
     return compare_with_original(session.result, original)
 
 
-def set_original(session: Session, path: str | None) -> tuple[Session, Any, Any, str]:
+def set_original(session: Session, path: str | None) -> tuple[Session, Any, Any, Any, str]:
     """An original was given, or taken away: what is compared with it."""
     words = ""
     try:
@@ -179,14 +183,17 @@ def set_original(session: Session, path: str | None) -> tuple[Session, Any, Any,
         words = complaint(error)
     pairs = known_pairs(session)
     pair = ORIGINAL if ORIGINAL in pairs else pairs[0]
-    return session, gr.Radio(choices=pairs, value=pair), compared(session, pair), words
+    side_by_side = panes.shown(session, _picture(session, "original"))
+    return session, gr.Radio(choices=pairs, value=pair), side_by_side, compared(session, pair), words
 
 
 def _picture(session: Session, name: str) -> Path | None:
-    """A picture of the result, or the original of the photo that the result is of."""
-    if session.result is None or (name == "original" and session.stale == "photograph"):
-        return None
-    return session.original if name == "original" else session.result.picture(name)
+    """A picture of the result, or the original of the photo that the result is of, where it is as large."""
+    result = session.result
+    if result is None or name != "original":
+        return None if result is None else result.picture(name)
+    same = session.stale != "photograph" and session.original_scale == result.call.options.settings.scale
+    return session.original if same else None
 
 
 # -------------------------------------------------------------------------------------------------- references

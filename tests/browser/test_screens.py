@@ -45,6 +45,12 @@ def inside(page: Any, where: str) -> bool:
     return 0 <= box["y"] and box["y"] + box["height"] <= size["height"] and box["x"] + box["width"] <= size["width"]
 
 
+def serious(found: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+    """What of the findings of axe would keep people out: the rule, and where it is broken."""
+    grave = [v for v in found if v["impact"] in ("serious", "critical")]
+    return [(v["id"], [node["html"][:200] for node in v["nodes"]]) for v in grave]
+
+
 @pytest.mark.parametrize(("width", "height"), LAPTOPS)
 def test_everything_is_reached_on_a_laptop(browser: Any, url: str, tmp_path: Path, width: int, height: int) -> None:
     with opened(browser, url) as page:
@@ -112,3 +118,12 @@ def test_nothing_keeps_people_with_impairments_out(browser: Any, url: str, tmp_p
         page.get_by_role("button", name="Crop the photo").click()
         page.locator("#def-crop-size", has_text="→").wait_for()
         check("the dialog in which a part is chosen")
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Preview").click()
+        page.locator(".def-preview figure[data-ready=true]").nth(2).wait_for()
+        page.locator("#start:enabled").wait_for()
+        check("preview")
+        open_fold(page, "Several photos at once")
+        give(page, "#photos", corner(tmp_path, "a.png"), corner(tmp_path, "b.png"))
+        page.locator(".def-batch tbody tr").nth(1).wait_for()
+        check("several photos")

@@ -110,7 +110,7 @@ def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
 
     # take away
     files = {}
-    for label in ("PNG", "JPEG", "WebP", "16-bit PNG", "All (ZIP)", "Report"):
+    for label in ("PNG", "JPEG", "WebP", "16-bit PNG", "Before/after", "All (ZIP)", "Report"):
         with page.expect_download() as download:
             page.locator("#downloads").get_by_role("button", name=label, exact=True).or_(
                 page.locator("#downloads").get_by_role("link", name=label, exact=True)
@@ -178,7 +178,7 @@ def test_a_result_of_an_earlier_photo_is_dimmed_and_cannot_be_downloaded(page: A
     page.locator("#info", has_text="40×24 in").wait_for()
     assert earlier.is_visible() and "128×96 in" in words.inner_text() and shown() == result
     assert page.locator("#compare .def-stack").evaluate("stack => +getComputedStyle(stack).opacity") < 0.6
-    assert page.locator("#downloads button[disabled]").count() == 6
+    assert page.locator("#downloads button[disabled]").count() == 7
     page.locator("#start").click()
     words.locator(".def-note", has_text="160×96 in").wait_for()
     done(page)

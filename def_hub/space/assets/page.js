@@ -3,16 +3,18 @@
   const update = changes => ({__type__: 'update', ...changes});
   const waits = status => status?.state === 'waiting';
   const message = (state, html) => ({state, messages: [{kind: 'note', html}]});
-  const free = () => [update({props: {off: ''}}), update({interactive: true}), update({interactive: false}),
-    update({active: false}), null];
+  // [examples, history, start, preview, enlarge all, cancel, timer, place]
+  const held = (off, waits) => [update({props: {off}}), update({props: {off}}),
+    ...Array(3).fill(0).map(() => update({interactive: !waits})), update({interactive: waits}),
+    update({active: waits}), null];
+  const free = () => held('', false);
 
   window.defPage = {
-    // [examples, start, cancel, timer, place, status] when a run or an example is asked for
-    asked: off => [update({props: {off}}), update({interactive: false}), update({interactive: true}),
-      update({active: true}), null, message('waiting', 'Waiting for your turn …')],
-    // [examples, start, cancel, timer, place] after a run; nothing changes where another one waits by now
+    // held and status when a run or an example is asked for
+    asked: off => [...held(off, true), message('waiting', 'Waiting for your turn …')],
+    // held after a run; nothing changes where another one waits by now
     ended: status => waits(status) ? [] : free(),
-    // [examples, start, cancel, timer, place, status] when Cancel is pressed; a run at work stops and says so itself
+    // held and status when Cancel is pressed; a run at work stops and says so itself
     left: status => waits(status) ? [...free(), message('cancelled', 'Cancelled. Nothing is computing any more.')] : [],
     // The first value is the moment at which the button was pressed.
     stamped: (_, ...values) => [performance.now(), ...values],
