@@ -96,8 +96,8 @@ class Settings:
 
     scale: int = _setting(4, "how many times larger the result is along each side", Choice(SCALES))
     degradation: str = _setting(
-        "clean",
-        "what degraded the input: 'clean', 'auto' (measured), or a description such as jpeg70, noise5, blur3+jpeg60",
+        "auto",
+        "what degraded the input: 'auto' (measured), 'clean', or a description such as jpeg70, noise5, blur3+jpeg60",
     )
     num_inference_steps: int = _setting(1, "evaluations of the diffusion prior; 0 leaves it out", Range(0, 1000))
     eta: float = _setting(0.0, "fresh noise per diffusion step; 0 is deterministic DDIM, 1 is DDPM", Range(0, 1))

@@ -338,7 +338,7 @@ def test_files_of_the_server_are_not_read(client: Client) -> None:
     """A path that was not uploaded is refused, whatever it leads to."""
     there = {"path": str(EXAMPLES / "street_lr.png"), "meta": {"_type": "gradio.FileData"}}
     call = f"{client.src}gradio_api/call/upscale"
-    asked = httpx.post(call, json={"data": [there, [], "fast", 1, 0, 0, 1, "joint", True]}).json()
+    asked = httpx.post(call, json={"data": [there, [], "fast", 1, 0, 0, 1, "joint", True, None, False, None, 4]}).json()
     answer = httpx.get(f"{call}/{asked['event_id']}", timeout=60).text
     assert "event: error" in answer and "event: complete" not in answer
 
@@ -351,7 +351,7 @@ def test_no_endpoint_fetches_a_link(client: Client, tmp_path: Path, monkeypatch:
     link = {"path": "https://example.org/a.png", "meta": {"_type": "gradio.FileData"}}
     uploaded = httpx.post(f"{client.src}gradio_api/upload", files={"files": photo.read_bytes()}).json()[0]
     here = {"path": uploaded, "meta": {"_type": "gradio.FileData"}}
-    rest = ["fast", 1, 0, 0, 1, "joint", True]
+    rest = ["fast", 1, 0, 0, 1, "joint", True, None, False, None, 4]
     for data in ([link, [], *rest], [here, [link], *rest], [here, ["https://example.org/a.png"], *rest]):
         call = f"{client.src}gradio_api/call/upscale"
         event = httpx.post(call, json={"data": data}).json()["event_id"]
@@ -371,7 +371,7 @@ def test_a_visitor_cannot_read_anothers_files(client: Client, tmp_path: Path) ->
             assert visitor.cookies["def-visitor"]
         path = owner.post(f"{api}/upload", files={"files": ("secret.png", photo.read_bytes())}).json()[0]
         given = {"path": path, "meta": {"_type": "gradio.FileData"}}
-        data = {"data": [given, [], "fast", 1, 0, 0, 1, "joint", True]}
+        data = {"data": [given, [], "fast", 1, 0, 0, 1, "joint", True, None, False, None, 4]}
         event = owner.post(f"{api}/call/upscale", json=data).json()["event_id"]
         told = owner.get(f"{api}/call/upscale/{event}", timeout=60).text
         result = re.search(r'"path": "([^"]+result[^"]*\.png)"', told)[1]

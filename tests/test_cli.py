@@ -213,7 +213,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["upscale", "lr.png", "-o", "new.png", "--model", "absent"], "--model absent: neither a folder nor a Hub name"),
     (["upscale", "lr.png", "-o", "new.png", "--model", "empty"], "--model empty: "),
     (["upscale", "lr.png", "-o", "new.png", "--device", "toaster"], "--device toaster: not available"),
-    (["upscale", "lr.png", "-o", "new.png", "--steps", "0"], "whole number from 1 to 1000, got '0'"),
+    (["upscale", "lr.png", "-o", "new.png", "--steps", "-1"], "whole number from 0 to 1000, got '-1'"),
     (["upscale", "lr.png", "-o", "new.png", "--strength", "1.5"], "number from 0 to 1, got '1.5'"),
     (["upscale", "lr.png", "-o", "new.png", "--seed", "-1"], "--seed"),
     (["upscale", "lr.png", "-o", "new.png", "--preset", "best"], "invalid choice: 'best'"),

@@ -43,7 +43,7 @@ def test_the_amounts_of_work() -> None:
     assert work.matched == pytest.approx(0.08 + 2 * UPRIGHT * 0.016384 / 2, rel=0.01)
     assert load((100, 50), preset="fast").turned == 0.08 and load((1000, 1000)).part < 1.1
     assert load((100, 50)).matched == 0 and load((100, 50), num_inference_steps=5).step == pytest.approx(0.4)
-    assert work.only("image", "step") == (0, 0.08, 0, 0, 0, 0, work.step, 0, 0)
+    assert work.only("image", "step") == (0, 0.08, 0, 0, 0, 0, work.step, 0, 0, 0)
     for cost in (NETWORKS, REST, BYTES):
         assert min(cost) >= 0 and cost.of(work._replace(step=1.0)) - cost.of(work._replace(step=0.0)) == pytest.approx(
             cost.step
