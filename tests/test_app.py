@@ -394,7 +394,7 @@ def test_what_is_public_is_named_and_described(client: Client) -> None:
     assert set(endpoints["named_endpoints"]) == {"/upscale", "/inspect", "/rank_references"}
     assert not endpoints["unnamed_endpoints"]
     names = [p["parameter_name"] for p in endpoints["named_endpoints"]["/upscale"]["parameters"]]
-    assert names[:4] == ["photo", "references", "preset", "steps"] and names[-2:] == ["consistency", "scale"]
+    assert names[:4] == ["photo", "references", "preset", "steps"] and names[-2:] == ["crop", "scale"]
     told = httpx.get(f"{client.src}gradio_api/info").json()["named_endpoints"]
     assert all("photograph" in endpoint["description"] for endpoint in told.values())
 
