@@ -13,11 +13,14 @@ help:  ## Show this list
 demo: $(READY)  ## Enlarge a shipped example with its references; pictures in outputs/demo
 	$(BIN)/python examples/demo.py
 
+# Two files of tests at a time, each on one core: threads that wait for each other's core would take longer.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: lint $(OLAH)  ## Lint, types and tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 quick: lint  ## Lint, types and the tests that take a moment: under two minutes
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(READY)  ## Ruff and mypy only
 	$(BIN)/ruff check .

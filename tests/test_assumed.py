@@ -30,7 +30,7 @@ def test_what_is_said_follows_from_what_was_found_and_what_is_assumed() -> None:
 def test_widgets_hold_what_is_assumed(setting: str) -> None:
     held = Assumed.values(setting)
     assert degradation(*held) == setting
-    assert options.chosen("fast", 0, *held, *values_of("fast")).settings.degradation == setting
+    assert options.chosen("fast", 4, 0, *held, *values_of("fast")).settings.degradation == setting
 
 
 def test_what_cannot_be_assumed_is_refused() -> None:

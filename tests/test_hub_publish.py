@@ -125,9 +125,18 @@ def test_an_existing_card_is_not_overwritten(hub: HubServer, folder: Path, run: 
             "unet has no diffusion_pytorch_model",
         ),
         (lambda f: (f / "unet" / "optimizer.pt").touch(), "a pickle"),
-        (lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut"), "does not load"),
-        (lambda f: spoil_weights(f / "unet" / "diffusion_pytorch_model.safetensors"), "or one that is not"),
-        (lambda f: (add_detail(f), spoil_weights(f / "refsr_detail" / f"{WEIGHTS}.safetensors")), r"picture (detail)"),
+        (
+            lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut"),
+            "not readable as safetensors",
+        ),
+        (
+            lambda f: spoil_weights(f / "unet" / "diffusion_pytorch_model.safetensors"),
+            "conv_in.weight has NaN or infinity",
+        ),
+        (
+            lambda f: (add_detail(f), spoil_weights(f / "refsr_detail" / f"{WEIGHTS}.safetensors")),
+            "refsr_detail: feature_ext",
+        ),
     ),
 )
 def test_an_unusable_folder_is_not_published(

@@ -184,7 +184,7 @@ def test_the_page_checks_every_upload(case: Case, tmp_path: Path, caplog: pytest
                 assert not case.page, error
             else:
                 assert case.expected is None or upload.size == case.expected.shape[:2]
-                assert upload.height * upload.width <= uploads.MAX_REFERENCE_PIXELS
+                assert upload.height * upload.width <= uploads.MAX_GIVEN_PIXELS
                 copied = upload.copy_to(tmp_path / "copy")
                 assert copied.stem == "copy" and copied.read_bytes() == made.read_bytes()
 
@@ -216,7 +216,8 @@ def named(names: list[str]) -> list[Any]:
 
 def enlarged(pipe: DEFPipeline, image: Any, reference: Any = None) -> np.ndarray:
     generator = torch.Generator().manual_seed(0)
-    return pipe(image, reference, num_inference_steps=1, output_type="np", generator=generator).images[0]
+    call: dict[str, Any] = {"num_inference_steps": 1, "output_type": "np", "degradation": "clean"}
+    return pipe(image, reference, generator=generator, **call).images[0]
 
 
 @pytest.mark.parametrize("case", named(WHOLE))

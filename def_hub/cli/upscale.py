@@ -22,6 +22,7 @@ from def_hub.cli.options import call_options
 from def_hub.crop import Crop
 from def_hub.images import Photo
 from def_hub.observation.downsample import Downsample
+from def_hub.observation.jpeg import is_jpeg
 from def_hub.reference.library import Choice, ReferenceLibrary
 from def_hub.report import conditions
 from def_hub.report import report as describe
@@ -103,7 +104,7 @@ class _Run:
         if options.width or options.height:
             call["size"] = (options.width, options.height)
         # a file that may be degraded is read by the pipeline itself: its JPEG tables say more than its pixels
-        whole = photo.alpha is None and not fit.made
+        whole = photo.alpha is None and not fit.made and is_jpeg(job.source)
         image = job.source if whole and call["degradation"] != "clean" else photo.picture
         generator = torch.Generator().manual_seed(options.seed)
         started = time.perf_counter()

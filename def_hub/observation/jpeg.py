@@ -103,6 +103,12 @@ def jpeg_of(source: Source) -> JpegFile | None:
     return read_jpeg(data) if data[:2] == b"\xff\xd8" else None
 
 
+def is_jpeg(path: Path) -> bool:
+    """Whether a file begins as JPEG files do, whatever its name."""
+    with path.open("rb") as file:
+        return file.read(3) == b"\xff\xd8\xff"
+
+
 def bytes_of(source: Source) -> Source:
     """The bytes of the JPEG that a Pillow image was opened from, where it still knows; anything else as it is.
 
