@@ -20,6 +20,8 @@ def lower_bounds(path: Path = PROJECT) -> Iterator[str]:
     seen: dict[str, str] = {}
     for text in (*project["dependencies"], *sum(project["optional-dependencies"].values(), [])):
         requirement = Requirement(text)
+        if requirement.name == project.get("name"):  # another group of the project's own
+            continue
         bounds = [s.version for s in requirement.specifier if s.operator in (">=", "==", "~=")]
         if not bounds:
             raise ValueError(f"{path}: {text}: has no lower bound")
