@@ -69,7 +69,7 @@ def test_no_example_is_taken_during_a_run(page: Any, held: Any) -> None:
     set_steps(page, 1)
     page.locator("#examples .def-card[aria-disabled='false']").nth(2).focus()
     page.keyboard.press("Enter")
-    page.locator("#status", has_text="512×512 in").wait_for()
+    page.locator("#status", has_text="512×384 in").wait_for()
     done(page)
     assert example.evaluate("card => card === document.activeElement")
 
@@ -87,7 +87,7 @@ def test_an_example_says_at_once_that_it_waits_for_its_turn(
         assert second.locator("#examples .def-card[aria-disabled='true']").count() == 3
         assert second.locator("#start").is_disabled()
         gate.open()
-        second.locator("#status", has_text="512×512 in").wait_for()
+        second.locator("#status", has_text="512×384 in").wait_for()
         second.locator("#start:enabled").wait_for()
         second.locator("#examples .def-card[aria-disabled='false']").nth(2).wait_for()
 
