@@ -12,7 +12,7 @@ from torch import Tensor
 
 from def_hub.inputs import Request
 from def_hub.observation.downsample import SCALE, Downsample
-from def_hub.observation.observed import observed
+from def_hub.observation.observed import Observed
 from def_hub.settings import Settings
 
 Size = tuple[int, int]
@@ -91,7 +91,7 @@ def in_two_passes(
     again = replace(request, image=first["images"].clamp(0, 1).cpu(), allowed=allowed, file=None)
     second = enlarge(again, target, replace(settings, degradation="clean", consistency=False))
 
-    known = observed(request.image.to(second["images"]), settings.degradation, operator, request.file)
+    known = Observed.of(first["observation"], request.image.to(second["images"]), operator)
     shrinks = Downsample.between(target, request.size, operator.kernel)
     result, agreement = known.finish(second["images"], shrinks, settings.consistency)
     came = F.interpolate(first["provenance"][None], target, mode="bilinear")[0]

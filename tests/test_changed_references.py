@@ -5,24 +5,20 @@ import torch
 from torch import Tensor
 
 from def_hub import DEFPipeline
-from def_hub.images import to_tensor
-from def_hub.observation.downsample import Downsample
 from def_hub.reference.matching.refinement import luma
 
 from .helpers.pictures import generator
-from .test_pipeline import EXAMPLES
+from .helpers.references import enlarged, street
 
 
-@pytest.fixture(scope="module")
-def street() -> Tensor:
-    return to_tensor(EXAMPLES / "street_hr.webp")[..., 96:224, 128:288]
+@pytest.fixture(scope="module", name="street")
+def original() -> Tensor:
+    return street()
 
 
 def squared(pipe: DEFPipeline, street: Tensor, *references: Tensor) -> Tensor:
     """Squared error of the result's luma, `[H, W]`."""
-    y = Downsample().forward(street).clamp(0, 1)
-    options = {"preset": "fast", "precision": "float32", "generator": generator(), "output_type": "pt"}
-    return luma(pipe(y, list(references), **options).images[0][None] - street)[0].square()
+    return luma(enlarged(pipe, street, *references).images[0][None] - street)[0].square()
 
 
 def photographed(street: Tensor) -> Tensor:

@@ -22,6 +22,11 @@ class Observed:
     assessment: Assessment
     observation: Observation
 
+    @staticmethod
+    def of(assessment: Assessment, y: Tensor, operator: Downsample) -> Observed:
+        """Of an image `[1, 3, h, w]` that was assessed before."""
+        return Observed(assessment, observe(y, assessment.degradation, operator, assessment.file))
+
     @property
     def clean(self) -> bool:
         """The image was shrunk by the networks' own operator, and nothing else happened."""
@@ -81,4 +86,4 @@ def observed(y: Tensor, name: str, operator: Downsample, file: JpegFile | None =
     else:
         degradation = Degradation.parse(name)
         assessment = Assessment(degradation, file=None if degradation.quality is None else file)
-    return Observed(assessment, observe(y, assessment.degradation, operator, assessment.file))
+    return Observed.of(assessment, y, operator)
