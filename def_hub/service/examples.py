@@ -17,7 +17,7 @@ from def_hub.service.workers import HEARTBEAT
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
 # On the page: those whose references add most. Each title says what to look at.
 TITLES = {
-    "street": "Cathedral · read the inscription",
+    "street": "Cathedral · look at the mosaic",
     "facade": "Façade, a JPEG · the statues",
     "lund": "Street · roofs and windows",
 }
