@@ -108,7 +108,7 @@ class SampleStream(Dataset[dict[str, Tensor]]):
             sample, present = self._single(source, index, rng), None
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
         match = sample.pop("match", None)
-        given = {name: sample.pop(name) for name in ("known", "clean") if name in sample}
+        given = {name: sample.pop(name) for name in ("known", "exact") if name in sample}
         sample = {name: _turn(x, turns, flip).float() / 255 for name, x in sample.items()} | given
         if match is not None:
             sample["match"] = turned_match(match, self.config.size, turns, flip)

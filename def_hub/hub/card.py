@@ -19,6 +19,7 @@ from def_hub.evaluation import published
 from def_hub.evaluation.rows import Row
 from def_hub.hub.fetch import is_variant
 from def_hub.hub.measured import Evaluation, Figure, by_preset, compared, comparison, figures, read_evaluations
+from def_hub.hub.studies import degraded_table, diffusion_table
 
 RESULTS = "<!-- results -->\n<!-- /results -->"
 WORTH = (("first", "none"), ("all", "none"), ("all", "first"), ("unrelated", "none"))
@@ -49,8 +50,8 @@ def render(text: str, made_by: str | Path) -> str:
     Args:
         text: a card. What stands between `<!-- results -->` and `<!-- /results -->` is replaced, and so is what stands
             in places called `comparison` (all methods beside each other), `published` (what others' tables say),
-            `training` and `parts`. A text that has no place for results but one for the comparison is no card, and its
-            front matter stays.
+            `degraded` and `diffusion` (see `def_hub.hub.studies`), `training` and `parts`. A text that has no place for
+            results but one for the comparison is no card, and its front matter stays.
         made_by: folder with `evaluation/` and the training logs `*-train.csv`, inside that of the model.
 
     Raises:
@@ -88,6 +89,8 @@ def _contents(
         "results": lambda: _results(evaluations, found),
         "comparison": lambda: comparison(compared(folder)),
         "published": lambda: published.markdown({f.dataset: f.total for f in found}),
+        "degraded": lambda: degraded_table(made_by / "degraded"),
+        "diffusion": lambda: diffusion_table(made_by / "diffusion"),
         "training": lambda: training_table(made_by),
         "parts": lambda: _parts(parts_of(made_by.resolve().parent)),
     }

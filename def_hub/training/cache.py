@@ -42,7 +42,7 @@ def prepare(source: Source, task: ReferenceTask, run: RunConfig) -> Prepared:
         }
         if degradation is not None:
             pairs = [degraded_pair(source, i, degradation) for i in images]
-            batch |= {name: torch.stack([pair[name] for pair in pairs]) for name in ("y", "known", "clean")}
+            batch |= {name: torch.stack([pair[name] for pair in pairs]) for name in ("y", "known", "exact")}
             batch["y_reference"] = torch.stack(
                 [degraded_pair(source, i, degradation)["y_reference"] for i in references]
             )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from def_hub.data import observed
-from def_hub.observation.degradation import PLANES, Degradation
+from def_hub.observation.degradation import FILTERS, PLANES, Degradation
 from def_hub.observation.downsample import Downsample
 
 OPERATOR = Downsample()
@@ -25,14 +25,14 @@ def degrade(image: Tensor) -> Tensor:
 class Given:
     """What a network is given of a batch, and an operator for it.
 
-    y: LR images `[B, 3, h, w]` in [0, 1]. known: planes `[B, K, h, w]` of what is known of their degradation. clean:
-    `[B, 1, 1, 1]`, whether an image was shrunk and nothing else. Only such a one says exactly what its enlargement
-    shrinks to, so `project` leaves the others alone.
+    y: LR images `[B, 3, h, w]` in [0, 1]. known: planes `[B, K, h, w]` of what is known of their degradation. exact:
+    `[B]`, the number of the filter, in `FILTERS`, that shrank an image to which nothing else happened, -1 for the
+    others. Only the former say exactly what their enlargement shrinks to, so `project` leaves the others alone.
     """
 
     y: Tensor
     known: Tensor
-    clean: Tensor
+    exact: Tensor
 
     @property
     def seen(self) -> Tensor:
@@ -43,7 +43,13 @@ class Given:
         return OPERATOR.pinv(y)
 
     def project(self, x: Tensor, y: Tensor) -> Tensor:
-        return torch.where(self.clean, OPERATOR.project(x, y), x)
+        result = x
+        for number, kernel in enumerate(FILTERS):
+            these = self.exact == number
+            if these.any():
+                projected = Downsample(kernel).project(x[these], y[these])  # type: ignore[arg-type]
+                result = result.index_put((these.nonzero()[:, 0],), projected)
+        return result
 
 
 def given(batch: dict[str, Tensor], planes: int) -> Given:
@@ -51,8 +57,8 @@ def given(batch: dict[str, Tensor], planes: int) -> Given:
     image = batch["image"]
     y = batch["y"] if "y" in batch else degrade(image)
     known = batch["known"] if "known" in batch else y.new_zeros(len(y), len(PLANES), *y.shape[2:])
-    clean = batch["clean"] if "clean" in batch else torch.ones(len(y), dtype=torch.bool, device=y.device)
-    return Given(y, known[:, :planes], clean.view(-1, 1, 1, 1))
+    exact = batch["exact"] if "exact" in batch else torch.zeros(len(y), dtype=torch.long, device=y.device)
+    return Given(y, known[:, :planes], exact)
 
 
 def given_reference(batch: dict[str, Tensor], planes: int) -> Given:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ where nothing else was found, and a little is never found."""
 
 
 class KernelTask(nn.Module):
-    """Trains a `KernelNetwork` on pictures that are shrunk by each filter equally often."""
+    """Trains a `KernelNetwork` on pictures that are shrunk by each filter in turn: the picture itself tells nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,12 +32,11 @@ class KernelTask(nn.Module):
         return self.network
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator, step: int) -> Tensor:
-        seed = int(torch.randint(2**31, (), generator=generator))
-        rng = np.random.default_rng(seed)
-        kinds = rng.integers(len(KERNELS), size=len(batch["image"]))
-        shrunk = [_shrunk(image, int(kind), rng) for image, kind in zip(batch["image"].cpu(), kinds, strict=True)]
+        rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
+        shrunk = [_shrunk(image, rng) for image in batch["image"].cpu()]
         y = torch.cat(shrunk).to(batch["image"])
-        return F.cross_entropy(self.network(y), torch.from_numpy(kinds).to(y.device))
+        kinds = torch.arange(len(KERNELS), device=y.device).repeat(len(shrunk))
+        return F.cross_entropy(self.network(y), kinds)
 
     def start_from(self, folder: Path) -> None:
         self.network.load_state_dict(load_file(folder / FILE))
@@ -54,8 +54,8 @@ class KernelTask(nn.Module):
         return None
 
 
-def _shrunk(image: Tensor, kind: int, rng: np.random.Generator) -> Tensor:
-    """`[1, 3, h, w]` of `[3, H, W]`, by the filter of that number."""
+def _shrunk(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """`[5, 3, h, w]` of `[3, H, W]`, by each filter."""
     other = Degradation.random(rng) if rng.random() < SPOILED else Degradation()
-    degradation = Degradation(KERNELS[kind], min(other.blur, 1.0), min(other.noise, 2.0), other.quality)  # type: ignore[arg-type]
-    return degrade(image, degradation, rng=rng).picture
+    spoiled = Degradation("bicubic", min(other.blur, 1.0), min(other.noise, 2.0), other.quality)
+    return torch.cat([degrade(image, replace(spoiled, kernel=kernel), rng=rng).picture for kernel in KERNELS])  # type: ignore[arg-type]
