@@ -34,11 +34,11 @@ class KernelNetwork(nn.Module):
         super().__init__()
         frequencies = BLOCK * (BLOCK // 2 + 1)
         self.body = nn.Sequential(
-            nn.Conv2d(6, width, 3, stride=2),
+            nn.Conv2d(6, width, 3),
             nn.ReLU(),
-            nn.Conv2d(width, width, 3),
+            nn.Conv2d(width, width, 3, stride=2),
             nn.ReLU(),
-            nn.Conv2d(width, 2 * width, 3, stride=2),
+            nn.Conv2d(width, 2 * width, 3),
             nn.ReLU(),
             nn.Conv2d(2 * width, 2 * width, 3),
             nn.ReLU(),
