@@ -42,7 +42,8 @@ def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
     give(page, "#files", EXAMPLES / "street_ref1.jpg", EXAMPLES / "banana_ref1.jpg")
     cards = page.locator("#candidates .def-card")
     cards.nth(1).wait_for()
-    assert " %, " in cards.nth(0).inner_text() and " %, " in cards.nth(1).inner_text()
+    for n in (0, 1):
+        cards.nth(n).filter(has_text=" %, ").wait_for()  # ranked
 
     # click and Enter both choose
     before = cards.nth(0).get_attribute("aria-pressed")
@@ -75,10 +76,11 @@ def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
     # every tab has its picture, as PNG, with a text for those who cannot see it
     for tab in TABS:
         page.get_by_role("tab", name=tab, exact=True).click()
+        pictures = {"Compare": 1, "References": 2, "Evidence": 1, "Details": 0}[tab]
+        seen = page.locator("[role=tabpanel] img.def-after:visible")
+        assert becomes(page, lambda seen=seen, pictures=pictures: seen.count() == pictures)
         for picture in page.locator("[role=tabpanel]:visible img:not(.def-veil)").all():
             assert picture.get_attribute("alt") and picture.get_attribute("src").endswith(".png")
-        pictures = {"Compare": 1, "References": 2, "Evidence": 1, "Details": 0}[tab]
-        assert page.locator("[role=tabpanel] img.def-after:visible").count() == pictures
     open_tab(page, "Evidence")
     assert "reference 1" in page.locator("#legend").inner_text() and "%" in page.locator("#legend").inner_text()
     page.locator("#evidence [data-veil]").fill("20")
@@ -88,7 +90,8 @@ def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
     assert page.locator("#evidence .def-veil").evaluate("image => image.style.opacity") == "0.2"  # it stays
     open_tab(page, "References")
     open_fold(page, "All matches at once")
-    assert page.locator("#matches img").is_visible() and page.locator("#transferred img").is_visible()
+    for where in ("#matches img", "#transferred img"):
+        page.locator(where).wait_for()
 
     # exact zoom
     page.get_by_role("tab", name="Compare", exact=True).click()
@@ -101,7 +104,8 @@ def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
     open_tab(page, "References")
     page.locator("#pick .def-stack").click(position={"x": 20, "y": 20})
     page.locator("#words", has_text="Found in reference").wait_for()
-    assert page.locator("#pick .def-mark").is_visible() and page.locator("#found .def-mark").is_visible()
+    for where in ("#pick .def-mark", "#found .def-mark"):
+        page.locator(where).wait_for()
     there = page.locator("#words").inner_text()
     page.locator("#pick .def-pane").focus()
     for _ in range(6):
@@ -176,14 +180,16 @@ def test_a_result_of_an_earlier_photo_is_dimmed_and_cannot_be_downloaded(page: A
     earlier.wait_for()
     give(page, "#photo", other)
     page.locator("#info", has_text="40×24 in").wait_for()
-    assert earlier.is_visible() and "128×96 in" in words.inner_text() and shown() == result
-    assert page.locator("#compare .def-stack").evaluate("stack => +getComputedStyle(stack).opacity") < 0.6
+    words.locator(".def-note", has_text="128×96 in").wait_for()
+    assert earlier.is_visible() and shown() == result
+    opacity = "stack => +getComputedStyle(stack).opacity"
+    assert becomes(page, lambda: page.locator("#compare .def-stack").evaluate(opacity) < 0.6)
     assert page.locator("#downloads button[disabled]").count() == 7
     page.locator("#start").click()
     words.locator(".def-note", has_text="160×96 in").wait_for()
     done(page)
-    assert page.locator("#compare .def-stack").evaluate("stack => getComputedStyle(stack).opacity") == "1"
-    assert not page.locator("#downloads button[disabled]").count()
+    assert becomes(page, lambda: page.locator("#compare .def-stack").evaluate(opacity) == 1)
+    assert becomes(page, lambda: not page.locator("#downloads button[disabled]").count())
     assert not earlier.count() and shown() != result
 
 
