@@ -15,6 +15,7 @@ from tests.browser.conftest import (
     PATIENCE,
     Gate,
     corner,
+    cut,
     done,
     enlarge,
     give,
@@ -69,7 +70,7 @@ def test_no_example_is_taken_during_a_run(page: Any, held: Any) -> None:
     set_steps(page, 1)
     page.locator("#examples .def-card[aria-disabled='false']").nth(2).focus()
     page.keyboard.press("Enter")
-    page.locator("#status", has_text="512×384 in").wait_for()
+    page.locator("#status", has_text="160×128 in").wait_for()
     done(page)
     assert example.evaluate("card => card === document.activeElement")
 
@@ -87,7 +88,7 @@ def test_an_example_says_at_once_that_it_waits_for_its_turn(
         second.locator("#examples .def-card[aria-disabled='true']").nth(2).wait_for()
         second.locator("#start:disabled").wait_for()
         gate.open()
-        second.locator("#status", has_text="512×384 in").wait_for()
+        second.locator("#status", has_text="160×128 in").wait_for()
         second.locator("#start:enabled").wait_for()
         second.locator("#examples .def-card[aria-disabled='false']").nth(2).wait_for()
 
@@ -184,9 +185,7 @@ def test_a_full_queue_is_said_on_the_page(browser: Any, tiny: DEFPipeline, tmp_p
 def test_an_example_that_is_being_prepared_is_waited_for(
     browser: Any, tiny: DEFPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in list(examples.TITLES)[:2]:
-        corner(tmp_path, f"{name}_lr.png")
-        Image.open(EXAMPLES / f"{name}_ref1.jpg").crop((100, 100, 260, 240)).save(tmp_path / f"{name}_ref1.jpg")
+    cut(list(examples.TITLES)[:2], tmp_path)
     monkeypatch.setattr(examples, "FOLDER", tmp_path)
     later: list[Any] = []
     monkeypatch.setattr(space_page, "start_thread", lambda work, name: later.append((work, name)))

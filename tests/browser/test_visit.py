@@ -127,16 +127,16 @@ def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
     assert "DEFPipeline.from_pretrained" in read_python(page)
 
 
-def test_an_example_needs_one_click(page: Any) -> None:
+def test_an_example_needs_one_click(page: Any, cut_examples: Path) -> None:
     page.locator("#examples .def-card").nth(2).click()
     done(page)
-    assert result_size(page) == [512, 384]
+    assert result_size(page) == [160, 128]
     open_tab(page, "Details")
     open_fold(page, "Do you have the original?")
     page.locator("#scores", has_text="dB").wait_for()  # examples come with theirs
     page.locator("#original").get_by_label("Clear").click()
     page.get_by_label("Original", exact=True).wait_for(state="detached")
-    give(page, "#original", EXAMPLES / "lund_hr.webp")
+    give(page, "#original", cut_examples / "lund_hr.webp")
     page.locator("#scores", has_text="dB").wait_for()
     assert page.get_by_label("Original", exact=True).is_checked()
 
@@ -156,7 +156,7 @@ def test_an_example_replaces_pictures_of_ones_own_only_when_that_is_wanted(page:
     assert becomes(page, lambda: len(asked) == 1)
     assert len(asked) == 1 and own.is_visible() and not page.locator("#candidates .def-card").count()
     page.locator("#examples .def-card").nth(2).click()
-    page.locator("#info", has_text="128×96 in").wait_for()
+    page.locator("#info", has_text="40×32 in").wait_for()
     done(page)
     page.locator("#examples .def-card").nth(0).click()  # nothing of one's own is lost
     done(page)
