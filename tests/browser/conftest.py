@@ -46,7 +46,7 @@ def tiny() -> DEFPipeline:
 def cut_examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the page's examples, which are cut for these tests, see `cut`."""
     folder = tmp_path_factory.mktemp("examples")
-    cut(examples.TITLES, folder)
+    cut((example.name for example in examples.SHIPPED), folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(examples, "FOLDER", folder)
         yield folder

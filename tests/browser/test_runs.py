@@ -185,7 +185,7 @@ def test_a_full_queue_is_said_on_the_page(browser: Any, tiny: DEFPipeline, tmp_p
 def test_an_example_that_is_being_prepared_is_waited_for(
     browser: Any, tiny: DEFPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut(list(examples.TITLES)[:2], tmp_path)
+    cut((example.name for example in examples.SHIPPED[:2]), tmp_path)
     monkeypatch.setattr(examples, "FOLDER", tmp_path)
     later: list[Any] = []
     monkeypatch.setattr(space_page, "start_thread", lambda work, name: later.append((work, name)))

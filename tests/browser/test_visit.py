@@ -14,6 +14,7 @@ from PIL import Image
 
 import app
 from def_hub import DEFPipeline
+from def_hub.service import examples
 from def_hub.service.temporary import delete_old, own_folder
 from def_hub.space.page import HOUR
 from tests.browser.conftest import (
@@ -139,6 +140,40 @@ def test_an_example_needs_one_click(page: Any, cut_examples: Path) -> None:
     give(page, "#original", cut_examples / "lund_hr.webp")
     page.locator("#scores", has_text="dB").wait_for()
     assert page.get_by_label("Original", exact=True).is_checked()
+
+
+def test_an_example_opens_zoomed_at_the_place_that_its_title_names(page: Any, tmp_path: Path) -> None:
+    """With the divider there; the zoom goes with the example, but not that of the visitor."""
+
+    def zoomed() -> str:
+        return page.locator("#compare [data-zoom][aria-pressed=true]").get_attribute("data-zoom")
+
+    def is_in_sight() -> bool:
+        """In the middle, or as near to it as the edges of the picture allow."""
+        return page.locator("#compare .def-pane").evaluate(
+            """(pane, [x, y]) => {
+              const near = (place, whole, size, scrolled) =>
+                Math.abs(Math.max(0, Math.min(place * whole - size / 2, whole - size)) - scrolled) <= 2;
+              return near(x, pane.scrollWidth, pane.clientWidth, pane.scrollLeft) &&
+                near(y, pane.scrollHeight, pane.clientHeight, pane.scrollTop);
+            }""",
+            list(examples.SHIPPED[2].place),
+        )
+
+    page.set_viewport_size({"width": 390, "height": 844})  # where 160×128 pixels can be zoomed into
+    page.locator("#examples .def-card").nth(2).click()
+    done(page)
+    assert becomes(page, lambda: zoomed() == "4") and becomes(page, is_in_sight)
+    line = page.locator("#compare .def-stack").evaluate("stack => parseFloat(stack.style.getPropertyValue('--at'))")
+    assert line == pytest.approx(100 * examples.SHIPPED[2].place[0])
+    page.locator("#compare").get_by_role("button", name="200 %").click()
+    page.get_by_role("radio", name="Fast").click()
+    enlarge(page)
+    assert zoomed() == "2"  # as the visitor left it
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    enlarge(page)
+    assert becomes(page, lambda: zoomed() == "fit")
 
 
 def test_an_example_replaces_pictures_of_ones_own_only_when_that_is_wanted(page: Any, tmp_path: Path) -> None:
