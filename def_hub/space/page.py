@@ -1,4 +1,4 @@
-"""The page: its parts laid out, and what happens between them. Each part has a file of its own."""
+"""The parts of the page laid out, and what happens between them. Each part has a file of its own."""
 
 from __future__ import annotations
 
@@ -7,26 +7,17 @@ from contextlib import closing
 from typing import Any
 
 import gradio as gr
-from starlette.middleware import Middleware
 
-from def_hub.pipeline import DEFPipeline
-from def_hub.reference.library import ReferenceLibrary
 from def_hub.service.call import RunOptions
-from def_hub.service.examples import Example, PreparedExamples, examples
+from def_hub.service.examples import Example, PreparedExamples
 from def_hub.service.runner import Progress, Runner, complaint
 from def_hub.service.session import Session
-from def_hub.service.uploads import MAX_BYTES, MAX_GIVEN_PIXELS, check_photo
-from def_hub.service.workers import start as start_thread
+from def_hub.service.uploads import MAX_GIVEN_PIXELS, check_photo
 from def_hub.space import action, large, library, masks, messages, options, pictures, queue, results
 from def_hub.space.changes import Changes, repeating
-from def_hub.space.components import asset, card, cards
+from def_hub.space.components import card, cards
 from def_hub.space.downloads import Downloads
-from def_hub.space.endpoints import add_endpoints
-from def_hub.space.head import TitledBlocks, serving
-from def_hub.space.links import fetch_nothing
 from def_hub.space.panels import Panels
-from def_hub.space.theme import theme
-from def_hub.space.visitors import OwnFiles
 
 HOUR = 3600
 INTRODUCTION = """
@@ -48,42 +39,6 @@ QUEUED = PRIVATE | {
     "js": "(...values) => defPage.stamped(...values)",
 }
 RUNNING, OPENING = "not while something is computed", "opening, or waiting for its turn …"
-
-
-def build_demo(pipeline: DEFPipeline, prepare: bool = False, photos: ReferenceLibrary | None = None) -> gr.Blocks:
-    """The interface around a loaded pipeline; start it with `.queue(max_size=…).launch(**launch_options())`.
-
-    With `prepare`, the first example is computed now and the others in the background, so that a visitor sees a result
-    at once. photos: a library whose photos are offered as references.
-    """
-    runner = Runner(pipeline, photos)
-    prepared = PreparedExamples(runner.rank, lambda session: runner.run(session, RunOptions()))
-    shipped = examples()
-    if prepare and shipped:
-        prepared.prepare(shipped[:1])
-        start_thread(lambda: prepared.prepare(shipped), "def-examples")
-    with TitledBlocks(title="def_hub", delete_cache=(600, HOUR), analytics_enabled=False) as demo:
-        page = Page(demo, runner, prepared, shipped)
-        page.wire()
-        if prepare and shipped:
-            demo.load(page.show_first, page.session, page.everything, **LIGHT)
-        add_endpoints(runner)
-    fetch_nothing(demo)
-    return demo
-
-
-def launch_options() -> dict[str, Any]:
-    """What `launch` is called with, here and in the tests."""
-    return {
-        "theme": theme(),
-        "css": asset("page.css"),
-        "js": asset("page.js"),
-        "max_file_size": MAX_BYTES,
-        "enable_monitoring": False,
-        "ssr_mode": False,
-        "app_kwargs": serving(Middleware(OwnFiles)),
-        "footer_links": ["api"],
-    }
 
 
 class Page:

@@ -10,7 +10,7 @@ import app
 from def_hub import DEFPipeline
 from def_hub.service import examples, workers
 from def_hub.service.call import Call
-from def_hub.space import page as space_page
+from def_hub.space import demo as space_demo
 from tests.browser.conftest import (
     PATIENCE,
     Gate,
@@ -188,7 +188,7 @@ def test_an_example_that_is_being_prepared_is_waited_for(
     cut((example.name for example in examples.SHIPPED[:2]), tmp_path)
     monkeypatch.setattr(examples, "FOLDER", tmp_path)
     later: list[Any] = []
-    monkeypatch.setattr(space_page, "start_thread", lambda work, name: later.append((work, name)))
+    monkeypatch.setattr(space_demo, "start_thread", lambda work, name: later.append((work, name)))
     demo = app.build_demo(tiny, prepare=True).queue()
     with serving(demo) as url, Gate(tiny.unet) as gate, opened(browser, url) as page, opened(browser, url) as other:
         for visitor in (page, other):
