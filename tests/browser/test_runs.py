@@ -19,6 +19,7 @@ from tests.browser.conftest import (
     done,
     enlarge,
     give,
+    open_fold,
     opened,
     result_size,
     serving,
@@ -206,6 +207,18 @@ def test_an_example_that_is_being_prepared_is_waited_for(
             done(visitor)
             visitor.locator("#start:enabled").wait_for()
         assert len(made) == 1
+
+
+def test_a_result_that_does_not_agree_is_a_warning(page: Any, tmp_path: Path) -> None:
+    """And without references nothing is said of references."""
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    enlarge(page)
+    assert "reference" not in page.locator("#status").inner_text()
+    open_fold(page, "Settings")
+    page.get_by_label("Agree with the photo").uncheck()
+    enlarge(page)
+    page.locator("#status .def-warn", has_text="agreement is switched off").wait_for()
 
 
 def test_after_an_error_the_inputs_are_still_there(page: Any, tiny: DEFPipeline, tmp_path: Path) -> None:

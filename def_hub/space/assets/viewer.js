@@ -187,7 +187,10 @@ element.addEventListener('load', event => {
   if (one('.def-stack')) light();
   if (event.target.matches('.def-after')) look();
 }, true);
-watch('value', () => { if (one('.def-stack')) { divide(at); fit(); veil(); light(); } });
+watch('value', () => {
+  if (one('.def-stack')) { divide(at); fit(); veil(); light(); }
+  else looked = null;
+});
 // another window, or a tab that is opened
 new ResizeObserver(() => {
   if (element.clientWidth !== room) { room = element.clientWidth; fit(); if (one('.def-stack')) light(); }
