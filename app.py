@@ -13,7 +13,7 @@ share_cores()
 with suppress(ImportError):  # ZeroGPU wants to be imported before torch
     import spaces  # noqa: F401
 
-from def_hub.space.page import build_demo, launch_options  # noqa: E402
+from def_hub.space.demo import build_demo, launch_options  # noqa: E402
 from def_hub.space.serve import main  # noqa: E402
 
 __all__ = ["build_demo", "launch_options", "main"]

@@ -12,14 +12,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from def_hub.images import ImageLike, to_pil, to_tensor
 from def_hub.observation.downsample import SCALE
-
-PAPER, INK, QUIET = (250, 250, 248), (32, 34, 38), (120, 124, 130)
-SMOOTHING = 3  # lines and dots are drawn larger by this factor and shrunk: Pillow draws without anti-aliasing
+from def_hub.sheet import PAPER, Legend, Line, Panel, sheet, to_height
 
 # Eleven stops of the colour map viridis. Equal steps of value look equal, also in grey and to the colour-blind.
 VIRIDIS = np.array(
@@ -87,8 +85,8 @@ def confidence_map(confidence: Tensor, scale: int = SCALE) -> Image.Image:
     picture = Image.fromarray(_viridis(values))
     picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
     bar = Image.fromarray(_viridis(np.tile(np.linspace(0, 1, 160), (12, 1))))
-    legend = _Legend([("confidence 0", None), ("1", None), (f"mean {values.mean():.2f}", None)], bar)
-    return _sheet([[_Panel(picture)]], legend)
+    legend = Legend([("confidence 0", None), ("1", None), (f"mean {values.mean():.2f}", None)], bar)
+    return sheet([[Panel(picture)]], legend)
 
 
 def provenance_map(provenance: Tensor) -> Image.Image:
@@ -101,7 +99,7 @@ def provenance_map(provenance: Tensor) -> Image.Image:
     shown = sources(provenance)
     per_cents = per_cent([source.share for source in shown])
     entries = [(f"{source.name} {n} %", source.colour) for source, n in zip(shown, per_cents, strict=True)]
-    return _sheet([[_Panel(Image.fromarray(_mixed(provenance)))]], _Legend(entries))
+    return sheet([[Panel(Image.fromarray(_mixed(provenance)))]], Legend(entries))
 
 
 def provenance_overlay(provenance: Tensor, result: ImageLike) -> Image.Image:
@@ -181,7 +179,7 @@ def match_drawing(
     for reference in references:  # kept no larger than it is drawn
         picture = _pil(reference)
         full.append(picture.size)
-        sharp.append(_to_height(picture, min(height, picture.height)))
+        sharp.append(to_height(picture, min(height, picture.height)))
     full = list(sizes or full)
     tinted = [_tint(target, _cell_colours(field, full), 0.75 * sure * (field[0] >= 0))]
     for number, source in enumerate(sharp):
@@ -191,8 +189,8 @@ def match_drawing(
     share = [100 * float((field[0] == number).mean()) for number in range(len(sharp))]
     names = ["result", *(f"reference {n}: {s:.0f} % of cells" for n, s in enumerate(share, start=1))]
     rows = [
-        [_Panel(_to_height(p, height), name) for p, name in zip([target, *sharp], names, strict=True)],
-        [_Panel(_to_height(p, height)) for p in tinted],
+        [Panel(to_height(p, height), name) for p, name in zip([target, *sharp], names, strict=True)],
+        [Panel(to_height(p, height)) for p in tinted],
     ]
     joined = []
     for row, column in _spread(field, sure, lines):
@@ -201,22 +199,22 @@ def match_drawing(
         here = ((column + 0.5) / field.shape[2], (row + 0.5) / field.shape[1])
         there = ((x + 0.5) / wide, (y + 0.5) / high)
         colour = _position_colours(number, np.array(there[0]), np.array(there[1]))
-        joined.append(_Line((0, 0), here, (0, 1 + number), there, tuple(int(c) for c in colour)))
-    return _sheet(rows, lines=joined)
+        joined.append(Line((0, 0), here, (0, 1 + number), there, tuple(int(c) for c in colour)))
+    return sheet(rows, lines=joined)
 
 
 def before_after(before: ImageLike, after: ImageLike, labels: tuple[str, str] = ("input", "result")) -> Image.Image:
     """The input beside the result. The input is enlarged to the result's size by repeating pixels."""
     result = _pil(after)
     small = _pil(before).resize(result.size, Image.Resampling.NEAREST)
-    return _sheet([[_Panel(small, labels[0]), _Panel(result, labels[1])]])
+    return sheet([[Panel(small, labels[0]), Panel(result, labels[1])]])
 
 
 def steps_strip(steps: Sequence[tuple[str, ImageLike]], height: int = 256) -> Image.Image:
     """Labelled pictures in a row, such as the estimates x₀|ₜ after some diffusion steps."""
     if not steps:
         raise ValueError("steps: expected at least one labelled picture, got none")
-    return _sheet([[_Panel(_to_height(_pil(picture), height), label) for label, picture in steps]])
+    return sheet([[Panel(to_height(_pil(picture), height), label) for label, picture in steps]])
 
 
 def reference_colour(number: int) -> tuple[int, int, int]:
@@ -302,125 +300,5 @@ def _spread(field: np.ndarray, sure: np.ndarray, count: int) -> list[tuple[int, 
     return [(row, column) for _, row, column in sorted(best, reverse=True)[:count]]
 
 
-# ---------------------------------------------------------------------------------------------- layout
-
-
-@dataclass(frozen=True)
-class _Panel:
-    picture: Image.Image
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class _Line:
-    """Joins places in two panels. A panel is (row, column) on the sheet; a place is (x, y) as shares of its size."""
-
-    start_panel: tuple[int, int]
-    start: tuple[float, float]
-    end_panel: tuple[int, int]
-    end: tuple[float, float]
-    colour: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Legend:
-    """Labels with their colours. `bar`, if given, is drawn between the first two labels."""
-
-    entries: Sequence[tuple[str, tuple[int, int, int] | None]]
-    bar: Image.Image | None = None
-
-
-def _sheet(rows: list[list[_Panel]], legend: _Legend | None = None, lines: Sequence[_Line] = ()) -> Image.Image:
-    """Panels in rows on a light background, with captions above them, lines over them and a legend below."""
-    widest = max(sum(panel.picture.width for panel in row) for row in rows)
-    size = int(np.clip(widest / 45, 13, 26))
-    font = ImageFont.load_default(size=size)
-    margin, heading = size, round(1.7 * size)
-
-    corners: dict[tuple[int, int], tuple[int, int]] = {}
-    top, right = margin // 2, 0
-    for r, row in enumerate(rows):
-        top += heading if any(panel.caption for panel in row) else margin // 2
-        left = margin
-        for c, panel in enumerate(row):
-            corners[r, c] = (left, top)
-            left += panel.picture.width + margin
-        right = max(right, left)
-        top += max(panel.picture.height for panel in row) + margin // 2
-    placed, legend_height = _place_legend(legend, font, margin, right) if legend else ([], 0)
-    top += margin // 2
-
-    sheet = Image.new("RGB", (right, top + legend_height), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for r, row in enumerate(rows):
-        for c, panel in enumerate(row):
-            x, y = corners[r, c]
-            sheet.paste(panel.picture, (x, y))
-            draw.text((x, y - heading / 2), panel.caption, INK, font, anchor="lm")
-    for (x, y), text, mark in placed:
-        if isinstance(mark, Image.Image):
-            sheet.paste(mark.resize((mark.width, size)), (x, top + y))
-        elif mark is not None:
-            draw.rounded_rectangle((x, top + y, x + size, top + y + size), size / 5, mark, QUIET)
-        else:
-            draw.text((x, top + y + size / 2), text, INK, font, anchor="lm")
-    if lines:
-        _draw_lines(sheet, rows, corners, lines, size)
-    return sheet
-
-
-def _place_legend(
-    legend: _Legend, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, margin: int, right: int
-) -> tuple[list[tuple[tuple[int, int], str, Image.Image | tuple[int, int, int] | None]], int]:
-    """Positions of the marks and labels, wrapped at the right edge, and the height of the legend."""
-    placed: list[tuple[tuple[int, int], str, Image.Image | tuple[int, int, int] | None]] = []
-    x, y = margin, 0
-    for number, (text, colour) in enumerate(legend.entries):
-        length = round(font.getlength(text))
-        mark = margin * 3 // 2 if colour else 0
-        if x > margin and x + mark + length > right - margin:
-            x, y = margin, y + round(1.7 * margin)
-        if colour:
-            placed.append(((x, y), "", colour))
-        placed.append(((x + mark, y), text, None))
-        x += mark + length + margin
-        if legend.bar is not None and number == 0:
-            placed.append(((x - margin // 2, y), "", legend.bar))
-            x += legend.bar.width
-    return placed, y + 2 * margin
-
-
-def _draw_lines(
-    sheet: Image.Image,
-    rows: list[list[_Panel]],
-    corners: dict[tuple[int, int], tuple[int, int]],
-    lines: Sequence[_Line],
-    size: int,
-) -> None:
-    """Draw thin lines with a light halo and a dot at both ends, anti-aliased (see `SMOOTHING`)."""
-    layer = Image.new("RGBA", (sheet.width * SMOOTHING, sheet.height * SMOOTHING), (0, 0, 0, 0))
-    draw = ImageDraw.Draw(layer)
-    thin, dot = SMOOTHING * max(1, size // 10), SMOOTHING * size / 5
-
-    def place(panel: tuple[int, int], share: tuple[float, float]) -> tuple[float, float]:
-        picture, (left, top) = rows[panel[0]][panel[1]].picture, corners[panel]
-        return SMOOTHING * (left + share[0] * picture.width), SMOOTHING * (top + share[1] * picture.height)
-
-    for line in lines:
-        ends = place(line.start_panel, line.start), place(line.end_panel, line.end)
-        draw.line(ends, (255, 255, 255, 150), thin * 3)
-        draw.line(ends, (*line.colour, 255), thin)
-        for x, y in ends:
-            draw.ellipse((x - dot, y - dot, x + dot, y + dot), (*line.colour, 255), (255, 255, 255, 255), thin)
-    # Pillow premultiplies by alpha before it shrinks, so transparent black does not darken the edges.
-    small = layer.resize(sheet.size, Image.Resampling.BOX)
-    sheet.paste(small, mask=small.getchannel("A"))
-
-
 def _pil(image: ImageLike) -> Image.Image:
     return to_pil(to_tensor(image))
-
-
-def _to_height(picture: Image.Image, height: int) -> Image.Image:
-    width = max(1, round(picture.width * height / picture.height))
-    return picture.resize((width, height), Image.Resampling.LANCZOS)

@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import sync_playwright
 
 from def_hub import DEFPipeline
+from def_hub.space.demo import build_demo, launch_options
 from def_hub.space.head import PICTURE, TITLE
-from def_hub.space.page import build_demo, launch_options
 
 FOLDER = Path(__file__).parent / "screenshots"
 TABS = ("Compare", "References", "Evidence", "Details")

@@ -37,7 +37,7 @@ LEVELS = (
     ("def_hub.images", "def_hub.tiling", "def_hub.precision", "def_hub.sharing"),
     ("def_hub.video",),
     ("def_hub.colour", "def_hub.formats", "def_hub.metadata"),
-    ("def_hub.png", "def_hub.waiting", "def_hub.writing"),
+    ("def_hub.png", "def_hub.sheet", "def_hub.waiting", "def_hub.writing"),
     ("def_hub.settings", "def_hub.naming"),  # what a call may be told, what results are called: no torch
 )
 
@@ -51,6 +51,7 @@ DOORS = {
     # files are what Pillow's filters and encoder make, and the coefficients of a JPEG come through its decoder
     "PIL": (
         *BORDER,
+        "def_hub.sheet",
         "def_hub.visualization",
         "def_hub.pipeline",
         "def_hub.data",

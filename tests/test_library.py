@@ -533,7 +533,7 @@ def test_the_page_shows_chosen_photos_like_uploaded_ones(
     from def_hub.service.session import Session
     from def_hub.service.uploads import check_photo
     from def_hub.space import library as button
-    from def_hub.space.page import build_demo
+    from def_hub.space.demo import build_demo
     from def_hub.space.pictures import reference_card
 
     photos_of_server = ReferenceLibrary("photos.def")

@@ -39,7 +39,7 @@ from def_hub.service.uploads import (
 )
 from def_hub.settings import PRESETS, Settings, resolve
 from def_hub.space import messages, results
-from def_hub.space.page import build_demo
+from def_hub.space.demo import build_demo
 from def_hub.space.pictures import reference_card
 from def_hub.visualization import VIRIDIS
 from tests.conftest import EXAMPLES, ROOT

@@ -15,22 +15,18 @@ from def_hub.service.uploads import check_photo, check_references
 from def_hub.service.workers import HEARTBEAT
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
-# On the page: those whose references add most. Each title says what to look at.
-TITLES = {
-    "street": "Cathedral · look at the mosaic",
-    "facade": "Façade, a JPEG · the statues",
-    "lund": "Street · roofs and windows",
-}
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Example:
-    """name: prefix of the files in `FOLDER`."""
+    """name: prefix of the files in `FOLDER`. title: says what to look at. place: where that is, as shares of the width
+    and the height."""
 
     name: str
     title: str
+    place: tuple[float, float] = (0.5, 0.5)
 
     @property
     def photo(self) -> Path:
@@ -45,9 +41,17 @@ class Example:
         return FOLDER / f"{self.name}_hr.webp"
 
 
+SHIPPED = (
+    Example("street", "Cathedral · look at the mosaic", (0.41, 0.27)),
+    Example("facade", "Façade, a JPEG · the statues", (0.89, 0.47)),
+    Example("lund", "Street · roofs and windows", (0.68, 0.52)),
+)
+"""On the page: those whose references add most."""
+
+
 def examples() -> list[Example]:
     """Those whose files are there: all in a clone, none in an installed package."""
-    return [e for e in (Example(name, title) for name, title in TITLES.items()) if e.photo.exists()]
+    return [example for example in SHIPPED if example.photo.exists()]
 
 
 class PreparedExamples:
@@ -72,7 +76,7 @@ class PreparedExamples:
         session.set_uploads(check_references([str(path) for path in example.references]))
         if example.original.exists():
             session.set_original(example.original)
-        session.example = example.name
+        session.example, session.look_at = example.name, example.place
         return session
 
     def follow(self, example: Example) -> Iterator[Progress]:

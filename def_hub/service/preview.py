@@ -6,8 +6,9 @@ computed with a margin, which is cut away, and with the parts of the references 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,9 +24,10 @@ from def_hub.observation.observed import observed
 from def_hub.pipeline import DEFPipeline
 from def_hub.reference.features import in_own_precision
 from def_hub.reference.matching import CELL
-from def_hub.reference.matching.fitting import fit
+from def_hub.reference.matching.fitting import fit, found
 from def_hub.reference.matching.placement import Placement
-from def_hub.reference.matching.pose import Sighting, mask_of, sight
+from def_hub.reference.matching.pose import Sighting, mask_of
+from def_hub.reference.matching.slant import slanted
 from def_hub.reference.picture import ReferencePicture
 from def_hub.service.call import Call, RunOptions
 from def_hub.settings import PRESETS
@@ -74,6 +76,22 @@ class Part:
         return max(left - MARGIN, 0), max(top - MARGIN, 0), min(right + MARGIN, width), min(bottom + MARGIN, height)
 
 
+@dataclass(frozen=True)
+class Found:
+    """Where a reference shows the whole photo. degrees: by which it is turned first, see `fitting.found`. The turned
+    picture itself is not kept: it may be of 50 megapixels."""
+
+    degrees: float
+    sighting: Sighting
+
+    @classmethod
+    def of(cls, image: Tensor, reference: ReferencePicture, extract: Callable[[Tensor], Sequence[Tensor]]) -> Found:
+        """As a run finds it."""
+        turned, sighting = found(image, reference, extract)
+        (cosine, _), (sine, _) = turned.placement.matrix
+        return cls(math.degrees(math.atan2(sine, cosine)), sighting)
+
+
 @dataclass
 class Preview:
     """A part with every preset, as far as it is computed.
@@ -88,7 +106,7 @@ class Preview:
     inputs: Any = None
     pictures: dict[str, Path] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    seen: list[Sighting] | None = None
+    seen: list[Found] | None = None
 
     def add(self, preset: str, picture: Tensor, seconds: float) -> None:
         """Keep a picture `[3, H, W]` that is done."""
@@ -106,8 +124,8 @@ def each_preset(options: RunOptions) -> Iterator[RunOptions]:
 
 
 def compute(
-    pipeline: DEFPipeline, call: Call, part: Part, seen: list[Sighting] | None
-) -> tuple[Tensor, float, list[Sighting]]:
+    pipeline: DEFPipeline, call: Call, part: Part, seen: list[Found] | None
+) -> tuple[Tensor, float, list[Found]]:
     """The part of a call's result, `[3, H, W]`, the seconds that it took, and the references beside the whole photo.
 
     seen: these, where they are known; that is not counted in the seconds.
@@ -118,7 +136,7 @@ def compute(
     if seen is None:
         extract = in_own_precision(pipeline.refsr.feature_extractor)
         on = pipeline.device
-        seen = [sight(request.image.to(on), r.pixels.to(on), _on(r.usable, on), extract) for r in references]
+        seen = [Found.of(request.image.to(on), reference.to(on), extract) for reference in references]
     started = time.perf_counter()
     left, top, right, bottom = part.wider
     inside = (..., slice(top, bottom), slice(left, right))
@@ -165,22 +183,27 @@ def _degradation(request: Request, name: str, pipeline: DEFPipeline) -> str:
     return str(observed(request.image, name, operator, request.file).assessment.degradation)
 
 
-def _near(image: Tensor, reference: ReferencePicture, seen: Sighting, part: Part, scale: int) -> ReferencePicture:
+def _near(image: Tensor, reference: ReferencePicture, seen: Found, part: Part, scale: int) -> ReferencePicture:
     """The part of a reference in which the matches of a part of the photo lie, fitted as for the whole photo.
 
     Beyond ×4 the reference is looked at twice, at two sizes: then the pipeline fits the part itself.
     """
-    place = _places(seen, reference, part)
+    sighting = seen.sighting
+    if seen.degrees:
+        reference = slanted(reference, seen.degrees)
+    place = _places(sighting, reference, part)
     picture = reference
     if scale <= SCALE:
-        picture = replace(fit(image.to(seen.query), reference.to(seen.query.device), seen), fitted=True)
+        on = sighting.query.device
+        picture = replace(fit(image.to(on), reference.to(on), sighting), fitted=True)
     if place is None:
         return picture
-    low, high = place.min(1).values, place.max(1).values  # [2]
-    # to either side half as much again, and what one cell of the small copies stands for
-    more = 0.5 * (high - low) + 2 * max(1 / seen.scale[0], 1 / seen.scale[1]) * CELL
-    corners = torch.stack((low - more, high + more), dim=1)  # [2,2] in the original's pixels
-    return _cut(picture, _inside(picture.placement, corners))
+    there = _inside(picture.placement, place)
+    low, high = there.min(1).values, there.max(1).values  # [2]
+    # to either side half as much again, and two cells of the small copies
+    resized = max(picture.placement.scale) / max(reference.placement.scale)
+    more = 0.5 * (high - low) + 2 * CELL * resized / min(sighting.scale)
+    return _cut(picture, torch.stack((low - more, high + more), dim=1))
 
 
 def _places(seen: Sighting, reference: ReferencePicture, part: Part) -> Tensor | None:
@@ -195,7 +218,7 @@ def _places(seen: Sighting, reference: ReferencePicture, part: Part) -> Tensor |
         return None
     size = (reference.pixels.shape[2], reference.pixels.shape[3])
     turned = Placement.of_turn(seen.pose, size).after_resizing(*seen.scale)
-    return turned.original(seen.matches.position[0].cpu()[:, chosen])
+    return reference.placement.after(turned).original(seen.matches.position[0].cpu()[:, chosen])
 
 
 def _inside(placement: Placement, place: Tensor) -> Tensor:
@@ -219,7 +242,3 @@ def _cut(picture: ReferencePicture, corners: Tensor) -> ReferencePicture:
     matrix, (x, y) = picture.placement.matrix, (CELL * left, CELL * top)
     moved = tuple(o + row[0] * x + row[1] * y for o, row in zip(picture.placement.offset, matrix, strict=True))
     return replace(picture, pixels=pixels, usable=usable, placement=Placement(matrix, moved))  # type: ignore[arg-type]
-
-
-def _on(usable: Tensor | None, device: torch.device) -> Tensor | None:
-    return None if usable is None else usable.to(device)

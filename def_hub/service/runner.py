@@ -18,14 +18,13 @@ from def_hub.evaluation.benchmark import fingerprint
 from def_hub.images import UnreadableImage
 from def_hub.pipeline import DEFPipeline
 from def_hub.reference.library import Choice, ReferenceLibrary
-from def_hub.reference.matching.pose import Sighting
 from def_hub.reference.selection import RankedReference, rank_references
 from def_hub.service import preview
 from def_hub.service.call import Call, RunOptions, Setup
 from def_hub.service.clock import Clock, Reading
 from def_hub.service.memory import give_back
 from def_hub.service.offers import MOST
-from def_hub.service.preview import Part, Preview
+from def_hub.service.preview import Found, Part, Preview
 from def_hub.service.result import Result, begin, explain
 from def_hub.service.run import Begun, Event, Finished, Step, run
 from def_hub.service.session import Session
@@ -73,7 +72,7 @@ class Runner:
             finally:
                 give_back()
 
-        def glimpse(call: Call, part: Part, seen: list[Sighting] | None) -> tuple[Tensor, float, list[Sighting]]:
+        def glimpse(call: Call, part: Part, seen: list[Found] | None) -> tuple[Tensor, float, list[Found]]:
             try:
                 return preview.compute(pipeline, call, part, seen)
             finally:

@@ -66,8 +66,9 @@ class Session:
     photograph, a PNG of `folder`, where the visitor has one, `original_scale` times as large. previewed: a part of a
     result, see `service.preview`. aim: the place, as shares of width and height, that a preview is wanted of. batch:
     several photos, see `service.batch`. history: earlier results. example: name of the shipped example that this is,
-    until the visitor gives a photograph. cancelled: when Cancel was last pressed, in milliseconds of the visitor's
-    browser. folder: thumbnails, previews and the original; deleted with the session.
+    until the visitor gives a photograph. look_at: the place, as shares, at which its result opens. cancelled: when
+    Cancel was last pressed, in milliseconds of the visitor's browser. folder: thumbnails, previews and the original;
+    deleted with the session.
     """
 
     photo: Upload | None = None
@@ -85,6 +86,7 @@ class Session:
     batch: Batch | None = None
     history: History = field(default_factory=History)
     example: str | None = None
+    look_at: tuple[float, float] | None = None
     cancelled: float = 0.0
     folder: TemporaryDirectory | None = None
 
@@ -138,7 +140,7 @@ class Session:
             self.result = self.example = None
         self.photo, self.ranked, self.chosen, self.original = photo, [], [], None
         self.assessment = None
-        self.previewed = self.aim = None
+        self.previewed = self.aim = self.look_at = None
         self.drawings.pop(None, None)
 
     def largest(self, size: Size, options: RunOptions) -> Size:

@@ -146,12 +146,14 @@ def view(
     before: tuple[Path, str] | None = None,
     veil: Path | None = None,
     mark: Mark | None = None,
+    look_at: tuple[float, float] | None = None,
     drawing: bytes | None = None,
 ) -> dict[str, Any] | None:
     """The value of a `viewer` or a `drawing`.
 
     caption: whether `alt` is also shown. before: the picture at the left of the divider, and what it is. veil: a
-    picture that is laid over this one. drawing: PNG of what was drawn over the picture before.
+    picture that is laid over this one. look_at: the place, as shares, at which it opens zoomed. drawing: PNG of what
+    was drawn over the picture before.
     """
     if path is None:
         return None
@@ -162,6 +164,7 @@ def view(
         "before": escape(before[1]) if before else "",
         "names": escape(f"{before[1]} ◂▸ {alt}" if before else alt if caption else ""),
         "mark": mark,
+        "look_at": look_at,
         "drawing": drawing and b64encode(drawing).decode(),
     }
 

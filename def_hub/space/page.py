@@ -1,4 +1,4 @@
-"""The page: its parts laid out, and what happens between them. Each part has a file of its own."""
+"""The parts of the page laid out, and what happens between them. Each part has a file of its own."""
 
 from __future__ import annotations
 
@@ -7,26 +7,17 @@ from contextlib import closing
 from typing import Any
 
 import gradio as gr
-from starlette.middleware import Middleware
 
-from def_hub.pipeline import DEFPipeline
-from def_hub.reference.library import ReferenceLibrary
 from def_hub.service.call import RunOptions
-from def_hub.service.examples import Example, PreparedExamples, examples
+from def_hub.service.examples import Example, PreparedExamples
 from def_hub.service.runner import Progress, Runner, complaint
 from def_hub.service.session import Session
-from def_hub.service.uploads import MAX_BYTES, MAX_GIVEN_PIXELS, check_photo
-from def_hub.service.workers import start as start_thread
+from def_hub.service.uploads import MAX_GIVEN_PIXELS, check_photo
 from def_hub.space import action, large, library, masks, messages, options, pictures, queue, results
 from def_hub.space.changes import Changes, repeating
-from def_hub.space.components import asset, card, cards, status
+from def_hub.space.components import card, cards
 from def_hub.space.downloads import Downloads
-from def_hub.space.endpoints import add_endpoints
-from def_hub.space.head import TitledBlocks, serving
-from def_hub.space.links import fetch_nothing
 from def_hub.space.panels import Panels
-from def_hub.space.theme import theme
-from def_hub.space.visitors import OwnFiles
 
 HOUR = 3600
 INTRODUCTION = """
@@ -48,42 +39,6 @@ QUEUED = PRIVATE | {
     "js": "(...values) => defPage.stamped(...values)",
 }
 RUNNING, OPENING = "not while something is computed", "opening, or waiting for its turn …"
-
-
-def build_demo(pipeline: DEFPipeline, prepare: bool = False, photos: ReferenceLibrary | None = None) -> gr.Blocks:
-    """The interface around a loaded pipeline; start it with `.queue(max_size=…).launch(**launch_options())`.
-
-    With `prepare`, the first example is computed now and the others in the background, so that a visitor sees a result
-    at once. photos: a library whose photos are offered as references.
-    """
-    runner = Runner(pipeline, photos)
-    prepared = PreparedExamples(runner.rank, lambda session: runner.run(session, RunOptions()))
-    shipped = examples()
-    if prepare and shipped:
-        prepared.prepare(shipped[:1])
-        start_thread(lambda: prepared.prepare(shipped), "def-examples")
-    with TitledBlocks(title="def_hub", delete_cache=(600, HOUR), analytics_enabled=False) as demo:
-        page = Page(demo, runner, prepared, shipped)
-        page.wire()
-        if prepare and shipped:
-            demo.load(page.show_first, page.session, page.everything, **LIGHT)
-        add_endpoints(runner)
-    fetch_nothing(demo)
-    return demo
-
-
-def launch_options() -> dict[str, Any]:
-    """What `launch` is called with, here and in the tests."""
-    return {
-        "theme": theme(),
-        "css": asset("page.css"),
-        "js": asset("page.js"),
-        "max_file_size": MAX_BYTES,
-        "enable_monitoring": False,
-        "ssr_mode": False,
-        "app_kwargs": serving(Middleware(OwnFiles)),
-        "footer_links": ["api"],
-    }
 
 
 class Page:
@@ -118,7 +73,6 @@ class Page:
                 self.panels = Panels(runner, self.options)
             with gr.Column(scale=3, min_width=320, elem_id="results"):
                 self.action.status.render()
-                self.place = status(elem_id="place")
                 self.panels.render()
                 self.results = results.lay_out()
                 self.downloads = Downloads()
@@ -130,7 +84,7 @@ class Page:
     def given(self) -> list[Any]:
         """All that shows what was given and chosen."""
         p, m = self.pictures, self.masks
-        shown = [self.panels.preview.component, self.action.status]
+        shown = [self.panels.preview.component, self.action.standing]
         return [self.session, p.photo, p.cards, p.refused, p.info, m.target, m.canvas, *shown]
 
     @property
@@ -144,14 +98,15 @@ class Page:
 
     @property
     def held(self) -> list[Any]:
-        """What cannot be pressed while something is computed, and the place in the queue."""
+        """What cannot be pressed while something is computed, and what runs only while a visitor waits."""
         starts = [self.action.start, self.action.preview, self.panels.batch.start]
-        return [self.examples, self.panels.history, *starts, self.action.cancel, self.timer, self.place]
+        return [self.examples, self.panels.history, *starts, self.action.cancel, self.timer]
 
     def wire(self) -> None:
         self._wire_pictures()
         self._wire_choice()
         self._wire_runs()
+        self.action.wire(LIGHT)
         self.results.wire(self.session, LIGHT)
         self.panels.wire(self, self._queue, LIGHT)
 
@@ -186,18 +141,17 @@ class Page:
         self._queue(a.start.click, self.enlarge, inputs, RUNNING)
         if self.shipped:
             self._queue(self.examples.select, self.open_example, inputs, OPENING)
-        self.timer.tick(self.show_place, None, self.place, **LIGHT)
-        left = "status => defPage.left(status)"
-        a.cancel.click(None, a.status, [*self.held, a.status], js=left, **LIGHT)
-        stamped = {"js": QUEUED["js"]}
-        a.cancel.click(self.cancel, [self.stamp, self.session, a.status], a.status, **LIGHT, **stamped)
+        self.timer.tick(self.show_place, None, a.place, **LIGHT)
+        left = "(status, standing) => defPage.left(status, standing)"
+        a.cancel.click(None, [a.status, a.standing], [*self.held, a.status], js=left, **LIGHT)
+        a.cancel.click(self.cancel, [self.stamp, self.session], None, **LIGHT, js=QUEUED["js"])
 
     def _queue(self, trigger: Any, work: Callable[..., Any], inputs: list[Any], off: str) -> None:
         """Let `work` wait for its turn. The browser says so before the server answers."""
         status = self.action.status
         trigger(None, None, [*self.held, status], js=f"() => defPage.asked('{off}')", **LIGHT)
         trigger(None, js="() => defPage.show()", **LIGHT)
-        begun = trigger(work, inputs, [*self.everything, *self.held], **QUEUED)
+        begun = trigger(work, inputs, [*self.everything, *self.held, status], **QUEUED)
         # Not with the last words of a run: Gradio sends them once more at its very end, and would undo what a visitor
         # has pressed by then.
         begun.then(None, status, self.held, js="status => defPage.ended(status)", **LIGHT)
@@ -208,7 +162,7 @@ class Page:
     def show_given(self, session: Session, *values: Any, target: int = masks.PHOTO[1]) -> Changes:
         """What was given and chosen, with what a run would take. values: of the options' widgets."""
         changes = self.pictures.show(session) | self.masks.show(session, target) | self.downloads.show(session)
-        said = {self.pictures.info: self.forecast(session, *values), self.action.status: messages.standing(session)}
+        said = {self.pictures.info: self.forecast(session, *values), self.action.standing: messages.standing(session)}
         return {self.session: session} | changes | said | self.panels.show_given(session)
 
     def show_result(self, session: Session) -> Changes:
@@ -384,8 +338,9 @@ class Page:
         if at.result is not None:
             if at.drawn:
                 session.history.add(session)
-            said = messages.standing(session) if at.drawn else messages.DRAWING
-            return self.show_result(session) | {status: said, self.action.cancel: gr.update(interactive=False)}
+            stands = messages.standing(session)
+            said = {status: stands, self.action.standing: stands} if at.drawn else {status: messages.DRAWING}
+            return self.show_result(session) | said | {self.action.cancel: gr.update(interactive=False)}
         assert at.reading is not None
         changes = {status: messages.progress(at.reading)}
         if at.step is not None:
@@ -416,17 +371,17 @@ class Page:
         if opened.result is None:
             yield from self.rank(opened, *values)
             yield from self.enlarge(pressed, opened, *values)
+        else:
+            yield {status: messages.standing(opened)}
 
-    def cancel(self, pressed: float, session: Session, status: dict[str, Any] | None) -> Any:
+    def cancel(self, pressed: float, session: Session) -> None:
         """The run looks, stops, and says so last. (After Gradio's own `cancels`, late progress overwrote it.)"""
         session.cancelled = pressed
-        return messages.cancelled(session) if status and status["state"] == "cancelled" else gr.skip()
 
     @property
     def busy(self) -> Changes:
-        waits = {self.timer: gr.Timer(active=False), self.place: None}
-        return self.action.busy | waits | {self.examples: gr.update(off=RUNNING)}
+        return self.action.busy | {self.timer: gr.Timer(active=False), self.examples: gr.update(off=RUNNING)}
 
     def run_not_begun(self) -> Changes:
-        waits = {self.timer: gr.Timer(active=False), self.place: None}
-        return self.action.free | waits | {self.examples: gr.update(off=""), self.action.status: self.not_begun()}
+        held = {self.timer: gr.Timer(active=False), self.examples: gr.update(off="")}
+        return self.action.free | held | {self.action.status: self.not_begun()}

@@ -93,7 +93,7 @@ class ResultPanel:
         """A live estimate of the diffusion, in a size that is quickly sent. picture: `[1, 3, H, W]`."""
         path = session.root / "estimate.png"
         images.save_image(thumbnail(picture, PREVIEW), path)
-        return {self.compare: view(path, caption)}
+        return {self.compare: view(path, caption, look_at=session.look_at)}
 
     def wire(self, session: gr.State, light: dict[str, Any]) -> None:
         """What happens on this half of the page alone. light: how handlers that answer at once are registered."""
@@ -154,7 +154,9 @@ def compared(session: Session, pair: str) -> dict[str, Any] | None:
     """The two pictures of a pair with a divider."""
     left, right = PAIRS.get(pair, PAIRS[FIRST])
     before, after = _picture(session, left), _picture(session, right)
-    return None if before is None or after is None else view(after, NAMES[right], before=(before, NAMES[left]))
+    if before is None or after is None:
+        return None
+    return view(after, NAMES[right], before=(before, NAMES[left]), look_at=session.look_at)
 
 
 def known_pairs(session: Session) -> list[str]:

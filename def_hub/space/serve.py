@@ -13,7 +13,8 @@ import torch
 from def_hub.pipeline import DEFPipeline
 from def_hub.reference.library import ReferenceLibrary
 from def_hub.service.temporary import forgetting, own_folder
-from def_hub.space.page import HOUR, build_demo, launch_options
+from def_hub.space.demo import build_demo, launch_options
+from def_hub.space.page import HOUR
 
 QUEUE = 16  # visitors waiting at most; the next is told that the queue is full
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from def_hub import DEFPipeline
 from tests.browser.conftest import (
+    PATIENCE,
     Gate,
     corner,
     done,
@@ -78,10 +79,10 @@ def test_cancel_keeps_what_is_done(browser: Any, url: str, tiny: DEFPipeline, tm
         give_photos(page, *(corner(tmp_path, f"{n}.png") for n in "abc"))
         with Gate(tiny.refsr.aggregator) as first:
             page.locator("#start-all").click()
-            assert first.reached.wait(120)
+            assert first.reached.wait(PATIENCE / 1000)
             with Gate(tiny.unet) as second:
                 first.open()
-                assert second.reached.wait(120)
+                assert second.reached.wait(PATIENCE / 1000)
                 page.locator(".def-batch tr[data-state=running]", has_text="b.png").wait_for()
                 page.locator("#cancel").click()
                 second.open()

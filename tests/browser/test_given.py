@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from def_hub import images
-from tests.browser.conftest import enlarge, give, open_fold, opened, read_python, result_size
+from tests.browser.conftest import corner, enlarge, give, open_fold, opened, read_python, result_size
 from tests.conftest import EXAMPLES
 from tests.test_colour import PROFILES
 
@@ -101,11 +101,20 @@ def test_a_large_photo_is_shrunk_on_a_phone_by_touch(browser: Any, url: str, tmp
         page.locator("dialog").wait_for(state="detached")
 
 
+def test_a_reference_of_48_megapixels_is_taken(page: Any, tmp_path: Path) -> None:
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    give(page, "#files", large(tmp_path, "phone.jpg", size=(8000, 6000), quality=80))
+    page.locator("#candidates .def-card", has_text=" %, ").wait_for()  # ranked
+    assert not page.locator("#refused .def-warn").count()
+
+
 def test_formats_of_phones_and_colours_of_cameras_are_shown_right(page: Any, tmp_path: Path) -> None:
     """What a browser could not show, or would show otherwise, is shown as the page understands it."""
     heif = pytest.importorskip("pillow_heif", reason="no pillow-heif")
     kinds = {}
-    for name, options in (("phone.heic", {}), ("phone.avif", {}), ("p3.png", {"icc_profile": PROFILES["p3"]})):
+    profiles = [(f"{name}.png", {"icc_profile": PROFILES[name]}) for name in ("p3", "adobe")]
+    for name, options in (("phone.heic", {}), ("phone.avif", {}), *profiles):
         picture = Image.new("RGB", (48, 32), (200, 60, 40))
         kinds[name] = tmp_path / name
         (heif.from_pillow(picture) if name.endswith("heic") else picture).save(kinds[name], **options)

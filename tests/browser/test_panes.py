@@ -8,7 +8,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import becomes, corner, enlarge, give, open_fold, open_tab, use
+from tests.browser.conftest import becomes, corner, enlarge, give, open_fold, open_tab, settled, use
 from tests.browser.test_screens import serious
 from tests.conftest import EXAMPLES
 
@@ -74,7 +74,7 @@ def test_all_pictures_move_and_zoom_together(compared: Any) -> None:
     page = compared
     words = page.locator(f"{GRID} figcaption").all_inner_texts()
     assert words[:3] == ["Plain enlargement", "Result", "Original"] and words[3].startswith("Reference")
-    fitted = zoom(page)
+    fitted = settled(page, lambda: zoom(page))  # the window grows to a full screen
     window = page.locator(f"{GRID} .def-window").first.bounding_box()
     x, y = window["x"] + window["width"] / 2, window["y"] + window["height"] / 2
     page.locator(f"{GRID} .def-window").first.dispatch_event(

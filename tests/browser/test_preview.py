@@ -6,7 +6,7 @@ from typing import Any
 from PIL import Image
 
 from def_hub import DEFPipeline
-from tests.browser.conftest import Gate, corner, enlarge, give, opened, read_python, state
+from tests.browser.conftest import PATIENCE, Gate, becomes, corner, enlarge, give, opened, read_python, state
 from tests.browser.test_screens import inside
 from tests.conftest import EXAMPLES
 
@@ -45,7 +45,8 @@ def test_every_preset_is_seen_on_a_part_that_is_chosen(page: Any, tmp_path: Path
     assert page.locator(".def-preview h3").inner_text() == "Preview ×4"
     sizes = page.locator(f"{READY} img").evaluate_all("all => all.map(i => [i.naturalWidth, i.naturalHeight])")
     assert sizes == [[256, 256]] * 3
-    assert inside(page, "#preview") and inside(page, "#start") and not page.locator("#tabs").is_visible()
+    assert becomes(page, lambda: inside(page, "#preview"))
+    assert inside(page, "#start") and not page.locator("#tabs").is_visible()
     assert frame(page)["left"] > 0
     page.locator(".def-preview-photo").click(position={"x": 3, "y": 3})
     page.wait_for_function("document.querySelector('.def-part').style.left === '0%'")
@@ -81,8 +82,8 @@ def test_a_preview_is_cancelled(browser: Any, url: str, tiny: DEFPipeline, tmp_p
     with opened(browser, url) as page, Gate(tiny.unet) as gate:
         photo(page, tmp_path)
         page.locator("#look").click()
-        assert gate.reached.wait(120)
-        assert page.locator("#start").is_disabled()
+        assert gate.reached.wait(PATIENCE / 1000)
+        page.locator("#start:disabled").wait_for()
         page.locator("#cancel").click()
         gate.open()
         state(page, "cancelled").wait_for()

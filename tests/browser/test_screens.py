@@ -8,6 +8,7 @@ from PIL import Image
 
 from tests.browser.conftest import (
     TABS,
+    becomes,
     corner,
     enlarge,
     give,
@@ -59,7 +60,8 @@ def test_everything_is_reached_on_a_laptop(browser: Any, url: str, tmp_path: Pat
         give(page, "#photo", corner(tmp_path))
         page.locator("#info", has_text="32×24 in").wait_for()
         enlarge(page)
-        assert inside(page, "#start") and inside(page, "#compare .def-pane") and inside(page, "#downloads")
+        for part in ("#start", "#compare .def-pane", "#downloads"):
+            assert becomes(page, lambda part=part: inside(page, part)), part
         assert page.evaluate(OUT_OF_SIGHT) == []
         open_tab(page, "Details")
         page.locator("#python .cm-content").wait_for()
@@ -67,28 +69,25 @@ def test_everything_is_reached_on_a_laptop(browser: Any, url: str, tmp_path: Pat
 
 
 def test_the_main_action_stays_in_sight_on_a_phone(browser: Any, url: str, tmp_path: Path) -> None:
-    page = browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    page.goto(url)
-    page.locator("#start").wait_for()
-    for end in ("scrollTo(0, 0)", "scrollTo(0, document.body.scrollHeight)"):
-        page.evaluate(end)
-        assert inside(page, "#start") and inside(page, "#cancel")
-    give(page, "#photo", corner(tmp_path))
-    page.locator("#info", has_text="32×24 in").wait_for()
-    page.locator("#start").tap()
-    state(page, "done").wait_for()
-    assert settled(page, lambda: inside(page, "#status")) and inside(page, "#start")
-    for fold in ("Choose which parts to use", "Noise, JPEG, blur of the photo", "Settings"):
-        open_fold(page, fold)
-    small = page.evaluate(
-        """() => [...document.querySelectorAll('button, [role=tab], label:has(:is([type=radio], [type=checkbox]))'),
-            ...document.querySelectorAll('[type=range], [type=number], [role=listbox]')]
-          .filter(e => e.checkVisibility({checkVisibilityCSS: true}) && !e.closest('footer, .cm-editor'))
-          .map(e => [e.innerText || e.ariaLabel || e.className, Math.round(e.getBoundingClientRect().height)])
-          .filter(([name, height]) => height < 44)"""
-    )
-    assert small == []
-    page.close()
+    with opened(browser, url, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True) as page:
+        for end in ("scrollTo(0, 0)", "scrollTo(0, document.body.scrollHeight)"):
+            page.evaluate(end)
+            assert inside(page, "#start") and inside(page, "#cancel")
+        give(page, "#photo", corner(tmp_path))
+        page.locator("#info", has_text="32×24 in").wait_for()
+        page.locator("#start").tap()
+        state(page, "done").wait_for()
+        assert becomes(page, lambda: inside(page, "#status")) and inside(page, "#start")  # it scrolls
+        for fold in ("Choose which parts to use", "Noise, JPEG, blur of the photo", "Settings"):
+            open_fold(page, fold)
+        small = page.evaluate(
+            """() => [...document.querySelectorAll('button, [role=tab], label:has(:is([type=radio], [type=checkbox]))'),
+                ...document.querySelectorAll('[type=range], [type=number], [role=listbox]')]
+              .filter(e => e.checkVisibility({checkVisibilityCSS: true}) && !e.closest('footer, .cm-editor'))
+              .map(e => [e.innerText || e.ariaLabel || e.className, Math.round(e.getBoundingClientRect().height)])
+              .filter(([name, height]) => height < 44)"""
+        )
+        assert small == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

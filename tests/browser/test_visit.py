@@ -14,6 +14,7 @@ from PIL import Image
 
 import app
 from def_hub import DEFPipeline
+from def_hub.service import examples
 from def_hub.service.temporary import delete_old, own_folder
 from def_hub.space.page import HOUR
 from tests.browser.conftest import (
@@ -42,7 +43,8 @@ def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
     give(page, "#files", EXAMPLES / "street_ref1.jpg", EXAMPLES / "banana_ref1.jpg")
     cards = page.locator("#candidates .def-card")
     cards.nth(1).wait_for()
-    assert " %, " in cards.nth(0).inner_text() and " %, " in cards.nth(1).inner_text()
+    for n in (0, 1):
+        cards.nth(n).filter(has_text=" %, ").wait_for()  # ranked
 
     # click and Enter both choose
     before = cards.nth(0).get_attribute("aria-pressed")
@@ -75,10 +77,11 @@ def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
     # every tab has its picture, as PNG, with a text for those who cannot see it
     for tab in TABS:
         page.get_by_role("tab", name=tab, exact=True).click()
+        pictures = {"Compare": 1, "References": 2, "Evidence": 1, "Details": 0}[tab]
+        seen = page.locator("[role=tabpanel] img.def-after:visible")
+        assert becomes(page, lambda seen=seen, pictures=pictures: seen.count() == pictures)
         for picture in page.locator("[role=tabpanel]:visible img:not(.def-veil)").all():
             assert picture.get_attribute("alt") and picture.get_attribute("src").endswith(".png")
-        pictures = {"Compare": 1, "References": 2, "Evidence": 1, "Details": 0}[tab]
-        assert page.locator("[role=tabpanel] img.def-after:visible").count() == pictures
     open_tab(page, "Evidence")
     assert "reference 1" in page.locator("#legend").inner_text() and "%" in page.locator("#legend").inner_text()
     page.locator("#evidence [data-veil]").fill("20")
@@ -88,7 +91,8 @@ def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
     assert page.locator("#evidence .def-veil").evaluate("image => image.style.opacity") == "0.2"  # it stays
     open_tab(page, "References")
     open_fold(page, "All matches at once")
-    assert page.locator("#matches img").is_visible() and page.locator("#transferred img").is_visible()
+    for where in ("#matches img", "#transferred img"):
+        page.locator(where).wait_for()
 
     # exact zoom
     page.get_by_role("tab", name="Compare", exact=True).click()
@@ -101,7 +105,8 @@ def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
     open_tab(page, "References")
     page.locator("#pick .def-stack").click(position={"x": 20, "y": 20})
     page.locator("#words", has_text="Found in reference").wait_for()
-    assert page.locator("#pick .def-mark").is_visible() and page.locator("#found .def-mark").is_visible()
+    for where in ("#pick .def-mark", "#found .def-mark"):
+        page.locator(where).wait_for()
     there = page.locator("#words").inner_text()
     page.locator("#pick .def-pane").focus()
     for _ in range(6):
@@ -123,18 +128,52 @@ def test_from_upload_to_download(page: Any, tmp_path: Path) -> None:
     assert "DEFPipeline.from_pretrained" in read_python(page)
 
 
-def test_an_example_needs_one_click(page: Any) -> None:
+def test_an_example_needs_one_click(page: Any, cut_examples: Path) -> None:
     page.locator("#examples .def-card").nth(2).click()
     done(page)
-    assert result_size(page) == [512, 384]
+    assert result_size(page) == [160, 128]
     open_tab(page, "Details")
     open_fold(page, "Do you have the original?")
     page.locator("#scores", has_text="dB").wait_for()  # examples come with theirs
     page.locator("#original").get_by_label("Clear").click()
     page.get_by_label("Original", exact=True).wait_for(state="detached")
-    give(page, "#original", EXAMPLES / "lund_hr.webp")
+    give(page, "#original", cut_examples / "lund_hr.webp")
     page.locator("#scores", has_text="dB").wait_for()
     assert page.get_by_label("Original", exact=True).is_checked()
+
+
+def test_an_example_opens_zoomed_at_the_place_that_its_title_names(page: Any, tmp_path: Path) -> None:
+    """With the divider there; the zoom goes with the example, but not that of the visitor."""
+
+    def zoomed() -> str:
+        return page.locator("#compare [data-zoom][aria-pressed=true]").get_attribute("data-zoom")
+
+    def is_in_sight() -> bool:
+        """In the middle, or as near to it as the edges of the picture allow."""
+        return page.locator("#compare .def-pane").evaluate(
+            """(pane, [x, y]) => {
+              const near = (place, whole, size, scrolled) =>
+                Math.abs(Math.max(0, Math.min(place * whole - size / 2, whole - size)) - scrolled) <= 2;
+              return near(x, pane.scrollWidth, pane.clientWidth, pane.scrollLeft) &&
+                near(y, pane.scrollHeight, pane.clientHeight, pane.scrollTop);
+            }""",
+            list(examples.SHIPPED[2].place),
+        )
+
+    page.set_viewport_size({"width": 390, "height": 844})  # where 160×128 pixels can be zoomed into
+    page.locator("#examples .def-card").nth(2).click()
+    done(page)
+    assert becomes(page, lambda: zoomed() == "4") and becomes(page, is_in_sight)
+    line = page.locator("#compare .def-stack").evaluate("stack => parseFloat(stack.style.getPropertyValue('--at'))")
+    assert line == pytest.approx(100 * examples.SHIPPED[2].place[0])
+    page.locator("#compare").get_by_role("button", name="200 %").click()
+    page.get_by_role("radio", name="Fast").click()
+    enlarge(page)
+    assert zoomed() == "2"  # as the visitor left it
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    enlarge(page)
+    assert becomes(page, lambda: zoomed() == "fit")
 
 
 def test_an_example_replaces_pictures_of_ones_own_only_when_that_is_wanted(page: Any, tmp_path: Path) -> None:
@@ -152,7 +191,7 @@ def test_an_example_replaces_pictures_of_ones_own_only_when_that_is_wanted(page:
     assert becomes(page, lambda: len(asked) == 1)
     assert len(asked) == 1 and own.is_visible() and not page.locator("#candidates .def-card").count()
     page.locator("#examples .def-card").nth(2).click()
-    page.locator("#info", has_text="128×96 in").wait_for()
+    page.locator("#info", has_text="40×32 in").wait_for()
     done(page)
     page.locator("#examples .def-card").nth(0).click()  # nothing of one's own is lost
     done(page)
@@ -176,14 +215,16 @@ def test_a_result_of_an_earlier_photo_is_dimmed_and_cannot_be_downloaded(page: A
     earlier.wait_for()
     give(page, "#photo", other)
     page.locator("#info", has_text="40×24 in").wait_for()
-    assert earlier.is_visible() and "128×96 in" in words.inner_text() and shown() == result
-    assert page.locator("#compare .def-stack").evaluate("stack => +getComputedStyle(stack).opacity") < 0.6
+    words.locator(".def-note", has_text="128×96 in").wait_for()
+    assert earlier.is_visible() and shown() == result
+    opacity = "stack => +getComputedStyle(stack).opacity"
+    assert becomes(page, lambda: page.locator("#compare .def-stack").evaluate(opacity) < 0.6)
     assert page.locator("#downloads button[disabled]").count() == 7
     page.locator("#start").click()
     words.locator(".def-note", has_text="160×96 in").wait_for()
     done(page)
-    assert page.locator("#compare .def-stack").evaluate("stack => getComputedStyle(stack).opacity") == "1"
-    assert not page.locator("#downloads button[disabled]").count()
+    assert becomes(page, lambda: page.locator("#compare .def-stack").evaluate(opacity) == 1)
+    assert becomes(page, lambda: not page.locator("#downloads button[disabled]").count())
     assert not earlier.count() and shown() != result
 
 

@@ -1,12 +1,12 @@
 // What the browser does before the server answers. Gradio calls these by name; see page.py.
 () => {
   const update = changes => ({__type__: 'update', ...changes});
-  const waits = status => status?.state === 'waiting';
+  const waits = status => status?.state === 'waiting', busy = status => waits(status) || status?.state === 'running';
   const message = (state, html) => ({state, messages: [{kind: 'note', html}]});
-  // [examples, history, start, preview, enlarge all, cancel, timer, place]
+  // [examples, history, start, preview, enlarge all, cancel, timer]
   const held = (off, waits) => [update({props: {off}}), update({props: {off}}),
     ...Array(3).fill(0).map(() => update({interactive: !waits})), update({interactive: waits}),
-    update({active: waits}), null];
+    update({active: waits})];
   const free = () => held('', false);
 
   window.defPage = {
@@ -15,7 +15,15 @@
     // held after a run; nothing changes where another one waits by now
     ended: status => waits(status) ? [] : free(),
     // held and status when Cancel is pressed; a run at work stops and says so itself
-    left: status => waits(status) ? [...free(), message('cancelled', 'Cancelled. Nothing is computing any more.')] : [],
+    left: (status, standing) => {
+      if (!waits(status)) return [];
+      const cancelled = message('cancelled', 'Cancelled. Nothing is computing any more.');
+      return [...free(), standing?.stale ? {...cancelled, stale: standing.stale,
+        messages: [standing.messages[0], ...cancelled.messages]} : cancelled];
+    },
+    // status when there is news of the result that is shown, or of the place in the queue; [] changes nothing
+    stands: (standing, status) => busy(status) ? [] : [standing],
+    placed: (place, status) => waits(status) && place ? [{...status, messages: place.messages}] : [],
     // The first value is the moment at which the button was pressed.
     stamped: (_, ...values) => [performance.now(), ...values],
     // Bring the comparison into sight; on a phone, where it is below the form, the status above it.

@@ -166,8 +166,31 @@ element.addEventListener('keydown', e => {
   else return;
   e.preventDefault();
 });
-element.addEventListener('load', () => { fit(); if (one('.def-stack')) light(); }, true);
-watch('value', () => { if (one('.def-stack')) { divide(at); fit(); veil(); light(); } });
+// Where the result of an example opens: zoomed, with the divider at the place. Once: the visitor goes on from there.
+let looked = '';
+const look = () => {
+  const place = props.value?.look_at, now = place ? place.join() : '';
+  if (now === looked || !natural || !one('.def-pane').clientWidth) return;
+  looked = now;
+  divide(place ? 100 * place[0] : 50);
+  zoomed = 'fit';
+  fit();
+  if (!place) return;
+  const shown = one('.def-stack').getBoundingClientRect().width * devicePixelRatio / natural[0];
+  zoomed = LEVELS.slice(1).find(level => +level >= 1.6 * shown) ?? '4';
+  fit();
+  const there = seen(...place), size = wide();
+  one('.def-pane').scrollBy(there[0] - size[0] / 2, there[1] - size[1] / 2);
+};
+element.addEventListener('load', event => {
+  fit();
+  if (one('.def-stack')) light();
+  if (event.target.matches('.def-after')) look();
+}, true);
+watch('value', () => {
+  if (one('.def-stack')) { divide(at); fit(); veil(); light(); }
+  else looked = null;
+});
 // another window, or a tab that is opened
 new ResizeObserver(() => {
   if (element.clientWidth !== room) { room = element.clientWidth; fit(); if (one('.def-stack')) light(); }
