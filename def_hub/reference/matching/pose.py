@@ -26,7 +26,7 @@ they are confirmed."""
 LARGER, SMALLER = 16.0, 1 / 12
 """Area of a copy of the reference, in areas of the image: it shows at most so much more of the place, or less."""
 USUAL = 4.0
-"""The same, where votes are not enough: larger copies cost most, and all of them are looked at."""
+"""The same for the copies that are confirmed where votes did not tell: larger ones cost the most."""
 OCTAVE = 0.5
 """Step between the sizes of copies, as a logarithm; votes are still found a quarter octave away."""
 COARSEST, FINEST = 2.0, -4.0
@@ -152,8 +152,7 @@ def sight(
 def seems_shown(image: Tensor, picture: Tensor, extract: Callable[[Tensor], Sequence[Tensor]]) -> bool:
     """Whether votes alone say that a reference shows the place, in some orientation. Arguments as for `sight`."""
     search = _Search(image, picture, None, extract)
-    votes = search.votes(search.octaves(USUAL))
-    return max(share / search.chance(pose.octave) for pose, share in votes.items()) >= CERTAIN
+    return max(share / search.chance(pose.octave) for pose, share in search.votes().items()) >= CERTAIN
 
 
 def _weight(seen: Sighting) -> float:
@@ -189,7 +188,7 @@ class _Search:
 
     def candidates(self) -> list[Pose]:
         """Poses worth confirming: the upright ones with most votes, and a turned and a mirrored one that have more."""
-        votes = {pose: share / self.chance(pose.octave) for pose, share in self.votes(self.octaves()).items()}
+        votes = {pose: share / self.chance(pose.octave) for pose, share in self.votes().items()}
         order = sorted(votes, key=lambda pose: -votes[pose])
         upright = [pose for pose in order if pose.upright][:UPRIGHT]
         most = votes[upright[0]]
@@ -207,15 +206,14 @@ class _Search:
         """Of a copy of the reference, in areas of the image."""
         return math.prod(self.sides) / (math.prod(self.image.shape[2:]) * CELL**2) * 4**octave
 
-    def votes(self, octaves: Sequence[float]) -> dict[Pose, float]:
-        """For each pose of these octaves, the largest share of the image's cells whose best matches lie equally far
-        away."""
+    def votes(self) -> dict[Pose, float]:
+        """For each pose, the largest share of the image's cells whose best matches lie equally far away."""
         small = resized(self.image, CELL * _shrunk(self.image, VOTING))
         queries = [self.extract(orientation.unturned(small))[-1] for orientation in ORIENTATIONS]
         patches = torch.cat([_patches(query) for query in queries])
         sizes = [query.shape[2] * query.shape[3] for query in queries]
         votes = {}
-        for octave in octaves:
+        for octave in self.octaves():
             key = self.extract(self.copy(octave, VOTING))[-1]
             theirs = _patches(key).T
             nearest = torch.cat([(some @ theirs).argmax(1) for some in patches.split(512)])
