@@ -55,6 +55,11 @@ def toned(picture: Tensor, gain: float, offset: float) -> Tensor:
     return (picture * gain + offset).clamp(0, 1)
 
 
+def shaded(picture: Tensor) -> Tensor:
+    """In shadow at its left border and in the sun at its right one."""
+    return (picture * torch.linspace(0.5, 1.3, picture.shape[3])).clamp(0, 1)
+
+
 def grey(picture: Tensor) -> Tensor:
     return (
         (picture * picture.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1))
@@ -133,6 +138,7 @@ KEEPING: dict[str, tuple[Change, float]] = {
     "hazy": (lambda p: toned(p, 0.6, 0.3), 0.67),
     "contrasty": (lambda p: toned(p, 1.4, -0.2), 0.67),
     "grey": (grey, 0.67),
+    "shaded": (shaded, 0.67),
     "jpeg60": (lambda p: jpeg(p, 60), 0.95),
     "bordered": (bordered, 0.9),
     "watermarked": (watermarked, 0),

@@ -57,6 +57,15 @@ def test_noise_is_measured_within_a_fifth(sigma: int) -> None:
     assert assess(_degraded(f"noise{sigma}")).degradation.noise == pytest.approx(sigma, rel=0.2)
 
 
+def test_noise_of_a_large_picture_is_measured_in_some_of_its_patches() -> None:
+    small = _scene(400)
+    large = small.repeat(1, 1, 3, 3)
+    noise = 5 / 255 * torch.randn(large.shape, generator=torch.Generator().manual_seed(0))
+    level, unevenness = noise_level(large + noise)
+    expected, expected_unevenness = noise_level(small + noise[..., :400, :400])
+    assert level == pytest.approx(expected, rel=0.03) and unevenness == pytest.approx(expected_unevenness, rel=0.03)
+
+
 def test_a_clean_picture_is_clean() -> None:
     for name in ("clean", "noise0.5"):
         assessment = assess(_degraded(name))

@@ -104,6 +104,33 @@ def test_every_place_of_a_fitted_picture_is_that_of_the_file(orientation: Pose, 
     assert torch.equal(orientation.unturned(orientation.turned(whole)), whole)
 
 
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("degrees", (-45.0, -13.7, 8.0, 30.0))
+@pytest.mark.parametrize("factor", (1.0, 0.5, 2.5))
+def test_every_place_of_a_slanted_picture_is_that_of_the_file(orientation: Pose, degrees: float, factor: float) -> None:
+    """The same for one that hung askew: it is turned straight before anything else. A mask goes with it."""
+    whole = places(96, 132) / 132  # the picture is clipped to [0, 1]
+    usable = torch.ones(1, 1, 24, 33)
+    usable[..., :6] = 0  # its left 24 columns
+    straight = slanted(ReferencePicture(F.pad(whole, (0, 0, 0, 0, 0, 1))[None], usable), degrees)
+    assert straight.usable is not None
+    mask = F.interpolate(straight.usable, scale_factor=4.0)
+    size = (straight.pixels.shape[2], straight.pixels.shape[3])
+    turn = Placement.of_turn(orientation, size)
+    picture, mask = orientation.turned(straight.pixels), orientation.turned(mask)
+    sides = [round(n * factor) for n in picture.shape[2:]]
+    picture = F.interpolate(picture, sides, mode="bilinear", align_corners=False)[0, :2] * 132
+    inside = -F.max_pool2d(-F.interpolate(mask, sides, mode="area"), 9, stride=1, padding=4)[0, 0] > 0.999
+    placement = straight.placement.after(turn).after_resizing(
+        sides[1] / size[1 - orientation.quarters % 2], sides[0] / size[orientation.quarters % 2]
+    )
+    there = placement.original(places(*sides))
+    assert inside.sum() > 100 * factor**2
+    assert (there - picture)[:, inside].abs().max() < 0.05
+    assert there[0, inside].min() > 23 and there[0, inside].max() < 132
+    assert placement.scale == pytest.approx((factor, factor), rel=0.02)
+
+
 @pytest.mark.parametrize("degrees", (20.0, -30.0, 45.0))
 def test_references_that_hang_askew_are_found(pipe: DEFPipeline, degrees: float) -> None:
     """The picture is part of a reference that was turned; nearly every cell finds its place in it."""

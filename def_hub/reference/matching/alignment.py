@@ -17,6 +17,8 @@ NEIGHBOURS = ((0, 3), (3, 0), (0, -3), (-3, 0))
 four trials are few enough not to agree by chance. Chosen by hand."""
 TOLERANCE = 2.0
 """Two neighbours agree if their matches differ by less than this many HR pixels. Chosen by hand."""
+NOWHERE = -1
+"""Stands for a reference where a cell has no guess."""
 COMPANY = 17
 """Side, in cells, of the neighbourhood that supports a match."""
 SUPPORT = (0.15, 0.35)
@@ -35,7 +37,7 @@ def align(
     patch: int = 28,
     step: int = 2,
     iterations: int = 2,
-    rounds: int = 1,
+    rounds: int = 3,
     memory: int = 2**23,
 ) -> Correspondence:
     """Find the affine frame and the sub-pixel position at which the surroundings of each match agree best.
@@ -47,7 +49,10 @@ def align(
     2. `iterations` of Lucas and Kanade's method (1981; six parameters per cell) maximise the zero-mean normalised
        correlation of luma.
     3. `rounds` times, each cell tries the matches of its neighbours, carried on to its own place (the propagation of
-       PatchMatch, Barnes et al. 2009), and aligns the best of them.
+       PatchMatch, Barnes et al. 2009), and aligns the best of them. After the first round only cells that disagree with
+       a neighbour do so. On a railing or a row of windows a whole region may follow a wrong period: there the right one
+       spreads from the region's border. With one round, how much a reference had been enlarged before decided which
+       regions were wrong, and over 0.4 dB (group 0 of MultiView, balanced, 28 November 2026).
     4. The confidence is the correlation to the power of `TRUST`, times the share of neighbours that agree. A true match
        lies on a surface with others; a chance resemblance lies alone.
 
@@ -80,12 +85,9 @@ def align(
     for start in starts[1:]:
         found = windows.better(found, start.reference, _place(start))
     found = windows.aligned(found, iterations)
-    for _ in range(rounds):
-        for rows, columns in NEIGHBOURS:
-            # Beyond the border it is the far side's: one more guess, which costs nothing if wrong.
-            reference, guess = (t.roll((rows, columns), (1, 2)) for t in (found.reference, found.place))
-            found = windows.better(found, reference, _carried(guess, CELL * columns, CELL * rows))
-        found = windows.aligned(found, max(iterations - 1, 1))
+    for number in range(rounds):
+        doubtful = None if number == 0 else _agreement(found.reference, found.place) < 1
+        found = windows.propagated(found, max(iterations - 1, 1), doubtful)
     confidence = found.similarity.clamp(0, 1).pow(TRUST) * _agreement(found.reference, found.place)
     batch, h, w = found.reference.shape
     return Correspondence(
@@ -175,10 +177,10 @@ class _Surroundings:
 
     def measured(self, reference: Tensor, place: Tensor) -> _Found:
         """`place` [B,h,w,6] of the named references [B,h,w], moved so that each cell lies inside, and what it is
-        worth."""
+        worth: nothing, -inf, where the reference is `NOWHERE`."""
         low = (CELL - 1) / 2
         place = torch.cat((place[..., :2].clamp_min(low).minimum(self.limit[reference]), place[..., 2:]), dim=-1)
-        similarity = torch.empty(reference.shape, device=place.device)
+        similarity = torch.full(reference.shape, -torch.inf, device=place.device)
         for cells, _, plane in self._parts(reference):
             samples, _ = _normalised(self._at(plane[:, :1], place[cells])[0], self._seen(cells))
             similarity[cells] = (self.around[cells] * samples).sum(-1)
@@ -194,10 +196,24 @@ class _Surroundings:
             torch.where(wins, guess.similarity, found.similarity),
         )
 
-    def aligned(self, found: _Found, iterations: int) -> _Found:
-        """The best places met on the way."""
-        place, similarity = found.place.clone(), torch.empty_like(found.similarity)
-        for cells, number, plane in self._parts(found.reference):
+    def propagated(self, found: _Found, iterations: int, chosen: Tensor | None = None) -> _Found:
+        """For each cell, or only the `chosen` ones [B,h,w], what was found or what its neighbours found, carried on to
+        its place, whichever correlates more; aligned."""
+        before = found
+        for rows, columns in NEIGHBOURS:
+            # Beyond the border it is the far side's: one more guess, which costs nothing if wrong.
+            reference, guess = (t.roll((rows, columns), (1, 2)) for t in (found.reference, found.place))
+            if chosen is not None:
+                reference = reference.masked_fill(~chosen, NOWHERE)
+            found = self.better(found, reference, _carried(guess, CELL * columns, CELL * rows))
+        changed = None if chosen is None else found.similarity > before.similarity
+        return self.aligned(found, iterations, changed)
+
+    def aligned(self, found: _Found, iterations: int, chosen: Tensor | None = None) -> _Found:
+        """The best places met on the way, for the `chosen` cells [B,h,w] or all."""
+        place, similarity = found.place.clone(), found.similarity.clone()
+        reference = found.reference if chosen is None else found.reference.masked_fill(~chosen, NOWHERE)
+        for cells, number, plane in self._parts(reference):
             place[cells], similarity[cells] = self._descend(
                 plane, self.limit[number], self.around[cells].float(), self._seen(cells), place[cells], iterations
             )

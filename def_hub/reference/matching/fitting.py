@@ -49,7 +49,7 @@ MARGIN, BESIDE = 0.15, 8 * CELL
 
 @torch.no_grad()
 def fitted(image: Tensor, reference: ReferencePicture, extractor: nn.Module) -> ReferencePicture:
-    """The reference as it is matched: `found`, and then `fit`.
+    """The reference as it is matched: its pose is `found`, and it is brought to that of the image (`fit`).
 
     Args:
         image: LR image `[1, 3, h, w]`.
@@ -63,7 +63,24 @@ def fitted(image: Tensor, reference: ReferencePicture, extractor: nn.Module) -> 
 def found(
     image: Tensor, reference: ReferencePicture, extract: Callable[[Tensor], Sequence[Tensor]]
 ) -> tuple[ReferencePicture, Sighting]:
-    """The reference, turned by `SLANTS` if it must be, and its pose. Arguments as for `sight`."""
+    """The reference, turned straight if it hangs askew, and its pose.
+
+    `sight` finds quarter turns and mirror images, and alignment follows another `STRAIGHT` degrees. Two cases are left:
+
+    - The reference is found, but hangs further askew. It is turned by the angle that its matches measured.
+    - Nothing is found. It is turned by each of `SLANTS` with which a small copy gets enough votes.
+
+    After the turn it is looked for again. The turn is kept if this finds the place with at least as much support;
+    otherwise the reference is returned as it was given.
+
+    Args:
+        image: LR image `[1, 3, h, w]`.
+        reference: as the caller gave it.
+        extract: gives the pyramid of features of a picture.
+
+    Returns:
+        The reference, and what `sight` found in it. `fit` takes both.
+    """
     seen = sight(image, reference.pixels, reference.usable, extract)
     if seen.support >= LEAST:
         turns = [seen.askew] if abs(seen.askew) > STRAIGHT else []

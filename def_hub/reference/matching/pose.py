@@ -25,6 +25,8 @@ VOTING, CONFIRMING = 16, 32
 they are confirmed."""
 LARGER, SMALLER = 16.0, 1 / 12
 """Area of a copy of the reference, in areas of the image: it shows at most so much more of the place, or less."""
+USUAL = 4.0
+"""The same for the copies that are confirmed where votes did not tell: larger ones cost the most."""
 OCTAVE = 0.5
 """Step between the sizes of copies, as a logarithm; votes are still found a quarter octave away."""
 COARSEST, FINEST = 2.0, -4.0
@@ -139,7 +141,7 @@ def sight(
     poses = search.candidates()
     best = max(map(search.confirm, poses), key=_weight)
     if best.support < LEAST:  # too few cells are alike to outvote chance, but matches may still agree
-        others = [Pose(octave=octave) for octave in search.octaves()]
+        others = [Pose(octave=octave) for octave in search.octaves(USUAL)]
         best = max([best, *(search.confirm(pose) for pose in others if pose not in poses)], key=_weight)
     if abs(best.remaining) > CLOSE and best.support > UNSURE:  # seen between two sizes: look again at the right one
         again = search.confirm(replace(best.pose, octave=best.pose.octave + best.remaining))
@@ -171,12 +173,15 @@ class _Search:
         largest = _shrunk(image, CONFIRMING) * 2 ** max(self.octaves())
         self.source = resized(picture, largest) if largest < 1 else picture
 
-    def octaves(self) -> list[float]:
-        """The logarithms that are tried: those with which a copy's area is neither too large nor too small. One is
-        always left. They are counted from the copy that is as large as the image: the copies of a reference that was
-        enlarged are then those of the reference itself, and so is what is found in them."""
+    def octaves(self, larger: float = LARGER) -> list[float]:
+        """The logarithms that are tried. A copy has at most `larger` times the area of the image, and at least
+        `SMALLER`. One is always left.
+
+        They are counted from the copy that is as large as the image: the copies of a reference that was enlarged are
+        then those of the reference itself, and so is what is found in them.
+        """
         same = -0.5 * math.log2(self._area(0.0))
-        most, least = (math.floor(0.5 * math.log2(area) / OCTAVE) for area in (LARGER, 1 / SMALLER))
+        most, least = (math.floor(0.5 * math.log2(area) / OCTAVE) for area in (larger, 1 / SMALLER))
         steps = [same + OCTAVE * i for i in range(-least, most + 1)]
         fitting = [octave for octave in steps if FINEST <= octave <= COARSEST]
         return fitting or [min(max(same, FINEST), COARSEST)]
@@ -210,7 +215,8 @@ class _Search:
         votes = {}
         for octave in self.octaves():
             key = self.extract(self.copy(octave, VOTING))[-1]
-            nearest = torch.cat([(some @ _patches(key).T).argmax(1) for some in patches.split(512)])
+            theirs = _patches(key).T
+            nearest = torch.cat([(some @ theirs).argmax(1) for some in patches.split(512)])
             for orientation, query, index in zip(ORIENTATIONS, queries, nearest.split(sizes), strict=True):
                 votes[replace(orientation, octave=octave)] = _agreeing(index, query, key)
         return votes
@@ -222,7 +228,12 @@ class _Search:
         usable = None if self.usable is None else mask_of(pose.turned(self.usable), key.shape[2:])
         with torch.autocast(key.device.type, enabled=False):  # a place needs more digits than half precision has
             matches = match_coarse_to_fine(
-                Views(query, query), [Views(key, key, usable=usable)], self.extract, "bicubic", step=STEP
+                Views(query, query),
+                [Views(key, key, usable=usable)],
+                self.extract,
+                "bicubic",
+                step=STEP,
+                rounds=1,  # more would help chance, too
             )
         height, width = reversed(self.sides) if pose.quarters % 2 else self.sides
         shown = math.prod(key.shape[2:]) / math.prod(query.shape[2:]) / self._area(0.0)

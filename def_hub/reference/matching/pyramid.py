@@ -54,6 +54,7 @@ def match_coarse_to_fine(
     *,
     pairs: int = PAIRS,
     step: int = 2,
+    rounds: int = 3,
 ) -> Correspondence:
     """The aligned match of every cell: `match`, `refine` and `align`, from coarse to fine.
 
@@ -68,6 +69,7 @@ def match_coarse_to_fine(
         query, keys, extractor, matching_image: as for `match`.
         pairs: see above.
         step: HR pixels between the samples of `align`. Smaller steps are more reliable and slower.
+        rounds: of propagation, see `align`.
 
     Result and errors as `match`.
     """
@@ -77,13 +79,13 @@ def match_coarse_to_fine(
     starts = []
     if coarser:
         coarse = match_coarse_to_fine(
-            _halved(query), [_halved(k) for k in keys], extractor, matching_image, pairs=pairs, step=step
+            _halved(query), [_halved(k) for k in keys], extractor, matching_image, pairs=pairs, step=step, rounds=rounds
         )
         starts.append(_doubled(coarse, grids))
     if here.searched:
         found = match(query, keys, extractor, matching_image, every=EVERY)  # eq. 10-12
         starts.append(refine(found, query.enhanced, treated))
-    found = align(starts, query.enhanced, treated, step=step)
+    found = align(starts, query.enhanced, treated, step=step, rounds=rounds)
     return replace(found, confidence=found.confidence * _usable(keys, found))
 
 
