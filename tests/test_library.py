@@ -135,6 +135,21 @@ def test_the_choice_gives_its_reasons(here: Path, monkeypatch: pytest.MonkeyPatc
         ReferenceLibrary("photos.def").choose(thumbnail(1), most=0)
 
 
+def test_ranking_ends_when_no_more_photos_help(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = ReferenceLibrary("photos.def")
+    order = [found.path.name for found in library.search(thumbnail(1))]
+    monkeypatch.setattr("def_hub.reference.library.library.MISSES", 3)
+
+    def ranked(helpful: dict[int, float]) -> int:
+        scores(monkeypatch, {order[place]: score for place, score in helpful.items()})
+        choice = library.choose(thumbnail(1))
+        return len(choice.chosen) + len(choice.others)
+
+    assert ranked({0: 0.5}) == 4 and ranked({0: 0.5, 3: 0.2}) == 7
+    assert ranked({5: 0.5}) == 9  # it goes on until one has been found
+    assert ranked({}) == 10 and ranked({0: 0.5, 4: 0.2}) == 4
+
+
 def test_both_stages_choose_the_photo_that_shows_the_image(here: Path) -> None:
     choice = ReferenceLibrary("photos.def").choose(thumbnail(3))
     assert choice.chosen[0].name == "sea/003.png" and not choice.problems
@@ -160,18 +175,18 @@ def test_cells_agree_where_a_photo_shows_the_place(here: Path) -> None:
     """At whatever size, down to a third of its sides; and nowhere in a photo of something else."""
     for part in (slice(0, 120), slice(20, 100), slice(40, 84)):
         shown = scene(3)[..., part, :][..., part.start + 20 : part.stop + 20]
-        shares = torch.stack([cells.Voters(shown).agreement(photo) for photo in described(range(10))]).amax(1)
+        shares = cells.shares(shown, described(range(10))).amax(1)
         assert int(shares.argmax()) == 3
         assert shares[3] > 2 * shares[[n for n in range(10) if n != 3]].max()
 
 
 def test_local_descriptors_order_what_global_ones_find(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = ReferenceLibrary("photos.def").search(thumbnail(4))
-    assert [f.agreement for f in found] == sorted((f.agreement for f in found), reverse=True)
+    assert [f.evidence for f in found] == sorted((f.evidence for f in found), reverse=True) != [0] * 10
     monkeypatch.setattr("def_hub.reference.library.library.SIMILAR", 3)
     fewer = ReferenceLibrary("photos.def").search(thumbnail(4))
     assert fewer[0].name == "sea/004.png" and len(fewer) == 10
-    assert all(f.agreement == 0 for f in fewer[3:])
+    assert all(f.evidence == 0 for f in fewer[3:])
     assert [f.similarity for f in fewer[3:]] == sorted((f.similarity for f in fewer[3:]), reverse=True)
 
 

@@ -27,33 +27,31 @@ SEEN = ((45, 3), (32, 2), (22, 2), (16, 1), (11, 1))
 """Sizes of the image: side, in cells, of the square that has as many, and the step between cells that vote. In photos
 the place may be 1.4 times as large as the photo is, down to a third of its sides."""
 LEAST = 0.001
-"""Share that is added to the deviation: where no photo agrees, the deviation is zero."""
+"""Added to the deviation, which is zero where no photo agrees."""
 LEVELS = 254
 """Steps of a stored number between -0.5 and 0.5; the numbers of a descriptor of norm one are seldom larger."""
 
 
 @torch.no_grad()
-def standing(image: Tensor, photos: Descriptors) -> Tensor:
-    """How far each photo's cells agree with the image more than those of the others do: `[N]`.
+def shares(image: Tensor, photos: Descriptors) -> Tensor:
+    """The agreement of each photo with an image, at each of its sizes: `[N, len(SEEN)]`, see `Voters`.
 
-    The agreement at each size of the image is counted from its median over all photos, in median deviations; the best
-    size decides. Most of the photos show something else, so they say what chance gives for this image.
-
-    Args:
-        image: see `Voters`.
-        photos: those that are most similar to the image.
-
-    Raises ValueError for descriptors of another length.
+    Raises ValueError for descriptors of another length than this program makes.
     """
-    if not len(photos):
-        return torch.zeros(0)
     voters = Voters(image)
     if photos.cells.shape[2] != voters.cells.shape[1]:
         held, made = photos.cells.shape[2], voters.cells.shape[1]
         raise ValueError(f"the library has local descriptors of {held} numbers, expected {made}")
-    shares = torch.stack([voters.agreement(photo) for photo in photos])  # [N,sizes]
-    above = shares - shares.median(0).values
-    return (above / (above.abs().median(0).values + LEAST)).amax(1)
+    return torch.stack([voters.agreement(photo) for photo in photos])
+
+
+def standing(values: Tensor) -> Tensor:
+    """How far each value `[N]` or `[N, K]` lies above the median of its column, in median deviations.
+
+    Most of the photos that are compared show something else. They say what chance gives for this image.
+    """
+    above = values - values.median(0).values
+    return above / (above.abs().median(0).values + LEAST)
 
 
 @torch.no_grad()
@@ -83,14 +81,16 @@ class Voters:
             down, right = (axis.flatten() for axis in torch.meshgrid(down, right, indexing="ij"))
             parts.append(described[down * columns + right])
             places.append(torch.stack((torch.full_like(down, number), down, right)))
-        self.sizes = [len(part) for part in parts]
-        self.cells = torch.cat(parts)  # [n,E]
-        self.size, self.down, self.right = torch.cat(places, dim=1)  # each [n]
+        self.parts = parts  # for each size, [n,E]
+        self.cells = torch.cat(parts)
+        self.size, self.down, self.right = torch.cat(places, dim=1)  # of all parts, each [N]
+        self.near = torch.tensor([step for _, step in SEEN])[self.size]
+        self.sides = int(self.down.max()) + 1, int(self.right.max()) + 1
 
     @torch.no_grad()
     def agreement(self, photo: Descriptors) -> Tensor:
         """For each size of the image, the largest share of its cells whose matches in a photo lie equally far away, to
-        a cell: `[len(SEEN)]`. A match counts if the cell that it matches best lies beside the voter.
+        a cell: `[len(SEEN)]`. A match counts if the cell of the image that is most like it is the voter or beside it.
 
         Args:
             photo: descriptors of one photo.
@@ -98,24 +98,26 @@ class Voters:
         rows, columns = photo.grid[0].tolist()
         if rows * columns == 0:
             return torch.zeros(len(SEEN))
-        similarity = self.cells @ photo.cells[0, : rows * columns].float().T  # [n,rows·columns]
-        match = similarity.argmax(1)
-        back = torch.cat([some.argmax(0)[m] for some, m in self._by_size(similarity, match)])
-        first = torch.cat([torch.full((n,), sum(self.sizes[:k])) for k, n in enumerate(self.sizes)])
-        back = back + first  # numbers of voters
-        step = torch.tensor([step for _, step in SEEN])[self.size]
-        beside = (self.down[back] - self.down).abs().le(step) & (self.right[back] - self.right).abs().le(step)
-        tall, wide = int(self.down.max()) + 1, int(self.right.max()) + 1
+        cells = photo.cells[0, : rows * columns].float()
+        match = (self.cells @ cells.T).argmax(1)
+        back = self._voters_like(cells[match])
+        beside = (self.down[back] - self.down).abs().le(self.near) & (self.right[back] - self.right).abs().le(self.near)
+        tall, wide = self.sides
         down = torch.div(match, columns, rounding_mode="floor") - self.down + tall
         right = match % columns - self.right + wide
         votes = torch.zeros(len(SEEN), 1, rows + tall + 1, columns + wide + 1)
         place = (self.size * votes.shape[2] + down) * votes.shape[3] + right
         votes.view(-1).index_add_(0, place, beside.float())
         most = 9 * F.avg_pool2d(votes, 3, stride=1, padding=1).flatten(1).amax(1)
-        return most / torch.tensor(self.sizes)
+        return most / torch.tensor([len(part) for part in self.parts])
 
-    def _by_size(self, *tensors: Tensor) -> zip[tuple[Tensor, ...]]:
-        return zip(*(tensor.split(self.sizes) for tensor in tensors), strict=True)
+    def _voters_like(self, matches: Tensor) -> Tensor:
+        """For each voter's match `[N, E]`, the number of the voter of the same size that is most like it."""
+        found, first = [], 0
+        for part in self.parts:
+            found.append((matches[first : first + len(part)] @ part.T).argmax(1) + first)
+            first += len(part)
+        return torch.cat(found)
 
 
 def patches(picture: Tensor, side: int) -> tuple[Tensor, tuple[int, int]]:

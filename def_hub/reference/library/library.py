@@ -9,10 +9,12 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from def_hub import video
 from def_hub.images import ImageLike
 from def_hub.reference.library.building import PARTS, UNUSABLE, Changes, bring_up_to_date, files_in, problem, within
-from def_hub.reference.library.cells import standing
+from def_hub.reference.library.cells import shares, standing
 from def_hub.reference.library.embedding import POOLED, Embedder, make_embedder
 from def_hub.reference.library.index import INDEX, Entry, Index, located, read_index, write_index
 from def_hub.reference.library.nearest import Nearest
@@ -23,7 +25,9 @@ from def_hub.reference.selection import UNLIKELY, RankedReference, embedded_netw
 SIMILAR = 150
 """How many of the most similar photos are compared cell by cell."""
 RANKED = 30
-"""How many of those whose cells agree best are opened and ranked."""
+"""How many photos are opened and ranked at most."""
+MISSES = 8
+"""After this many photos in a row that would not help, and at least one that would, no more are ranked."""
 EVERY = 30
 """The sharpest of this many frames of a video is taken."""
 
@@ -34,7 +38,8 @@ class Found:
 
     path: of the file.
     similarity: of the global descriptors, -1 … 1.
-    agreement: of the local descriptors, in deviations from that of the other similar photos; see `cells.standing`.
+    evidence: how far similarity and agreement of the cells stand out among the similar photos, added; see
+        `cells.standing`. 0 for photos whose cells were not compared.
     ranked: by `rank_references`; None after `ReferenceLibrary.search`.
     why: why it was chosen, or was not; empty after `search`.
     """
@@ -42,7 +47,7 @@ class Found:
     entry: Entry
     path: Path
     similarity: float
-    agreement: float = 0.0
+    evidence: float = 0.0
     ranked: RankedReference | None = None
     why: str = ""
 
@@ -260,8 +265,8 @@ class ReferenceLibrary:
         network: ReferenceNetwork | None = None,
         degradation: str = "auto",
     ) -> Choice:
-        """The photos that help an image: `search`, then `rank_references` on the first `RANKED`. The best `most` of
-        those that may help are chosen.
+        """The photos that help an image: `search`, then `rank_references` on the first `RANKED`, or fewer, see
+        `MISSES`. The best `most` of those that may help are chosen.
 
         Args:
             image: the LR image.
@@ -274,14 +279,18 @@ class ReferenceLibrary:
             raise ValueError(f"max_references must be at least 1, got {most}")
         network = network or embedded_network()
         query = cleaned(image, network, degradation)
-        ranked, problems = [], []
+        ranked, problems, misses = [], [], 0
         for found in self._similar(query, RANKED):
             try:
                 self._check(found)
                 score = rank_references(query.small, [found.picture()], network.feature_extractor)[0]
-                ranked.append(replace(found, ranked=score))
             except UNUSABLE as error:
                 problems.append(problem(found.name, self.root, error))
+                continue
+            ranked.append(replace(found, ranked=score))
+            misses = 0 if score.score >= UNLIKELY else misses + 1
+            if misses >= MISSES and misses < len(ranked):
+                break
         ranked.sort(key=lambda found: -found.score)
         helpful = [found for found in ranked if found.score >= UNLIKELY]
         chosen = tuple(replace(found, why=_served(found)) for found in helpful[:most])
@@ -294,11 +303,13 @@ class ReferenceLibrary:
             self._nearest = Nearest(index.descriptors.regions)
         nearest = self._nearest(embedder.query(image.small, image.large), max(count, SIMILAR))
         found = [Found(index.entries[n], self.root / index.entries[n].path, similarity) for n, similarity in nearest]
-        compared = index.descriptors.take([n for n, _ in nearest[:SIMILAR]])
-        agreement = standing(image.large, compared)
-        best = [replace(f, agreement=a) for f, a in zip(found, agreement.tolist(), strict=False)]
-        best.sort(key=lambda one: -one.agreement)
-        return [*best, *found[SIMILAR:]][:count]
+        first, rest = found[:SIMILAR], found[SIMILAR:]
+        if first:
+            compared = index.descriptors.take([number for number, _ in nearest[:SIMILAR]])
+            agreement = standing(shares(image.large, compared)).amax(1)  # the size at which the photo shows the place
+            evidence = agreement + standing(torch.tensor([similarity for _, similarity in nearest[:SIMILAR]]))
+            first = [replace(one, evidence=value) for one, value in zip(first, evidence.tolist(), strict=True)]
+        return [*sorted(first, key=lambda one: -one.evidence), *rest][:count]
 
     def _checked_embedder(self) -> Embedder:
         """The embedder. Raises ValueError if its weights are not those that made the library: the wrong photos would
