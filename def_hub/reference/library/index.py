@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 
 from def_hub.reference.library.descriptors import Descriptors
 
@@ -149,7 +149,10 @@ def write_descriptors(path: Path, descriptors: Descriptors, metadata: dict[str, 
     """Write descriptors, completely or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     tensors = {name: getattr(descriptors, name).contiguous() for name in TENSORS}
-    temporary.write_bytes(save(tensors, metadata=metadata))  # not `save_file`, whose files only their owner may read
+    temporary.touch()
+    mode = temporary.stat().st_mode
+    save_file(tensors, temporary, metadata=metadata)  # no second copy in memory, as `save` would make
+    temporary.chmod(mode)  # `save_file` lets nobody but the owner read
     os.replace(temporary, path)
 
 
