@@ -71,7 +71,7 @@ DOORS = {
         "def_hub.convert",
         "def_hub.assemble",
     ),
-    "transformers": ("def_hub.reference.library.embedding",),
+    "transformers": ("def_hub.reference.library.backbone",),
     "faiss": ("def_hub.reference.library.nearest",),
     "av": ("def_hub.video",),
     "tensorboard": ("def_hub.training",),

@@ -1,5 +1,6 @@
 """A library of references: what it finds, that it survives, and that it believes nobody."""
 
+import copy
 import json
 import os
 import shutil
@@ -15,8 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from def_hub import DEFPipeline, ReferenceLibrary, images
-from def_hub.reference.library import building, embedding, nearest
-from def_hub.reference.library.index import INDEX
+from def_hub.reference.library import building, cells, embedding, nearest
+from def_hub.reference.library.descriptors import Descriptors
+from def_hub.reference.library.index import INDEX, TENSORS
 from def_hub.reference.selection import RankedReference
 from tests.conftest import EXAMPLES, ROOT, Run
 from tests.helpers.library import photos, scene, thumbnail, write_video
@@ -56,6 +58,20 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return done
 
 
+def described(numbers: range) -> Descriptors:
+    """The local descriptors of scenes."""
+    made = [cells.cells_of(scene(number)) for number in numbers]
+    return Descriptors(
+        torch.zeros(len(made), 1, 1).half(),
+        torch.stack([kept for kept, _ in made]),
+        torch.tensor([grid for _, grid in made], dtype=torch.int16),
+    )
+
+
+def noise(height: int, width: int) -> torch.Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
 def scores(monkeypatch: pytest.MonkeyPatch, by_name: dict[str, float]) -> None:
     """Let the second stage give these scores, and 0 to all others: the order of what follows is then known."""
 
@@ -77,15 +93,17 @@ def test_a_small_part_of_a_photo_finds_the_photo(here: Path) -> None:
 
 
 def test_the_vectors_do_not_depend_on_the_precision_of_the_caller(here: Path) -> None:
-    expected = load_file(next(Path("photos.def").glob("vectors-*")))["vectors"]
+    expected = load_file(next(Path("photos.def").glob("vectors-*")))
     torch.set_default_dtype(torch.float64)
     try:
         ReferenceLibrary.build("album", "again.def")
     finally:
         torch.set_default_dtype(torch.float32)
-    again = load_file(next(Path("again.def").glob("vectors-*")))["vectors"]
-    assert torch.equal(again, expected) and expected.dtype == torch.float16
-    assert torch.allclose(expected.float().norm(dim=2), torch.ones(expected.shape[:2]), atol=1e-3)
+    again = load_file(next(Path("again.def").glob("vectors-*")))
+    assert all(torch.equal(again[name], expected[name]) for name in ("regions", "cells", "grid"))
+    regions, cells = expected["regions"], expected["cells"]
+    assert regions.dtype == torch.float16 and cells.dtype == torch.int8
+    assert torch.allclose(regions.float().norm(dim=2), torch.ones(regions.shape[:2]), atol=1e-3)
 
 
 def test_the_query_is_cleaned_up(here: Path) -> None:
@@ -117,6 +135,21 @@ def test_the_choice_gives_its_reasons(here: Path, monkeypatch: pytest.MonkeyPatc
         ReferenceLibrary("photos.def").choose(thumbnail(1), most=0)
 
 
+def test_ranking_ends_when_no_more_photos_help(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = ReferenceLibrary("photos.def")
+    order = [found.path.name for found in library.search(thumbnail(1))]
+    monkeypatch.setattr("def_hub.reference.library.library.MISSES", 3)
+
+    def ranked(helpful: dict[int, float]) -> int:
+        scores(monkeypatch, {order[place]: score for place, score in helpful.items()})
+        choice = library.choose(thumbnail(1))
+        return len(choice.chosen) + len(choice.others)
+
+    assert ranked({0: 0.5}) == 4 and ranked({0: 0.5, 3: 0.2}) == 7
+    assert ranked({5: 0.5}) == 9  # it goes on until one has been found
+    assert ranked({}) == 10 and ranked({0: 0.5, 4: 0.2}) == 4
+
+
 def test_both_stages_choose_the_photo_that_shows_the_image(here: Path) -> None:
     choice = ReferenceLibrary("photos.def").choose(thumbnail(3))
     assert choice.chosen[0].name == "sea/003.png" and not choice.problems
@@ -136,6 +169,35 @@ def test_search_is_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [n for n, _ in found][0] == 77 == int(every.argmax())
     assert all(abs(similarity - float(every[n])) < 1e-5 for n, similarity in found)
     assert nearest.Nearest(vectors[:0])(query, 5) == []
+
+
+def test_cells_agree_where_a_photo_shows_the_place(here: Path) -> None:
+    """At whatever size, down to a third of its sides; and nowhere in a photo of something else."""
+    for part in (slice(0, 120), slice(20, 100), slice(40, 84)):
+        shown = scene(3)[..., part, :][..., part.start + 20 : part.stop + 20]
+        shares = cells.shares(shown, described(range(10))).amax(1)
+        assert int(shares.argmax()) == 3
+        assert shares[3] > 2 * shares[[n for n in range(10) if n != 3]].max()
+
+
+def test_local_descriptors_order_what_global_ones_find(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ReferenceLibrary("photos.def").search(thumbnail(4))
+    assert [f.evidence for f in found] == sorted((f.evidence for f in found), reverse=True) != [0] * 10
+    monkeypatch.setattr("def_hub.reference.library.library.SIMILAR", 3)
+    fewer = ReferenceLibrary("photos.def").search(thumbnail(4))
+    assert fewer[0].name == "sea/004.png" and len(fewer) == 10
+    assert all(f.evidence == 0 for f in fewer[3:])
+    assert [f.similarity for f in fewer[3:]] == sorted((f.similarity for f in fewer[3:]), reverse=True)
+
+
+def test_photos_of_any_shape_are_described() -> None:
+    for height, width in ((8, 8), (8, 2000), (3000, 9), (700, 401)):
+        kept, (rows, columns) = cells.cells_of(
+            scene(1, height, width) if min(height, width) > 40 else noise(height, width)
+        )
+        assert kept.shape[0] == cells.MOST and 0 < rows * columns <= cells.MOST
+        assert kept[rows * columns :].abs().sum() == 0 and kept[: rows * columns].abs().sum(1).min() > 0
+        assert float(kept.abs().max()) <= 127
 
 
 # -------------------------------------------------------------------------------------------------- keeping it
@@ -232,7 +294,58 @@ def test_building_again_reads_nothing_again(here: Path, embedded: list[int]) -> 
     assert (here / "photos.def" / INDEX).read_bytes() == before
 
 
+def other_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if another embedded extractor were installed."""
+    network = embedding.embedded_network()
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        next(other.feature_extractor.parameters()).mul_(1.01)
+    for module in (embedding, cells):
+        monkeypatch.setattr(module, "embedded_network", lambda: other)
+
+
+def test_a_library_of_other_weights_is_refused_and_read_again(
+    here: Path, embedded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = ReferenceLibrary("photos.def").index
+    with monkeypatch.context() as patched:
+        other_weights(patched)
+        library = ReferenceLibrary("photos.def")
+        with pytest.raises(ValueError, match="was made with other weights of def-mini than are here now; `def-hub lib"):
+            library.search(thumbnail(0))
+        with pytest.raises(ValueError, match="was made with other weights"):
+            library.remove("hills")
+        assert not embedded
+        photos(here / "album" / "sea", range(20, 21))
+        changes = library.update()
+        assert str(changes) == "1 added, 10 read again for another embedder" and len(embedded) == 11
+        assert library.index.fingerprint != before.fingerprint
+        assert library.search(thumbnail(20))[0].name == "sea/020.png"
+    with pytest.raises(ValueError, match="was made with other weights"):
+        ReferenceLibrary("photos.def").search(thumbnail(0))
+    _, changes = ReferenceLibrary.build("album", "photos.def")
+    assert changes.renewed == 11 and ReferenceLibrary("photos.def").index.fingerprint == before.fingerprint
+
+
+def test_a_library_of_the_first_format_is_read_again(here: Path) -> None:
+    """It has no fingerprint and no local descriptors."""
+    path = here / "photos.def" / INDEX
+    content = json.loads(path.read_text()) | {"format": 1}
+    del content["fingerprint"]
+    path.write_text(json.dumps(content))
+    library = ReferenceLibrary("photos.def")
+    assert library.info().photos == 10
+    with pytest.raises(ValueError, match="`def-hub library update photos.def` reads its photos again"):
+        library.search(thumbnail(0))
+    assert library.update().renewed == 10
+    assert ReferenceLibrary("photos.def").search(thumbnail(7))[0].name == "hills/007.png"
+
+
 # -------------------------------------------------------------------------------------------------- real processes
+
+
+def same(one: Descriptors, two: Descriptors) -> bool:
+    return all(torch.equal(getattr(one, name), getattr(two, name)) for name in TENSORS)
 
 
 def start(*words: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
@@ -255,7 +368,7 @@ def test_killed_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emb
     process.send_signal(signal.SIGKILL)
     process.communicate()
     kept = {path.name: path.read_bytes() for path in parts.glob("*.safetensors")}
-    finished = sum(len(load_file(parts / name)["vectors"]) for name in kept)
+    finished = sum(len(load_file(parts / name)["regions"]) for name in kept)
     assert 0 < finished < 48 and not (tmp_path / "killed.def" / INDEX).exists()
     with pytest.raises(FileNotFoundError, match="no library here"):
         ReferenceLibrary("killed.def")
@@ -263,7 +376,7 @@ def test_killed_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emb
     assert len(embedded) == 48 - finished and changes.added == 48 and not parts.exists()
     straight, _ = ReferenceLibrary.build("album", "straight.def")
     assert killed.index.entries == straight.index.entries
-    assert torch.equal(killed.index.vectors, straight.index.vectors)
+    assert same(killed.index.descriptors, straight.index.descriptors)
 
 
 def test_two_processes_give_the_library_of_one(here: Path) -> None:
@@ -274,7 +387,7 @@ def test_two_processes_give_the_library_of_one(here: Path) -> None:
     assert process.returncode != 0 and b"torn.png" in err  # a photo that cannot be read makes the status 1
     assert out.decode().splitlines()[-1] == "two.def: 10 photos; 10 added"
     one, two = ReferenceLibrary("photos.def"), ReferenceLibrary("two.def")
-    assert one.index.entries == two.index.entries and torch.equal(one.index.vectors, two.index.vectors)
+    assert one.index.entries == two.index.entries and same(one.index.descriptors, two.index.descriptors)
 
 
 # -------------------------------------------------------------------------------------------------- somebody else's
@@ -292,7 +405,7 @@ def entry(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, r"format 2 is newer than this def-hub knows \(1\); install a newer one"),
+        ({"format": 3}, r"format 3 is newer than this def-hub knows \(2\); install a newer one"),
         ({"format": "1"}, "not the index of a library"),
         ({"format": True}, "not the index of a library"),
         ({"entries": [entry(path="../secret.png")]}, "leads outside the library's root"),
@@ -310,6 +423,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         ({"vectors": "../vectors-0123456789abcdef.safetensors"}, "is no name of a file of vectors"),
         ({"vectors": "vectors-0123456789abcdef.safetensors"}, "damaged or missing vectors"),
         ({"root": None}, "root is missing or no str"),
+        ({"fingerprint": 7}, "fingerprint is missing or no str"),
     ],
 )
 def test_a_library_of_a_stranger_is_checked(here: Path, changes: dict[str, Any], message: str) -> None:
@@ -318,20 +432,26 @@ def test_a_library_of_a_stranger_is_checked(here: Path, changes: dict[str, Any],
         ReferenceLibrary("photos.def")
 
 
-@pytest.mark.parametrize(
-    ("vectors", "message"),
-    [
-        (torch.zeros(10, 14, 512), "expected float16 vectors"),
-        (torch.zeros(10, 512).half(), "expected float16 vectors"),
-        (torch.zeros(10, 1, 9000).half(), "expected at most 256 regions of 8192"),
-        (torch.full((10, 14, 512), torch.nan).half(), "some are not finite"),
-        (torch.zeros(10, 14, 100).half(), "has vectors of 100 numbers, its embedding makes 512"),
-    ],
-)
-def test_its_vectors_are_checked(here: Path, vectors: torch.Tensor, message: str) -> None:
-    save_file({"vectors": vectors}, next(Path("photos.def").glob("vectors-*")))
-    with pytest.raises(ValueError, match=message):
-        ReferenceLibrary("photos.def").search(thumbnail(0))
+def test_its_descriptors_are_checked(here: Path) -> None:
+    path = next(Path("photos.def").glob("vectors-*"))
+    good = load_file(path)
+
+    def refused(message: str, **changes: torch.Tensor) -> None:
+        save_file({name: tensor for name, tensor in (good | changes).items() if tensor.numel()}, path)
+        with pytest.raises(ValueError, match=message):
+            ReferenceLibrary("photos.def").search(thumbnail(0))
+
+    refused("expected regions as F16 with 3 axes, got F32", regions=torch.zeros(10, 14, 512))
+    refused("expected regions as F16 with 3 axes", regions=torch.zeros(10, 512).half())
+    refused("expected at most 4096 regions of 8192", regions=torch.zeros(10, 1, 9000).half())
+    refused("some are not finite", regions=torch.full((10, 14, 512), torch.nan).half())
+    refused("has vectors of 100 numbers, its embedding makes 512", regions=torch.zeros(10, 14, 100).half())
+    refused("expected cells as I8", cells=good["cells"].half())
+    refused("has local descriptors of 7 numbers, expected 48", cells=torch.zeros(10, 1024, 7, dtype=torch.int8))
+    refused("for different numbers of photos", grid=good["grid"][:9].clone())
+    refused("a photo has more cells than are there", grid=torch.full((10, 2), 200, dtype=torch.int16))
+    refused("a photo has more cells than are there", grid=torch.full((10, 2), -1, dtype=torch.int16))
+    refused("expected the tensors", more=torch.zeros(1))
 
 
 def test_damaged_files_are_refused(here: Path) -> None:
@@ -384,7 +504,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_a_backbone_of_transformers(here: Path, backbone: str) -> None:
     library, changes = ReferenceLibrary.build("album", "dino.def", backbone=backbone)
-    assert changes.added == 10 and library.index.vectors.shape == (10, 6, 32)
+    assert changes.added == 10 and library.index.descriptors.regions.shape == (10, 6, 32)
     found = library.search(scene(5)[..., :118, :158])
     assert found[0].name == "sea/005.png" and found[0].similarity > 0.9
     with pytest.raises(ValueError, match="name it as backbone if you trust it"):
@@ -392,14 +512,14 @@ def test_a_backbone_of_transformers(here: Path, backbone: str) -> None:
     with pytest.raises(ValueError, match="the library was made with"):
         ReferenceLibrary("photos.def", backbone=backbone).search(thumbnail(0))
     again, changes = ReferenceLibrary.build("album", "photos.def", backbone=backbone)
-    assert again.index.embedder == backbone and again.index.vectors.shape == (10, 6, 32)
+    assert again.index.embedder == backbone and again.index.descriptors.regions.shape == (10, 6, 32)
+    assert (changes.renewed, changes.added) == (10, 0)
 
 
 def test_transformers_is_loaded_only_where_a_backbone_is_asked_for(here: Path) -> None:
     code = (
         "import sys; from def_hub import ReferenceLibrary; ReferenceLibrary.build('album', 'new.def');"
-        "from def_hub.reference.library.embedding import PooledFeatures;"
-        "print([m for m in ('faiss', 'av') if m in sys.modules])"
+        "print([m for m in ('faiss', 'av', 'transformers.models.auto.modeling_auto') if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}

@@ -1,7 +1,8 @@
 """A library of photos: build it once, then find the few that help an image among thousands.
 
-`index` is its file, `building` fills it, `embedding` makes a photo comparable, `query` cleans the image up, `nearest`
-searches, and `library` puts them together.
+To build: `building` reads folders, `embedding` (or `backbone`) makes global descriptors, `cells` local ones, and
+`index` writes them. To find: `query` cleans the image up, `nearest` finds similar photos, `cells` compares them cell by
+cell, and `library` has the best ones ranked.
 """
 
 from def_hub.reference.library.building import Changes

@@ -1,7 +1,7 @@
-"""From folders of photos to entries with vectors: shared over processes, and never done twice.
+"""Read folders of photos into a library: shared over processes, and no photo is read twice.
 
-What is finished is written beside the library every few photos, in `parts/`. A run that was killed is simply started
-again: it reads the parts, and continues. At the end the parts become the library.
+Every few photos, what is finished is written to `parts/` in the library's folder. A run that was killed is started
+again by the same command; it reads the parts and continues. At the end the parts become the library.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from def_hub import images, video
+from def_hub.reference.library.cells import cells_of
+from def_hub.reference.library.descriptors import Descriptors
 from def_hub.reference.library.embedding import Embedder
 from def_hub.reference.library.index import (
     Entry,
@@ -29,38 +31,50 @@ from def_hub.reference.library.index import (
     entries_from_json,
     entries_to_json,
     located,
-    read_vectors,
+    read_descriptors,
+    read_index,
+    write_descriptors,
     write_index,
-    write_vectors,
 )
 from def_hub.sharing import Processes
 
 PARTS = "parts"
 SAVE_EVERY, SAVE_SECONDS = 16, 10.0
-"""A part is written after so many entries, or so many seconds."""
+"""A part is written after this many entries, or this many seconds."""
 UNUSABLE = (ValueError, OSError, ModuleNotFoundError)
-"""What a photo or a video that cannot be read raises."""
+"""Raised by a photo or a video that cannot be read."""
 
 
 @dataclass
 class Changes:
-    """What an update did: how many entries were taken in, read again because their content changed, found under another
-    name, and dropped because their file is gone. problems: one line for each file that was left out, and why."""
+    """What an update did.
+
+    added: new entries. changed: entries read again because their content is another one. renewed: entries read again
+    because the embedder is another one. moved: entries whose file has another name now. gone: entries whose file is no
+    longer there. problems: one line for each file that was left out, with the reason.
+    """
 
     added: int = 0
     changed: int = 0
+    renewed: int = 0
     moved: int = 0
     gone: int = 0
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        counts = {"added": self.added, "changed": self.changed, "moved": self.moved, "gone": self.gone}
+        counts = {
+            "added": self.added,
+            "changed": self.changed,
+            "read again for another embedder": self.renewed,
+            "moved": self.moved,
+            "gone": self.gone,
+        }
         return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing changed"
 
 
 def files_in(root: Path, folders: Iterable[str], left_out: Sequence[str] = ()) -> list[str]:
-    """The pictures and videos of folders and of the folders in them, relative to `root`, each once, sorted. Hidden ones
-    are left out, and so is what begins with a name in `left_out`."""
+    """The pictures and videos in folders and their subfolders, relative to `root`, each once, sorted. Hidden ones are
+    left out, and so is everything in `left_out`."""
     found: dict[str, None] = {}
     for folder in folders:
         for path in _walk(root / folder):
@@ -71,12 +85,12 @@ def files_in(root: Path, folders: Iterable[str], left_out: Sequence[str] = ()) -
 
 
 def within(name: str, folder: str) -> bool:
-    """Whether a file is a folder's, or that file itself."""
+    """Whether a file is in a folder, or is that file itself."""
     return folder == "." or name == folder or name.startswith(folder + "/")
 
 
 def problem(name: str, root: Path, error: Exception) -> str:
-    """What is wrong with a file, in one line that begins with its name in the library."""
+    """An error about a file in one line, which begins with the file's name in the library."""
     words = str(error).replace(f"{root}/", "").removeprefix("candidates[0] ")
     return words if words.startswith(name) else f"{name}: {words}"
 
@@ -92,66 +106,73 @@ def _walk(folder: Path) -> Iterable[Path]:
             yield from _walk(inner)
 
 
+Row = tuple[Entry, Descriptors]
+"""An entry with its descriptors, which are those of one photo."""
+
+
 class Known:
-    """Entries whose vectors are there: those of the library, and those of the parts that an ended run left."""
+    """Entries whose descriptors are there already: those of the library, and those that an interrupted run left."""
 
-    def __init__(self, index: Index, parts: Iterable[tuple[Entry, Tensor]]) -> None:
-        rows = [*zip(index.entries, index.vectors, strict=True), *parts]
-        self._files: dict[tuple[str, int, int], dict[int | None, tuple[Entry, Tensor]]] = defaultdict(dict)
-        self._contents: dict[str, dict[int | None, tuple[Entry, Tensor]]] = defaultdict(dict)
-        for entry, vector in rows:
-            self._files[entry.path, entry.size, entry.modified][entry.frame] = entry, vector
-            self._contents[entry.digest][entry.frame] = entry, vector
+    def __init__(self, index: Index, parts: Iterable[Row]) -> None:
+        rows = [*zip(index.entries, index.descriptors, strict=True), *parts]
+        self._files: dict[tuple[str, int, int], dict[int | None, Row]] = defaultdict(dict)
+        self._contents: dict[str, dict[int | None, Row]] = defaultdict(dict)
+        for entry, descriptors in rows:
+            self._files[entry.path, entry.size, entry.modified][entry.frame] = entry, descriptors
+            self._contents[entry.digest][entry.frame] = entry, descriptors
 
-    def unchanged(self, root: Path, path: str) -> list[tuple[Entry, Tensor]]:
-        """What is known of a file whose size and time are those of last time."""
+    def unchanged(self, root: Path, path: str) -> list[Row]:
+        """The entries of a file that still has the size and time that it had."""
         try:
             status = (root / path).stat()
         except OSError:
             return []
         return list(self._files.get((path, status.st_size, status.st_mtime_ns), {}).values())
 
-    def same_content(self, digest: str) -> list[tuple[Entry, Tensor]]:
+    def same_content(self, digest: str) -> list[Row]:
+        """The entries of any file with this content."""
         return list(self._contents.get(digest, {}).values())
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Makes entries and vectors of the files of a root. every: of so many frames of a video the sharpest is taken."""
+    """Makes the entries of files in `root`. Of every `every` frames of a video the sharpest becomes an entry."""
 
     root: Path
     embedder: Embedder
     known: Known
     every: int
 
-    def read(self, path: str) -> list[tuple[Entry, Tensor]]:
-        """The entries of one file. Only content that is not known yet is looked at. Raises one of `UNUSABLE`."""
+    def read(self, path: str) -> list[Row]:
+        """The entries of one file. Content that is known already is not embedded again. Raises one of `UNUSABLE`."""
         file = located(self.root, check_path("", path))
         status = file.stat()
         with file.open("rb") as opened:
             digest = file_digest(opened, "sha256").hexdigest()
         entry = Entry(path, digest, status.st_size, status.st_mtime_ns)
         if known := self.known.same_content(digest):
-            return [(replace(entry, frame=old.frame), vector) for old, vector in known]
+            return [(replace(entry, frame=old.frame), descriptors) for old, descriptors in known]
         if video.is_video(file):
             frames = video.sharp_frames(file, self.every)
-            return [(replace(entry, frame=at), self._vectors(picture)) for at, picture in frames]
+            return [(replace(entry, frame=at), self._described(picture)) for at, picture in frames]
         photo = images.read_photo(file, "", shorter_side=self.embedder.side)
-        return [(entry, self._vectors(photo.over_white()))]
+        return [(entry, self._described(photo.over_white()))]
 
-    def _vectors(self, picture: Tensor) -> Tensor:
-        return self.embedder.photo(picture).half().cpu()
+    def _described(self, picture: Tensor) -> Descriptors:
+        cells, grid = cells_of(picture)
+        regions = self.embedder.photo(picture).half().cpu()
+        return Descriptors(regions[None], cells[None], torch.tensor([grid], dtype=torch.int16))
 
 
 class Journal:
-    """The parts that one process writes."""
+    """What processes have finished but not yet put into the library: the files in `parts/`."""
 
-    def __init__(self, folder: Path, embedder: str) -> None:
-        self.folder, self.embedder = folder / PARTS, embedder
-        self.rows: list[tuple[Entry, Tensor]] = []
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self.folder, self.fingerprint = folder / PARTS, fingerprint
+        self.rows: list[Row] = []
         self.saved = time.monotonic()
 
-    def add(self, rows: Iterable[tuple[Entry, Tensor]]) -> None:
+    def add(self, rows: Iterable[Row]) -> None:
         self.rows += rows
         if len(self.rows) >= SAVE_EVERY or time.monotonic() > self.saved + SAVE_SECONDS:
             self.save()
@@ -159,37 +180,43 @@ class Journal:
     def save(self) -> None:
         if self.rows:
             self.folder.mkdir(parents=True, exist_ok=True)
-            metadata = {"embedder": self.embedder, "entries": entries_to_json([entry for entry, _ in self.rows])}
+            entries = entries_to_json([entry for entry, _ in self.rows])
+            descriptors = Descriptors.joined([one for _, one in self.rows])
             path = self.folder / f"{uuid.uuid4().hex}.safetensors"
-            write_vectors(path, torch.stack([vector for _, vector in self.rows]), metadata)
+            write_descriptors(path, descriptors, {"embedder": self.fingerprint, "entries": entries})
         self.rows, self.saved = [], time.monotonic()
 
-    def read(self) -> list[tuple[Entry, Tensor]]:
-        """What the parts of all processes hold. A part of another embedder, or a damaged one, is read again from the
-        photos."""
-        found: list[tuple[Entry, Tensor]] = []
+    def read(self) -> list[Row]:
+        """The parts of all processes. A damaged part, or one of another embedder, is left out: its photos are read
+        again."""
+        found: list[Row] = []
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
-                vectors, metadata = read_vectors(path)
+                descriptors, metadata = read_descriptors(path)
                 entries = entries_from_json(path, metadata.get("entries", ""))
             except ValueError:
                 continue
-            if metadata.get("embedder") == self.embedder and len(entries) == len(vectors):
-                found += zip(entries, vectors, strict=True)
+            if metadata.get("embedder") == self.fingerprint and len(entries) == len(descriptors):
+                found += zip(entries, descriptors, strict=True)
         return found
 
 
 def bring_up_to_date(
-    folder: Path, index: Index, root: Path, wanted: Sequence[str], embedder: Embedder, every: int
+    folder: Path, before: Index, wanted: Sequence[str], root: Path, embedder: Embedder, every: int
 ) -> tuple[Index, Changes]:
-    """Write a library that holds exactly the files that are wanted; see the top of this file.
+    """Write a library that holds exactly the wanted files; see the top of this file.
 
     Args:
-        folder: of the library. index: what it holds. root: folder of the photos. wanted: paths relative to it.
-        embedder: the one that made the vectors of `index`. every: see `Reader`.
+        folder: of the library.
+        before: what it holds. Photos are read again if another embedder made its descriptors.
+        wanted: paths of files, relative to `root`.
+        every: see `Reader`.
     """
     processes = Processes()
-    journal = Journal(folder, embedder.name)
+    index = replace(before, embedder=embedder.name, fingerprint=embedder.fingerprint)
+    if before.fingerprint != embedder.fingerprint:
+        index = replace(index, entries=(), descriptors=Descriptors())
+    journal = Journal(folder, embedder.fingerprint)
     known = Known(index, journal.read())
     processes.wait()  # nobody writes before all have read
     todo = [path for path in wanted if not known.unchanged(root, path)]
@@ -205,29 +232,28 @@ def bring_up_to_date(
     problems = processes.gather(problems)
     processes.wait()
     if processes.first:
-        _finish(folder, index, root, wanted, journal)
+        _finish(folder, index, wanted, root, journal)
     processes.wait()
-    return _result(folder, index, problems)
+    after = read_index(folder)
+    return after, _changes(before, after, problems)
 
 
-def _finish(folder: Path, index: Index, root: Path, wanted: Sequence[str], journal: Journal) -> None:
-    """The parts become the library."""
+def _finish(folder: Path, index: Index, wanted: Sequence[str], root: Path, journal: Journal) -> None:
+    """Put the parts into the library."""
     known = Known(index, journal.read())
-    rows: dict[tuple[str, int | None], tuple[Entry, Tensor]] = {}
+    rows: dict[tuple[str, int | None], Row] = {}
     for path in wanted:
-        for entry, vector in known.unchanged(root, path):
-            rows.setdefault((entry.digest, entry.frame), (entry, vector))  # a copy of a photo is no second reference
+        for entry, descriptors in known.unchanged(root, path):
+            # a copy of a photo is no second reference
+            rows.setdefault((entry.digest, entry.frame), (entry, descriptors))
     entries = tuple(entry for entry, _ in rows.values())
-    vectors = torch.stack([v for _, v in rows.values()]) if rows else index.vectors[:0]
-    write_index(folder, replace(index, entries=entries, vectors=vectors))
+    descriptors = Descriptors.joined([one for _, one in rows.values()])
+    write_index(folder, replace(index, entries=entries, descriptors=descriptors))
     shutil.rmtree(journal.folder, ignore_errors=True)
 
 
-def _result(folder: Path, before: Index, problems: list[str]) -> tuple[Index, Changes]:
-    """The library as it is now, and what is new in it."""
-    from def_hub.reference.library.index import read_index
-
-    after = read_index(folder)
+def _changes(before: Index, after: Index, problems: list[str]) -> Changes:
+    """What is new in a library."""
     old, new = ({(e.digest, e.frame): e for e in index.entries} for index in (before, after))
     changes = Changes(problems=problems)
     paths = {entry.path for entry in before.entries}
@@ -235,9 +261,10 @@ def _result(folder: Path, before: Index, problems: list[str]) -> tuple[Index, Ch
     for key, entry in new.items():
         if key in old:
             changes.moved += old[key].path != entry.path
+            changes.renewed += before.fingerprint != after.fingerprint
         elif entry.path in paths:
             changes.changed += 1
         else:
             changes.added += 1
     changes.gone = sum(key not in new and entry.path not in present for key, entry in old.items())
-    return after, changes
+    return changes

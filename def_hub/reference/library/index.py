@@ -1,8 +1,9 @@
-"""The file of a library: a folder with `library.json`, what it holds, and `vectors-….safetensors`, which is mapped.
+"""A library on disk: a folder with `library.json`, which lists the photos, and `vectors-….safetensors`, their
+descriptors, which are mapped into memory.
 
-A library may come from somebody else, so nothing in it is believed: its format version, its sizes and types, and every
-path are checked when it is read. A path may not lead outside the root, and a photo counts only while its content has
-the hash that is written here: a library can name no file whose content its maker did not have.
+A library may come from somebody else. Its format version, its sizes and types, and every path are therefore checked
+when it is read. No path may lead outside the root. A photo is used only while its content has the hash that is written
+here, so a library cannot show a file that its maker did not have.
 """
 
 from __future__ import annotations
@@ -13,20 +14,25 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.torch import save_file
 
-FORMAT = 1
+from def_hub.reference.library.descriptors import Descriptors
+
+FORMAT = 2
+"""2 added local descriptors and the fingerprint of the embedder."""
 INDEX = "library.json"
 VECTORS = re.compile(r"vectors-[0-9a-f]{16}\.safetensors")
-MAX_ENTRIES, MAX_INDEX_BYTES, MAX_DIMENSION, MAX_REGIONS = 1_000_000, 500_000_000, 8192, 256
+MAX_ENTRIES, MAX_INDEX_BYTES = 1_000_000, 500_000_000
+MAX_PARTS, MAX_DIMENSION = 4096, 8192
+"""Regions or cells of a photo, and numbers of a descriptor."""
+TENSORS = {"regions": ("F16", 3), "cells": ("I8", 3), "grid": ("I16", 2)}
+"""The fields of `Descriptors`, with the type and the number of dimensions of each."""
 NEVER = ("\0", "\n", "\r")
 
 
@@ -34,9 +40,11 @@ NEVER = ("\0", "\n", "\r")
 class Entry:
     """A photo, or one frame of a video.
 
-    path: relative to the root, with "/". digest: SHA-256 of the file. size, modified: bytes, and nanoseconds since
-    1970, of the file when it was read; a file with both unchanged is taken as unchanged. frame: the time stamp of a
-    video's frame, in the units of its stream; None for a photo.
+    path: relative to the root, with "/".
+    digest: SHA-256 of the file.
+    size, modified: of the file when it was read, in bytes and in nanoseconds since 1970. A file that still has both is
+        taken as unchanged.
+    frame: the time stamp of a video's frame, in the units of its stream; None for a photo.
     """
 
     path: str
@@ -55,17 +63,22 @@ class Entry:
 class Index:
     """What a library holds.
 
-    embedder: what made the vectors, see `embedding.make_embedder`. root: folder of the photos, relative to the library,
-    or absolute where the two have no common parent. folders: those that were searched for photos. left_out: what was
-    removed by name; `update` does not take it back. vectors: `[N, R, D]` float16, mapped; entry n has R regions.
+    embedder: name of what made the descriptors, see `embedding.make_embedder`.
+    fingerprint: of the weights of that embedder. Descriptors of other weights cannot be compared with these. Empty
+        after reading an older format, which did not know it.
+    root: folder of the photos, relative to the library; absolute where the two have no common parent.
+    folders: where `update` looks for photos.
+    left_out: what was removed by name; `update` does not take it back.
+    entries, descriptors: of the photos, in the same order.
     """
 
     embedder: str
+    fingerprint: str
     root: str
     folders: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     entries: tuple[Entry, ...] = ()
-    vectors: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, dtype=torch.float16), repr=False)
+    descriptors: Descriptors = field(default_factory=Descriptors, repr=False)
 
 
 def read_index(folder: Path) -> Index:
@@ -89,30 +102,34 @@ def read_index(folder: Path) -> Index:
         raise ValueError(f"{path}: not the index of a library")
     if version > FORMAT:
         raise ValueError(f"{path}: format {version} is newer than this def-hub knows ({FORMAT}); install a newer one")
-    _expect(path, content, {"embedder": str, "root": str, "folders": list, "left_out": list, "vectors": str})
-    _expect(path, content, {"entries": list})
+    _expect(path, content, {"embedder": str, "root": str, "folders": list, "left_out": list, "entries": list})
     if len(content["entries"]) > MAX_ENTRIES:
         raise ValueError(f"{path}: expected at most {MAX_ENTRIES} entries, got {len(content['entries'])}")
-    if not VECTORS.fullmatch(content["vectors"]):
-        raise ValueError(f"{path}: {content['vectors']!r} is no name of a file of vectors")
     entries = tuple(_entry(path, number, values) for number, values in enumerate(content["entries"]))
     folders, left_out = (tuple(check_path(path, p) for p in content[key]) for key in ("folders", "left_out"))
-    vectors = read_vectors(folder / content["vectors"])[0]
-    if len(vectors) != len(entries):
-        raise ValueError(f"{path}: has {len(entries)} entries, its vectors are for {len(vectors)}")
-    return Index(content["embedder"], content["root"], folders, left_out, entries, vectors)
+    known = Index(content["embedder"], "", content["root"], folders, left_out, entries)
+    if version < FORMAT:
+        return known
+    _expect(path, content, {"fingerprint": str, "vectors": str})
+    if not VECTORS.fullmatch(content["vectors"]):
+        raise ValueError(f"{path}: {content['vectors']!r} is no name of a file of vectors")
+    descriptors = read_descriptors(folder / content["vectors"])[0]
+    if len(descriptors) != len(entries):
+        raise ValueError(f"{path}: has {len(entries)} entries, its vectors are for {len(descriptors)}")
+    return replace(known, fingerprint=content["fingerprint"], descriptors=descriptors)
 
 
 def write_index(folder: Path, index: Index) -> None:
     """Write a library. A process that ends at any moment leaves the old one or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
-    digest = sha256(repr([(e.digest, e.frame) for e in index.entries]).encode() + index.embedder.encode())
+    digest = sha256(repr([(e.digest, e.frame) for e in index.entries]).encode() + index.fingerprint.encode())
     name = f"vectors-{digest.hexdigest()[:16]}.safetensors"
     if not (folder / name).exists():  # the name says the content
-        write_vectors(folder / name, index.vectors, {})
+        write_descriptors(folder / name, index.descriptors, {})
     content = {
         "format": FORMAT,
         "embedder": index.embedder,
+        "fingerprint": index.fingerprint,
         "root": index.root,
         "folders": index.folders,
         "left_out": index.left_out,
@@ -128,29 +145,45 @@ def write_index(folder: Path, index: Index) -> None:
                 other.unlink()
 
 
-def write_vectors(path: Path, vectors: Tensor, metadata: dict[str, str]) -> None:
-    """Write vectors `[N, R, D]`, completely or not at all."""
+def write_descriptors(path: Path, descriptors: Descriptors, metadata: dict[str, str]) -> None:
+    """Write descriptors, completely or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    # not `save_file`, whose files only their owner may read
-    temporary.write_bytes(save({"vectors": vectors.to(torch.float16).contiguous()}, metadata=metadata))
+    tensors = {name: getattr(descriptors, name).contiguous() for name in TENSORS}
+    temporary.touch()
+    mode = temporary.stat().st_mode
+    save_file(tensors, temporary, metadata=metadata)  # no second copy in memory, as `save` would make
+    temporary.chmod(mode)  # `save_file` lets nobody but the owner read
     os.replace(temporary, path)
 
 
-def read_vectors(path: Path) -> tuple[Tensor, dict[str, str]]:
-    """Vectors `[N, R, D]`, mapped into memory, and the metadata. Raises ValueError for anything else in the file."""
+def read_descriptors(path: Path) -> tuple[Descriptors, dict[str, str]]:
+    """Descriptors, mapped into memory, and the metadata. Raises ValueError for anything else in the file."""
     try:
         with safe_open(path, framework="pt") as opened:
-            if list(opened.keys()) != ["vectors"]:
-                raise ValueError(f"{path}: expected one tensor, vectors")
-            header = opened.get_slice("vectors")
-            shape, kind = header.get_shape(), header.get_dtype()
-            if kind != "F16" or len(shape) != 3 or shape[0] > MAX_ENTRIES:
-                raise ValueError(f"{path}: expected float16 vectors [N, R, D], got {kind} {shape}")
-            if shape[1] > MAX_REGIONS or shape[2] > MAX_DIMENSION:
-                raise ValueError(f"{path}: expected at most {MAX_REGIONS} regions of {MAX_DIMENSION}, got {shape}")
-            return opened.get_tensor("vectors"), opened.metadata() or {}
+            if set(opened.keys()) != set(TENSORS):
+                raise ValueError(f"{path}: expected the tensors {', '.join(TENSORS)}")
+            for name, (kind, dimensions) in TENSORS.items():
+                header = opened.get_slice(name)
+                shape, stored = header.get_shape(), header.get_dtype()
+                if stored != kind or len(shape) != dimensions or shape[0] > MAX_ENTRIES:
+                    raise ValueError(f"{path}: expected {name} as {kind} with {dimensions} axes, got {stored} {shape}")
+                if max(shape[1:-1], default=0) > MAX_PARTS or shape[-1] > MAX_DIMENSION:
+                    raise ValueError(f"{path}: expected at most {MAX_PARTS} {name} of {MAX_DIMENSION}, got {shape}")
+            found = Descriptors(*(opened.get_tensor(name) for name in TENSORS))
+            metadata = opened.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: damaged or missing vectors ({error})") from error
+    _check_agreement(path, found)
+    return found, metadata
+
+
+def _check_agreement(path: Path, found: Descriptors) -> None:
+    """Raise ValueError where the tensors of a file do not belong together."""
+    if not len(found.regions) == len(found.cells) == len(found.grid) or found.grid.shape[1] != 2:
+        raise ValueError(f"{path}: damaged, its tensors are for different numbers of photos")
+    sides = found.grid.long()
+    if bool((sides < 0).any()) or bool((sides.prod(1) > found.cells.shape[1]).any()):
+        raise ValueError(f"{path}: damaged, a photo has more cells than are there")
 
 
 def check_path(source: Path | str, path: Any) -> str:

@@ -1,4 +1,4 @@
-"""ReferenceLibrary: thousands of photos, of which the few that help an image are found in seconds."""
+"""ReferenceLibrary: finds the few photos that help an image among thousands, in seconds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from def_hub import video
 from def_hub.images import ImageLike
 from def_hub.reference.library.building import PARTS, UNUSABLE, Changes, bring_up_to_date, files_in, problem, within
+from def_hub.reference.library.cells import shares, standing
 from def_hub.reference.library.embedding import POOLED, Embedder, make_embedder
 from def_hub.reference.library.index import INDEX, Entry, Index, located, read_index, write_index
 from def_hub.reference.library.nearest import Nearest
@@ -19,23 +22,32 @@ from def_hub.reference.library.query import Cleaned, cleaned
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.selection import UNLIKELY, RankedReference, embedded_network, rank_references
 
+SIMILAR = 150
+"""How many of the most similar photos are compared cell by cell."""
 RANKED = 30
-"""How many of the most similar photos are ranked."""
+"""How many photos are opened and ranked at most."""
+MISSES = 8
+"""After this many photos in a row that would not help, and at least one that would, no more are ranked."""
 EVERY = 30
-"""Of so many frames of a video the sharpest is taken."""
+"""The sharpest of this many frames of a video is taken."""
 
 
 @dataclass(frozen=True)
 class Found:
     """A photo of a library, and what speaks for it.
 
-    path: of the file. similarity: of the embeddings, -1 … 1. ranked: by `rank_references`; None where only the first
-    stage was asked for. why: why it was chosen, or was not; empty after the first stage.
+    path: of the file.
+    similarity: of the global descriptors, -1 … 1.
+    evidence: how far similarity and agreement of the cells stand out among the similar photos, added; see
+        `cells.standing`. 0 for photos whose cells were not compared.
+    ranked: by `rank_references`; None after `ReferenceLibrary.search`.
+    why: why it was chosen, or was not; empty after `search`.
     """
 
     entry: Entry
     path: Path
     similarity: float
+    evidence: float = 0.0
     ranked: RankedReference | None = None
     why: str = ""
 
@@ -46,7 +58,7 @@ class Found:
 
     @property
     def score(self) -> float:
-        """Share of the image that it can serve, 0 … 1."""
+        """Share of the image that it can serve, 0 … 1; 0 after `search`."""
         return 0.0 if self.ranked is None else self.ranked.score
 
     def picture(self) -> ImageLike:
@@ -60,7 +72,7 @@ class Choice:
     """What a library offers for an image.
 
     chosen: best first, perhaps none. others: ranked but not chosen, best first, each with the reason. problems: one
-    line for each photo that is similar, but is missing, has changed or cannot be read any more.
+    line for each similar photo that is missing, has changed or can no longer be read.
     """
 
     chosen: tuple[Found, ...] = ()
@@ -68,7 +80,7 @@ class Choice:
     problems: tuple[str, ...] = ()
 
     def pictures(self) -> list[ImageLike]:
-        """The chosen ones, for `DEFPipeline`."""
+        """The chosen photos, as references for `DEFPipeline`."""
         return [found.picture() for found in self.chosen]
 
     def record(self) -> dict[str, Any]:
@@ -84,14 +96,15 @@ class Choice:
         return {**listed, "problems": list(self.problems)}
 
     def lines(self, others: int = 3) -> list[str]:
-        """For people: the chosen ones, the next ones with the reason why they were not, and the problems."""
+        """For people: the chosen photos, the next ones with the reason why they were not chosen, and the problems."""
         listed = [*self.chosen, *self.others[:others]]
         return [f"{f.score:.3f}  {f.name}: {f.why}" for f in listed] + list(self.problems)
 
 
 @dataclass(frozen=True)
 class LibraryInfo:
-    """photos, videos, frames: that it holds. bytes: of the library itself. missing, changed: names of files."""
+    """What a library holds: numbers of photos, videos, and frames of them. bytes: of the library itself, without the
+    photos. missing, changed: names of files."""
 
     path: Path
     root: Path
@@ -109,13 +122,13 @@ class ReferenceLibrary:
 
     Args:
         path: of the library, as `build` or `def-hub library build` wrote it.
-        root: folder of the photos, where it is not where the library says.
-        backbone: name of the embedder, where that is neither the embedded one nor DINOv2: a library of somebody else
-            makes nobody load a model that he did not name.
+        root: folder of the photos, if they were moved.
+        backbone: the model that made the library, if it is neither the embedded one nor DINOv2. It must be named here,
+            because the library may come from somebody else.
 
     Raises:
-        FileNotFoundError: where there is no library.
-        ValueError: for a library of a newer format, and for one that is damaged or names files outside its root.
+        FileNotFoundError: if there is no library.
+        ValueError: for a newer format, a damaged library, and one that names files outside its root.
     """
 
     def __init__(self, path: str | Path, root: str | Path | None = None, backbone: str | None = None) -> None:
@@ -136,41 +149,39 @@ class ReferenceLibrary:
         backbone: str | None = None,
         every: int = EVERY,
     ) -> tuple[ReferenceLibrary, Changes]:
-        """Make a library of the photos and videos of folders, and of the folders in them.
+        """Make a library of the photos and videos in folders and their subfolders.
 
-        An interrupted build is continued by the same call; photos that the library holds already are not read again.
+        The same call continues an interrupted build. Photos that the library holds already are not read again.
         Processes that `torchrun` started share the work.
 
         Args:
-            path: a new folder, by custom with the suffix `.def`, or that of a library which is to hold these folders.
-            backbone: name of any vision model of `transformers`; by default the embedded extractor, without network.
-            every: of so many frames of a video the sharpest is taken.
+            path: a new folder, by custom with the suffix `.def`; or a library, which then holds these folders.
+            backbone: any vision model of `transformers`; by default the embedded extractor, which needs no network.
+            every: the sharpest of this many frames of a video is taken.
 
         Raises:
-            FileNotFoundError: for a folder that is not there.
-            ValueError: where `path` is something else, or where there are no photos.
+            FileNotFoundError: for a folder that does not exist.
+            ValueError: if `path` exists and is no library, or if there are no photos.
         """
         given = [folders] if isinstance(folders, str | Path) else list(folders)
         path, folders = Path(path), _checked_folders(given)
         if path.exists() and not _may_hold_library(path):
             raise ValueError(f"{path}: is there already, and is no library; choose another name")
         root = Path(os.path.commonpath([folder if folder.is_dir() else folder.parent for folder in folders]))
-        name = make_embedder(backbone or POOLED, backbone).name
-        index = read_index(path) if (path / INDEX).exists() else Index(name, "")
-        if index.embedder != name:  # vectors of two embedders cannot be compared
-            index = Index(name, "")
+        embedder = make_embedder(backbone or POOLED, backbone)
         names = tuple(folder.relative_to(root).as_posix() for folder in folders)
-        index = replace(index, root=_relative(root, path), folders=names, left_out=())
         wanted = files_in(root, names)
         if not wanted:
             raise ValueError(f"no pictures in {', '.join(map(str, given))}")
+        index = read_index(path) if (path / INDEX).exists() else Index(embedder.name, embedder.fingerprint, "")
+        index = replace(index, root=_relative(root, path), folders=names, left_out=())
         path.mkdir(parents=True, exist_ok=True)
-        _, changes = bring_up_to_date(path, index, root, wanted, make_embedder(name, backbone), every)
+        _, changes = bring_up_to_date(path, index, wanted, root, embedder, every)
         return cls(path, backbone=backbone), changes
 
     def add(self, folders: str | Path | Sequence[str | Path], every: int = EVERY) -> Changes:
-        """Take in more photos, videos, or folders of them. Raises FileNotFoundError, and ValueError for what is not in
-        the library's root."""
+        """Take in more photos, videos, or folders of them. Raises FileNotFoundError for what does not exist, and
+        ValueError for what is not in the library's root."""
         given = _checked_folders([folders] if isinstance(folders, str | Path) else list(folders))
         names = [self._name(folder) for folder in given]
         present = list(dict.fromkeys(entry.path for entry in self.index.entries))
@@ -180,7 +191,8 @@ class ReferenceLibrary:
 
     def remove(self, paths: str | Path | Sequence[str | Path]) -> Changes:
         """Take photos, videos, or folders of them out of the library; the files stay. `update` does not take them back.
-        Raises ValueError for what the library does not hold."""
+        Raises ValueError for what the library does not hold, and for a library that must be updated first."""
+        self._checked_embedder()
         given = [paths] if isinstance(paths, str | Path) else list(paths)
         names = [self._name(Path(path)) for path in given]
         for name in names:
@@ -193,22 +205,24 @@ class ReferenceLibrary:
             folders=tuple(folder for folder in self.index.folders if folder not in names),
             left_out=tuple(dict.fromkeys((*self.index.left_out, *names))),
             entries=tuple(self.index.entries[n] for n in stays),
-            vectors=self.index.vectors[stays],
+            descriptors=self.index.descriptors.take(stays),
         )
         write_index(self.path, index)
         self._reopen()
         return Changes(gone=removed)
 
     def update(self, every: int = EVERY) -> Changes:
-        """Bring the library up to date with its folders: new photos are taken in, changed ones are read again, those
-        that are gone are dropped. A photo that only moved is known by its content. With a new `root`, that is kept."""
+        """Bring the library up to date with its folders. New photos are taken in, changed ones are read again, and
+        those that are gone are dropped. A photo that only moved is recognised by its content and not read again. If
+        the embedder's weights are no longer those that made the library, all photos are read again. A `root` that
+        the constructor was given is written to the library."""
         there = [folder for folder in self.index.folders if (self.root / folder).exists()]
         single = [p for p in dict.fromkeys(e.path for e in self.index.entries) if (self.root / p).exists()]
         wanted = dict.fromkeys([*files_in(self.root, there, self.index.left_out), *single])
         return self._bring(replace(self.index, root=_relative(self.root, self.path)), list(wanted), every)
 
     def info(self) -> LibraryInfo:
-        """What the library holds, and which of its files are missing or have another size or time than they had."""
+        """What the library holds, which of its files are missing, and which have another size or time than they had."""
         files = {entry.path: entry for entry in self.index.entries}
         missing, changed = [], []
         for name, entry in files.items():
@@ -229,12 +243,18 @@ class ReferenceLibrary:
     # ------------------------------------------------------------------------------------------- search
 
     def search(self, image: ImageLike, count: int = RANKED, network: ReferenceNetwork | None = None) -> list[Found]:
-        """The first stage: the photos that look most like the image, best first. Files are not opened.
+        """The photos that are most likely to show what the image shows, best first. No file is opened.
+
+        Global descriptors find the most similar photos; local descriptors order the first `SIMILAR` of them.
 
         Args:
-            image: the LR image. network: cleans it up; by default the embedded one.
+            image: the LR image.
+            network: cleans the image up; by default the embedded one.
 
-        Raises ModuleNotFoundError without faiss; otherwise as `images.to_tensor`.
+        Raises:
+            ModuleNotFoundError: without faiss.
+            ValueError: for a library that must be updated first.
+            ValueError, TypeError, FileNotFoundError: as `images.to_tensor`.
         """
         return self._similar(cleaned(image, network or embedded_network()), count)
 
@@ -245,27 +265,32 @@ class ReferenceLibrary:
         network: ReferenceNetwork | None = None,
         degradation: str = "auto",
     ) -> Choice:
-        """Both stages: the `RANKED` most similar photos are ranked by `rank_references`, the best `most` of those that
-        may help are chosen.
+        """The photos that help an image: `search`, then `rank_references` on the first `RANKED`, or fewer, see
+        `MISSES`. The best `most` of those that may help are chosen.
 
         Args:
-            image: the LR image. network: cleans it up and ranks; by default the embedded one. degradation: of the
-                image, see `observed`.
+            image: the LR image.
+            network: cleans the image up and ranks; by default the embedded one.
+            degradation: of the image, see `observed`.
 
-        Raises as `search`, and ValueError where `most` is less than 1.
+        Raises as `search`, and ValueError if `most` is less than 1.
         """
         if most < 1:
             raise ValueError(f"max_references must be at least 1, got {most}")
         network = network or embedded_network()
         query = cleaned(image, network, degradation)
-        ranked, problems = [], []
+        ranked, problems, misses = [], [], 0
         for found in self._similar(query, RANKED):
             try:
                 self._check(found)
                 score = rank_references(query.small, [found.picture()], network.feature_extractor)[0]
-                ranked.append(replace(found, ranked=score))
             except UNUSABLE as error:
                 problems.append(problem(found.name, self.root, error))
+                continue
+            ranked.append(replace(found, ranked=score))
+            misses = 0 if score.score >= UNLIKELY else misses + 1
+            if misses >= MISSES and misses < len(ranked):
+                break
         ranked.sort(key=lambda found: -found.score)
         helpful = [found for found in ranked if found.score >= UNLIKELY]
         chosen = tuple(replace(found, why=_served(found)) for found in helpful[:most])
@@ -273,16 +298,37 @@ class ReferenceLibrary:
         return Choice(chosen, others, tuple(problems))
 
     def _similar(self, image: Cleaned, count: int) -> list[Found]:
+        embedder, index = self._checked_embedder(), self.index
+        if self._nearest is None:
+            self._nearest = Nearest(index.descriptors.regions)
+        nearest = self._nearest(embedder.query(image.small, image.large), max(count, SIMILAR))
+        found = [Found(index.entries[n], self.root / index.entries[n].path, similarity) for n, similarity in nearest]
+        first, rest = found[:SIMILAR], found[SIMILAR:]
+        if first:
+            compared = index.descriptors.take([number for number, _ in nearest[:SIMILAR]])
+            agreement = standing(shares(image.large, compared)).amax(1)  # the size at which the photo shows the place
+            evidence = agreement + standing(torch.tensor([similarity for _, similarity in nearest[:SIMILAR]]))
+            first = [replace(one, evidence=value) for one, value in zip(first, evidence.tolist(), strict=True)]
+        return [*sorted(first, key=lambda one: -one.evidence), *rest][:count]
+
+    def _checked_embedder(self) -> Embedder:
+        """The embedder. Raises ValueError if its weights are not those that made the library: the wrong photos would
+        be found, without a word."""
+        embedder = self._own_embedder()
+        if self.index.fingerprint != embedder.fingerprint:
+            raise ValueError(
+                f"{self.path}: was made with other weights of {embedder.name} than are here now; "
+                f"`def-hub library update {self.path}` reads its photos again"
+            )
+        return embedder
+
+    def _own_embedder(self) -> Embedder:
         if self._embedder is None:
             self._embedder = make_embedder(self.index.embedder, self._backbone)
-        if self._nearest is None:
-            self._nearest = Nearest(self.index.vectors)
-        nearest = self._nearest(self._embedder.query(image.small, image.large), count)
-        entries = [(self.index.entries[number], similarity) for number, similarity in nearest]
-        return [Found(entry, self.root / entry.path, similarity) for entry, similarity in entries]
+        return self._embedder
 
     def _check(self, found: Found) -> None:
-        """Raise ValueError or OSError where the file is not what the library knows."""
+        """Raise ValueError or OSError if the file is missing or has changed."""
         path = located(self.root, found.entry.path)
         if not path.is_file():
             raise FileNotFoundError(f"{found.name}: is missing; `def-hub library update` looks for it")
@@ -298,8 +344,7 @@ class ReferenceLibrary:
     # ------------------------------------------------------------------------------------------- helpers
 
     def _bring(self, index: Index, wanted: Sequence[str], every: int) -> Changes:
-        embedder = self._embedder or make_embedder(index.embedder, self._backbone)
-        _, changes = bring_up_to_date(self.path, index, self.root, wanted, embedder, every)
+        _, changes = bring_up_to_date(self.path, index, wanted, self.root, self._own_embedder(), every)
         self._reopen()
         return changes
 
@@ -307,7 +352,7 @@ class ReferenceLibrary:
         self.index, self._nearest = read_index(self.path), None
 
     def _name(self, path: Path) -> str:
-        """A path relative to the root. One that is not there is taken as relative to it already."""
+        """A path relative to the root. If it does not exist, it is taken to be relative to the root already."""
         full = Path(os.path.normpath(path.absolute() if path.exists() else self.root / path))
         root = Path(os.path.normpath(self.root.absolute()))
         if not full.is_relative_to(root):
@@ -324,14 +369,14 @@ def _checked_folders(folders: Sequence[str | Path]) -> list[Path]:
 
 
 def _may_hold_library(path: Path) -> bool:
-    """An interrupted build leaves parts alone."""
+    """Whether a folder holds nothing but a library, or what an interrupted build leaves."""
     if not path.is_dir():
         return False
     return all(p.name in (INDEX, PARTS) or p.name.startswith((".", "vectors-")) for p in path.iterdir())
 
 
 def _relative(root: Path, path: Path) -> str:
-    """Both may be moved together."""
+    """The root relative to the library, so that both may be moved together."""
     try:
         return Path(os.path.relpath(root.absolute(), path.absolute())).as_posix()
     except ValueError:  # on another drive

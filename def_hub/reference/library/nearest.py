@@ -1,4 +1,4 @@
-"""The nearest entries of a library to an image, by `faiss`. The only place that imports it."""
+"""The entries of a library that are nearest to an image, by `faiss`. The only place that imports it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from def_hub.reference.library.embedding import Query
 
 MISSING = "searching a library needs faiss: pip install 'def-hub[library]'"
-WIDER = 20  # times the regions of an entry: how many regions faiss finds for each vector of a query
+FEWEST = 20  # entries: as many regions as they have are found for each vector, also if fewer entries are wanted
 AT_ONCE = 20_000  # entries that are copied into the search at a time
 
 
 class Nearest:
-    """Exact search among the vectors `[N, R, D]` of a library, which all have norm one.
+    """Exact search among the global descriptors `[N, R, D]` of a library, which all have norm one.
 
-    Kept in half precision, as in the file: 10,000 photos with 14 regions of 512 numbers take 143 MB.
+    They are kept in half precision, as in the file: 10,000 photos with 14 regions of 512 numbers take 143 MB.
 
     Raises:
         ModuleNotFoundError: without faiss.
@@ -40,16 +40,16 @@ class Nearest:
             self._index.add(values.numpy())
 
     def __call__(self, query: Query, count: int) -> list[tuple[int, float]]:
-        """The nearest entries, best first: (number, similarity from -1 to 1).
+        """The nearest `count` entries, best first: (number, similarity from -1 to 1).
 
-        An entry is as near to a vector of the query as the nearest of its regions is; the similarity is the weighted
-        mean over the vectors. faiss finds the `WIDER` nearest regions of each; the entries that these belong to are
-        compared exactly.
+        The similarity of an entry to a vector of the query is that of its nearest region; the similarity to the query
+        is the weighted mean over its vectors. For each vector faiss finds the nearest regions, as many as `count`
+        entries have, `FEWEST` at least. All entries with one of these are then compared exactly.
         """
         if self.vectors.numel() and query.vectors.shape[1] != self.vectors.shape[2]:
             made, held = query.vectors.shape[1], self.vectors.shape[2]
             raise ValueError(f"the library has vectors of {held} numbers, its embedding makes {made}")
-        wanted = min(max(WIDER, count) * self.vectors.shape[1], self._index.ntotal)
+        wanted = min(max(FEWEST, count) * self.vectors.shape[1], self._index.ntotal)
         if wanted == 0:
             return []
         rows = self._index.search(np.ascontiguousarray(query.vectors.float().numpy()), wanted)[1]

@@ -1,4 +1,4 @@
-"""The image that references are looked for, cleaned up: thumbnails are small, and mostly JPEGs."""
+"""Clean up the image before the search: a thumbnail is small, and mostly a JPEG."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from def_hub.reference.matching.pose import resized
 from def_hub.reference.network import ReferenceNetwork
 
 ENOUGH = 192
-"""Side, in pixels, of the square that has as many pixels as an image which is compared as it is. A smaller one is first
-enlarged by the network: photos of a library are compared at about this size."""
+"""Side, in pixels, of a square. An image with fewer pixels than this square is enlarged by the network before it is
+compared, because photos of a library are compared at about this size."""
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """small: the LR image, without what degraded it, as far as that is known. large: the image to be embedded, which is
-    the network's estimate where the LR image is small. Both `[1, 3, …, …]` in [0, 1]."""
+    """The image for the search. Both pictures are `[1, 3, …, …]` in [0, 1].
+
+    small: the LR image, with its known degradation removed. large: what is embedded. It is the network's estimate if
+    the LR image is small or degraded, and the LR image itself otherwise.
+    """
 
     small: Tensor
     large: Tensor
@@ -33,10 +36,10 @@ class Cleaned:
 @torch.no_grad()
 @float32_by_default()
 def cleaned(image: ImageLike, network: ReferenceNetwork, degradation: str = "auto") -> Cleaned:
-    """The query for an image.
+    """An image, cleaned up for the search.
 
-    What degraded it is measured (or told by `degradation`, see `observed`). An image that was enlarged before is shrunk
-    to what it shows. A degraded one is replaced by what the network makes of it, agreeing with the file.
+    Its degradation is measured, unless `degradation` names it (see `observed`). An image that was enlarged before is
+    shrunk again. A degraded image is replaced by the network's estimate, which agrees with the file.
 
     Raises ValueError, TypeError, FileNotFoundError as `images.to_tensor`.
     """
@@ -50,7 +53,7 @@ def cleaned(image: ImageLike, network: ReferenceNetwork, degradation: str = "aut
     large = (y.shape[2] * y.shape[3]) ** 0.5 >= ENOUGH
     if large and known.clean:
         return Cleaned(y, y)
-    if large:  # what degraded it disappears where it is shrunk to be compared
+    if large:  # shrinking it to the size at which it is compared removes most of the degradation
         y = resized(y, ENOUGH / (y.shape[2] * y.shape[3]) ** 0.5)
         known = observed(y, "auto", operator)
     told = known.seen_by(y, network.config.known)
