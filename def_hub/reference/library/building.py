@@ -34,6 +34,7 @@ from def_hub.reference.library.index import (
     write_vectors,
 )
 from def_hub.sharing import Processes
+from def_hub.writing import sweep
 
 PARTS = "parts"
 SAVE_EVERY, SAVE_SECONDS = 16, 10.0
@@ -189,6 +190,8 @@ def bring_up_to_date(
         embedder: the one that made the vectors of `index`. every: see `Reader`.
     """
     processes = Processes()
+    for written in (folder, folder / PARTS):
+        sweep(written)
     journal = Journal(folder, embedder.name)
     known = Known(index, journal.read())
     processes.wait()  # nobody writes before all have read

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -22,6 +21,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from def_hub.writing import replacing, write_text
 
 FORMAT = 1
 INDEX = "library.json"
@@ -119,9 +120,7 @@ def write_index(folder: Path, index: Index) -> None:
         "vectors": name,
         "entries": [asdict(entry) for entry in index.entries],
     }
-    temporary = folder / f".{INDEX}.{os.getpid()}"
-    temporary.write_text(json.dumps(content, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / INDEX)
+    write_text(folder / INDEX, json.dumps(content, indent=0, ensure_ascii=False) + "\n")
     for other in folder.glob("vectors-*.safetensors"):
         if other.name != name:
             with contextlib.suppress(OSError):  # somebody has it mapped, where the system minds
@@ -130,10 +129,9 @@ def write_index(folder: Path, index: Index) -> None:
 
 def write_vectors(path: Path, vectors: Tensor, metadata: dict[str, str]) -> None:
     """Write vectors `[N, R, D]`, completely or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    # not `save_file`, whose files only their owner may read
-    temporary.write_bytes(save({"vectors": vectors.to(torch.float16).contiguous()}, metadata=metadata))
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        # not `save_file`, whose files only their owner may read
+        temporary.write_bytes(save({"vectors": vectors.to(torch.float16).contiguous()}, metadata=metadata))
 
 
 def read_vectors(path: Path) -> tuple[Tensor, dict[str, str]]:
