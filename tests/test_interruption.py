@@ -10,7 +10,6 @@ import pytest
 
 from .conftest import ROOT
 
-
 KILLS = {"upscale": 4, "library": 4, "evaluate": 4, "train": 4, "publish": 3, "app": 2}
 
 
