@@ -16,6 +16,7 @@ from def_hub.service.examples import Example, PreparedExamples, examples
 from def_hub.service.runner import Progress, Runner, complaint
 from def_hub.service.session import Session
 from def_hub.service.uploads import MAX_BYTES, MAX_GIVEN_PIXELS, check_photo
+from def_hub.service.work import Work
 from def_hub.service.workers import start as start_thread
 from def_hub.space import action, large, library, masks, messages, options, pictures, queue, results
 from def_hub.space.changes import Changes, repeating
@@ -50,13 +51,15 @@ QUEUED = PRIVATE | {
 RUNNING, OPENING = "not while something is computed", "opening, or waiting for its turn …"
 
 
-def build_demo(pipeline: DEFPipeline, prepare: bool = False, photos: ReferenceLibrary | None = None) -> gr.Blocks:
+def build_demo(
+    pipeline: DEFPipeline, prepare: bool = False, photos: ReferenceLibrary | None = None, work: Work | None = None
+) -> gr.Blocks:
     """The interface around a loaded pipeline; start it with `.queue(max_size=…).launch(**launch_options())`.
 
     With `prepare`, the first example is computed now and the others in the background, so that a visitor sees a result
-    at once. photos: a library whose photos are offered as references.
+    at once. photos: a library whose photos are offered as references. work: who computes, see `Runner`.
     """
-    runner = Runner(pipeline, photos)
+    runner = Runner(pipeline, photos, work)
     prepared = PreparedExamples(runner.rank, lambda session: runner.run(session, RunOptions()))
     shipped = examples()
     if prepare and shipped:
