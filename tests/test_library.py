@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,15 @@ from safetensors.torch import load_file, save_file
 
 from def_hub import DEFPipeline, ReferenceLibrary, images
 from def_hub.reference.library import building, embedding, nearest
-from def_hub.reference.library.index import INDEX
+from def_hub.reference.library.index import (
+    INDEX,
+    Entry,
+    Index,
+    entries_from_json,
+    entries_to_json,
+    read_index,
+    write_index,
+)
 from def_hub.reference.selection import RankedReference
 from tests.conftest import EXAMPLES, ROOT, Run
 from tests.helpers.library import photos, scene, thumbnail, write_video
@@ -301,6 +310,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         ({"entries": [entry(path="C:/a.png")]}, "is no relative path"),
         ({"entries": [entry(path="a\\..\\b.png")]}, "is no relative path"),
         ({"entries": [entry(path=3)]}, "is no relative path"),
+        ({"entries": [entry(path="\ud800.png")]}, "can name no file"),
         ({"entries": [entry(size=-1)]}, "entry 0 is damaged"),
         ({"entries": [entry(frame=1.5)]}, "entry 0 is damaged"),
         ({"entries": [entry(more=1)]}, "entry 0 is damaged"),
@@ -316,6 +326,20 @@ def test_a_library_of_a_stranger_is_checked(here: Path, changes: dict[str, Any],
     rewritten(here / "photos.def", **changes)
     with pytest.raises(ValueError, match=message):
         ReferenceLibrary("photos.def")
+
+
+def test_names_that_are_no_utf8_are_kept(tmp_path: Path) -> None:
+    """As Python gives them; such a photo must not cost the whole library."""
+    made = Entry(os.fsdecode(b"a/\xff.png"), f"{1:064x}", 5, 7)
+    write_index(tmp_path, Index("pooled", "..", ("a",), (), (made,), torch.zeros(1, 2, 3).half()))
+    assert read_index(tmp_path).entries == (made,)
+    assert entries_from_json(tmp_path, entries_to_json([made])) == [made]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '[{"size": ' + "1" * 5000 + "}]", "{}", "[3]"])
+def test_a_damaged_part_is_a_value_error(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
+        entries_from_json(tmp_path, text)
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,11 @@ class Killed(RuntimeError):
     """The process ended in the middle of a call. signal: what ended it, where it was one."""
 
     def __init__(self, code: int | None) -> None:
+        super().__init__(code)
         self.signal = -code if code is not None and code < 0 else None
-        super().__init__(f"the process that computes ended with status {code}")
+
+    def __str__(self) -> str:
+        return f"the process that computes ended with status {self.args[0]}"
 
 
 class Elsewhere:
