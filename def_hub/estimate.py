@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -244,11 +245,31 @@ def _fastest(work: Callable[[], object]) -> float:
 
 
 def total_memory() -> int | None:
-    """Bytes of memory of this machine; None if the system does not say."""
+    """Bytes of memory of this machine, or that a container may use; None if the system does not say."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
+    return min(there, _of_container("memory.max", there))
+
+
+def free_memory() -> int | None:
+    """Bytes of memory that a program can take now; None if the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    most = _of_container("memory.max", 0)
+    return max(min(free, most - _of_container("memory.current", 0)), 0) if most else free
+
+
+def _of_container(name: str, otherwise: int) -> int:
+    """A number that the system keeps for the container that this process is in (cgroup version 2)."""
+    try:
+        return int(Path("/sys/fs/cgroup", name).read_text())
+    except (OSError, ValueError):  # no container, or "max"
+        return otherwise
 
 
 def gigabytes(number: float) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copyreg
 import struct
 from collections.abc import Collection
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image
 
@@ -32,6 +33,10 @@ class UnreadableImage(ValueError):
         reason = error if isinstance(error, str) else _reason(error)
         super().__init__(f"{label}: not a readable picture ({reason})")
         self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is, so that it can come out of another process; `__init__` would make a message of the message."""
+        return copyreg.__newobj__, (type(self), str(self)), self.__dict__  # type: ignore[attr-defined]
 
 
 class MissingDecoder(UnreadableImage):

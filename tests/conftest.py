@@ -76,6 +76,7 @@ SLOW = {
         "test_odd_inputs",
         "test_determinism",
         "test_fuzz",
+        "test_elsewhere",
     ),
 }
 """Files whose tests start servers, load the embedded weights, train or compile: `make quick` leaves them out, and

@@ -1,6 +1,6 @@
 """Fuzzing: bytes nobody thought of, into everything that reads files of strangers.
 
-    python -m tests.fuzz images --minutes 60     # also: jpeg, config, index, weights, or all
+    python -m tests.fuzz images --minutes 60     # also: jpeg, config, index, weights, library, or all
     python -m tests.fuzz images --atheris        # guided by coverage, where atheris is installed; until it is stopped
 
 Each target takes bytes and allows one outcome: a value, or the error that the reader's documentation names. Whatever
@@ -34,6 +34,17 @@ from def_hub.config import load_config
 from def_hub.hub.contents import WEIGHTS, read_config, read_index, read_tensors, weights_of
 from def_hub.observation.assessment import assess
 from def_hub.observation.jpeg import jpeg_of
+from def_hub.reference.library.index import (
+    INDEX,
+    Entry,
+    Index,
+    entries_from_json,
+    entries_to_json,
+    located,
+    read_descriptors,
+    write_index,
+)
+from def_hub.reference.library.index import read_index as read_library_index
 
 from .helpers.odd_files import WRITTEN, encoded
 
@@ -106,6 +117,32 @@ def read_weights(data: bytes, folder: Path) -> None:
     index.unlink()
 
 
+def read_library(data: bytes, folder: Path) -> None:
+    """The index of a library, and a part of one: vectors with what they are of."""
+    (folder / INDEX).write_bytes(data)
+    try:
+        for entry in read_library_index(folder).entries:
+            assert located(folder, entry.path).is_relative_to(folder.resolve())
+    except (ValueError, FileNotFoundError) as error:
+        assert str(folder) in str(error) or "leads outside" in str(error)
+    path = folder / "part.safetensors"
+    path.write_bytes(data)
+    try:
+        entries_from_json(path, read_descriptors(path)[1].get("entries", ""))
+    except ValueError as error:
+        assert len(str(error).splitlines()) == 1
+
+
+def _seeds_of_library() -> list[bytes]:
+    """An index without its vectors, which is refused last, and a part."""
+    entries = [Entry(f"a/{n}.jpg", f"{n:064x}", 10 + n, 10**18) for n in range(2)]
+    vectors = torch.zeros(2, 3, 4, dtype=torch.float16)
+    with tempfile.TemporaryDirectory() as folder:
+        write_index(Path(folder), Index("pooled", "..", ("a",), (), tuple(entries), vectors))
+        part = save({"vectors": vectors}, metadata={"entries": entries_to_json(entries)})
+        return [(Path(folder) / INDEX).read_bytes(), part]
+
+
 def _seeds_of_index() -> list[bytes]:
     root = Path(__file__).resolve().parents[1] / "def_hub" / "weights" / "def-mini"
     return [path.read_bytes() for path in (root / "model_index.json", *root.glob("*/*config.json")) if path.is_file()]
@@ -136,6 +173,7 @@ TARGETS: dict[str, tuple[Target, Callable[[], list[bytes]]]] = {
     "config": (read_run_file, _seeds_of_run_files),
     "index": (read_model_index, _seeds_of_index),
     "weights": (read_weights, _seeds_of_weights),
+    "library": (read_library, _seeds_of_library),
 }
 
 

@@ -1,6 +1,7 @@
 """The browser interface over HTTP, as a visitor's script would use it."""
 
 import inspect
+import json
 import multiprocessing
 import os
 import pickle
@@ -349,39 +350,107 @@ def test_no_endpoint_fetches_a_link(client: Client, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(gr.processing_utils, "async_ssrf_protected_get", lambda url: asked.append(url))
     photo, _ = corner(tmp_path)
     link = {"path": "https://example.org/a.png", "meta": {"_type": "gradio.FileData"}}
-    uploaded = httpx.post(f"{client.src}gradio_api/upload", files={"files": photo.read_bytes()}).json()[0]
-    here = {"path": uploaded, "meta": {"_type": "gradio.FileData"}}
     rest = ["fast", 1, 0, 0, 1, "joint", True, None, False, None, 4]
-    for data in ([link, [], *rest], [here, [link], *rest], [here, ["https://example.org/a.png"], *rest]):
-        call = f"{client.src}gradio_api/call/upscale"
-        event = httpx.post(call, json={"data": data}).json()["event_id"]
-        answer = httpx.get(f"{call}/{event}", timeout=60).text
-        assert "event: error" in answer and "event: complete" not in answer
+    call = f"{client.src}gradio_api/call/upscale"
+    with httpx.Client(timeout=60) as visitor:
+        uploaded = visitor.post(f"{client.src}gradio_api/upload", files={"files": photo.read_bytes()}).json()[0]
+        here = {"path": uploaded, "meta": {"_type": "gradio.FileData"}}
+        for data in ([link, [], *rest], [here, [link], *rest], [here, ["https://example.org/a.png"], *rest]):
+            event = visitor.post(call, json={"data": data}).json()["event_id"]
+            answer = visitor.get(f"{call}/{event}").text
+            assert "event: error" in answer and "event: complete" not in answer
     assert not asked
 
 
-def test_a_visitor_cannot_read_anothers_files(client: Client, tmp_path: Path) -> None:
-    """Neither uploads nor results, even with the exact path, and not as an input either; their owner can."""
-    photo = tmp_path / "secret.png"
+def put(visitor: httpx.Client, api: str, photo: Path, name: str = "secret.png") -> str:
+    """The path that an upload has on the server."""
+    return visitor.post(f"{api}/upload", files={"files": (name, photo.read_bytes())}).json()[0]
+
+
+def asked_for(path: str) -> dict[str, Any]:
+    """The body of a call that enlarges a file of the server."""
+    given = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    return {"data": [given, [], "fast", 1, 0, 0, 1, "joint", True, None, False, None, 4]}
+
+
+@pytest.fixture
+def secret(client: Client, tmp_path: Path) -> Iterator[tuple[str, httpx.Client, str]]:
+    """The API's address, a visitor, and the path of a file that they uploaded, which no other test has."""
+    photo, api = tmp_path / "secret.png", f"{client.src}gradio_api"
     images.save_image(torch.rand(3, 16, 16), photo)
-    api = f"{client.src}gradio_api"
-    with httpx.Client(headers={"accept": "text/html"}) as owner, httpx.Client(headers={"accept": "text/html"}) as other:
-        for visitor in (owner, other):
-            visitor.get(client.src).raise_for_status()
-            assert visitor.cookies["def-visitor"]
-        path = owner.post(f"{api}/upload", files={"files": ("secret.png", photo.read_bytes())}).json()[0]
-        given = {"path": path, "meta": {"_type": "gradio.FileData"}}
-        data = {"data": [given, [], "fast", 1, 0, 0, 1, "joint", True, None, False, None, 4]}
-        event = owner.post(f"{api}/call/upscale", json=data).json()["event_id"]
-        told = owner.get(f"{api}/call/upscale/{event}", timeout=60).text
-        result = re.search(r'"path": "([^"]+result[^"]*\.png)"', told)[1]
+    with httpx.Client(timeout=60) as owner:
+        yield api, owner, put(owner, api, photo)
+
+
+def test_a_visitor_cannot_read_anothers_files(secret: tuple[str, httpx.Client, str], client: Client) -> None:
+    """Neither uploads nor results, even with the exact path and from the same address; their owner can."""
+    api, owner, path = secret
+    event = owner.post(f"{api}/call/upscale", json=asked_for(path)).json()["event_id"]
+    told = owner.get(f"{api}/call/upscale/{event}").text
+    result = re.search(r'"path": "([^"]+result[^"]*\.png)"', told)[1]
+    with httpx.Client() as other:
+        other.get(client.src).raise_for_status()
+        assert other.cookies["def-visitor"] != owner.cookies["def-visitor"]
         for file in (path, result):
             assert owner.get(f"{api}/file={file}").content == Path(file).read_bytes()
-            for stranger in (other, httpx):
+            for stranger in (other, httpx, httpx.Client(cookies=client.cookies)):
                 assert stranger.get(f"{api}/file={file}").status_code == 403
                 assert stranger.get(f"{api}/file={file.replace('/', '%2F')}").status_code == 403
-        assert other.post(f"{api}/call/upscale", json=data).status_code == 403
-        assert other.get(f"{api}/file={path}?{photo.name}").status_code == 403
+        assert other.post(f"{api}/call/upscale", json=asked_for(path)).status_code == 403
+        assert other.get(f"{api}/file={path}?secret.png").status_code == 403
+
+
+def test_no_other_spelling_gives_anothers_file(secret: tuple[str, httpx.Client, str]) -> None:
+    """Escapes of JSON, other encodings and kinds of the body, and a digest in the place of a key."""
+    api, _, path = secret
+    digest = Path(path).parent.name
+    body = json.dumps(asked_for(path))
+    escaped = body.replace(digest, "".join(f"\\u{ord(c):04x}" for c in digest))
+    assert json.loads(escaped) == json.loads(body) and digest not in escaped
+    kinds = ("application/json", "Application/JSON", "application/vnd.api+json", "text/json")
+    for content in (body.encode(), escaped.encode(), body.encode("utf-16"), escaped.encode("utf-16")):
+        for kind in kinds:
+            headers = {"content-type": kind}
+            assert httpx.post(f"{api}/call/upscale", content=content, headers=headers).status_code == 403
+    twice = [("content-type", "application/json"), ("content-type", "multipart/form-data")]
+    assert httpx.post(f"{api}/call/upscale", content=body, headers=twice).status_code == 403
+    assert httpx.get(f"{api}/file={path}?key={digest}").status_code == 403
+    assert httpx.get(f"{api}/file={path.replace(digest, digest.upper())}").status_code == 403
+
+
+def test_no_answer_that_repeats_a_name_gives_anothers_file(
+    secret: tuple[str, httpx.Client, str], client: Client, tmp_path: Path
+) -> None:
+    """The server remembers whom it has told of a file: nobody can make it say another's name."""
+    api, _, path = secret
+    digest = Path(path).parent.name
+    photo, _ = corner(tmp_path)
+    with httpx.Client(timeout=60) as other:
+        for name in (f"{digest}.png", f"{digest}/a.png", f'{digest}\\"a.png', f"a/{digest}/b.png"):
+            files = {"files": (name, photo.read_bytes())}
+            other.post(f"{api}/upload?upload_id=mine", files=files).raise_for_status()
+            other.get(f"{api}/upload_progress?upload_id=mine")
+        for header in ("x-forwarded-host", "x-gradio-server"):
+            assert other.get(f"{client.src}config", headers={header: f"a.org/{digest}/"}).status_code == 403
+        other.get(f"{api}/file=/nowhere/{digest}/a.png")
+        other.get(f"{client.src}config", headers={"referer": f"https://a.org/{digest}/"})
+        assert other.get(f"{api}/file={path}").status_code == 403
+
+
+def test_a_request_without_end_is_cut_off(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("def_hub.space.visitors.MOST", 100_000)
+    answer = httpx.post(f"{client.src}gradio_api/call/upscale", content=b" " * 400_000)
+    assert answer.status_code == 413
+
+
+def test_the_cookie_is_kept_where_the_page_is_shown_in_a_frame(client: Client) -> None:
+    """A Space is shown in a frame of another site: over HTTPS, browsers have to be told that this is meant."""
+    for headers, words in (
+        ({}, "SameSite=Lax"),
+        ({"x-forwarded-proto": "https"}, "SameSite=None; Secure; Partitioned"),
+    ):
+        cookie = httpx.get(client.src, headers=headers).headers["set-cookie"]
+        assert words in cookie and "HttpOnly" in cookie
 
 
 def test_the_server_is_no_proxy(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

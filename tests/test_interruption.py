@@ -10,8 +10,10 @@ import pytest
 
 from .conftest import ROOT
 
+KILLS = {"upscale": 4, "library": 4, "evaluate": 4, "train": 4, "publish": 3, "app": 2}
 
-@pytest.mark.parametrize(("what", "kills"), [("upscale", 4), ("evaluate", 4), ("train", 4), ("publish", 3), ("app", 2)])
+
+@pytest.mark.parametrize(("what", "kills"), KILLS.items())
 def test_killed_at_random_moments(what: str, kills: int) -> None:
     words = [sys.executable, "-m", "tests.helpers.interruption", what, "--kills", str(kills)]
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=900)

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,16 @@ from safetensors.torch import load_file, save_file
 from def_hub import DEFPipeline, ReferenceLibrary, images
 from def_hub.reference.library import building, cells, embedding, nearest
 from def_hub.reference.library.descriptors import Descriptors
-from def_hub.reference.library.index import INDEX, TENSORS
+from def_hub.reference.library.index import (
+    INDEX,
+    TENSORS,
+    Entry,
+    Index,
+    entries_from_json,
+    entries_to_json,
+    read_index,
+    write_index,
+)
 from def_hub.reference.selection import RankedReference
 from tests.conftest import EXAMPLES, ROOT, Run
 from tests.helpers.library import photos, scene, thumbnail, write_video
@@ -414,6 +424,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         ({"entries": [entry(path="C:/a.png")]}, "is no relative path"),
         ({"entries": [entry(path="a\\..\\b.png")]}, "is no relative path"),
         ({"entries": [entry(path=3)]}, "is no relative path"),
+        ({"entries": [entry(path="\ud800.png")]}, "can name no file"),
         ({"entries": [entry(size=-1)]}, "entry 0 is damaged"),
         ({"entries": [entry(frame=1.5)]}, "entry 0 is damaged"),
         ({"entries": [entry(more=1)]}, "entry 0 is damaged"),
@@ -452,6 +463,21 @@ def test_its_descriptors_are_checked(here: Path) -> None:
     refused("a photo has more cells than are there", grid=torch.full((10, 2), 200, dtype=torch.int16))
     refused("a photo has more cells than are there", grid=torch.full((10, 2), -1, dtype=torch.int16))
     refused("expected the tensors", more=torch.zeros(1))
+
+
+def test_names_that_are_no_utf8_are_kept(tmp_path: Path) -> None:
+    """As Python gives them; such a photo must not cost the whole library."""
+    made = Entry(os.fsdecode(b"a/\xff.png"), f"{1:064x}", 5, 7)
+    described = Descriptors(torch.zeros(1, 2, 3).half(), torch.zeros(1, 4, 48).char(), torch.tensor([[2, 2]]).short())
+    write_index(tmp_path, Index("pooled", "abc", "..", ("a",), (), (made,), described))
+    assert read_index(tmp_path).entries == (made,)
+    assert entries_from_json(tmp_path, entries_to_json([made])) == [made]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '[{"size": ' + "1" * 5000 + "}]", "{}", "[3]"])
+def test_a_damaged_part_is_a_value_error(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
+        entries_from_json(tmp_path, text)
 
 
 def test_damaged_files_are_refused(here: Path) -> None:

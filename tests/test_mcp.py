@@ -65,6 +65,7 @@ def test_tools_do_what_the_endpoints_do(url: str, tmp_path: Path) -> None:
     assert np.array_equal(result, expected(make_tiny_pipe(), *corner(tmp_path)))
     link = next(c.text for c in large.content if c.type == "text" and "result.png" in c.text).split()[-1]
     assert np.array_equal(result, np.asarray(Image.open(io.BytesIO(httpx.get(link).content))))
+    assert httpx.get(link.partition("?")[0]).status_code == 403  # the link is theirs, not everyone's who has the path
     assert any("consistency_error" in c.text for c in large.content if c.type == "text")
     assert "'verdict'" in ranking.content[0].text
     assert refused.isError and "not a picture that can be read" in refused.content[0].text

@@ -6,14 +6,13 @@ user did wrong ends in one line on stderr and status 2; set `DEF_DEBUG=1` to see
 
 import logging
 import os
-import signal
-import threading
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
 from def_hub.cli.console import Warnings, complain, is_users, warn
 from def_hub.cli.parser import make_parser as _parser
+from def_hub.stopping import Terminated, stopped_by_sigterm
 from def_hub.waiting import share_cores
 
 
@@ -23,20 +22,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     share_cores()  # before a command imports torch
     log, handler = logging.getLogger("def_hub"), Warnings(logging.WARNING)
     log.addHandler(handler)
-    foremost = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, _terminate) if foremost else None
     try:
         module, _, function = options.run.partition(":")
-        with warnings.catch_warnings():
+        with stopped_by_sigterm(), warnings.catch_warnings():
             # Pillow warns several times of one damaged file; whether it could be read is said anyway
             warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
             return getattr(import_module(module), function)(options)
+    except Terminated:
+        warn("terminated")
+        return 143
     except KeyboardInterrupt:
         warn("interrupted")
         return 130
-    except _Terminated:
-        warn("terminated")
-        return 143
     except Exception as error:
         if not is_users(error) or os.environ.get("DEF_DEBUG"):
             raise
@@ -44,13 +41,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     finally:
         log.removeHandler(handler)
-        if foremost:
-            signal.signal(signal.SIGTERM, before)
-
-
-class _Terminated(BaseException):
-    """SIGTERM came. Not an `Exception`: it stops a folder as well, and temporary files are deleted on the way."""
-
-
-def _terminate(*_: object) -> None:
-    raise _Terminated

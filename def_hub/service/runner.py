@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import statistics
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,18 +18,18 @@ from torch import Tensor
 from def_hub.evaluation.benchmark import fingerprint
 from def_hub.images import UnreadableImage
 from def_hub.pipeline import DEFPipeline
-from def_hub.reference.library import Choice, ReferenceLibrary
-from def_hub.reference.selection import RankedReference, rank_references
+from def_hub.reference.library import ReferenceLibrary
 from def_hub.service import preview
 from def_hub.service.call import Call, RunOptions, Setup
 from def_hub.service.clock import Clock, Reading
+from def_hub.service.elsewhere import Killed
 from def_hub.service.memory import give_back
-from def_hub.service.offers import MOST
-from def_hub.service.preview import Found, Part, Preview
+from def_hub.service.preview import Part, Preview
 from def_hub.service.result import Result, begin, explain
-from def_hub.service.run import Begun, Event, Finished, Step, run
+from def_hub.service.run import Begun, Event, Finished, Step
 from def_hub.service.session import Session
 from def_hub.service.uploads import unreadable
+from def_hub.service.work import Here, Work
 from def_hub.service.workers import heartbeats
 from def_hub.settings import PRESETS
 
@@ -53,39 +54,30 @@ class Progress:
 
 
 class Runner:
-    """A pipeline and what is known of its speed. library: of this server, offered to every visitor."""
+    """A pipeline and what is known of its speed. library: of this server, offered to every visitor.
 
-    def __init__(self, pipeline: DEFPipeline, library: ReferenceLibrary | None = None) -> None:
+    work: who computes with them; this process, unless it is given.
+    """
+
+    def __init__(
+        self, pipeline: DEFPipeline, library: ReferenceLibrary | None = None, work: Work | None = None
+    ) -> None:
         self.library = library
+        work = work or Here(pipeline, library)
         # Read once, and here: on a ZeroGPU Space this process has no weights to read once it serves.
         self.setup = Setup.of(pipeline)
         self.weights = {preset: fingerprint(pipeline.parts(preset)) for preset in PRESETS}
         self.ratios = deque([1.0], maxlen=5)  # of the last runs: seconds taken / seconds estimated
         self.taken: deque[float] = deque(maxlen=5)  # of the last runs: seconds
 
+        # On a ZeroGPU Space the seconds are told, too, for which a GPU is wanted.
         def compute(call: Call, seconds: float) -> Iterator[Event | None]:
-            yield from run(pipeline, call)
+            yield from work.compute(call)
 
-        def ranked(image: Path, candidates: Sequence[Path]) -> list[RankedReference]:
-            try:
-                return rank_references(image, candidates, pipeline.refsr.feature_extractor)
-            finally:
-                give_back()
-
-        def glimpse(call: Call, part: Part, seen: list[Found] | None) -> tuple[Tensor, float, list[Found]]:
-            try:
-                return preview.compute(pipeline, call, part, seen)
-            finally:
-                give_back()
-
-        def chosen(image: Path) -> Choice:
-            assert library is not None
-            return library.choose(image, MOST, pipeline.refsr)
-
-        self.choose = on_device(chosen, lambda image: 60)
-        self._glimpse = on_device(glimpse, lambda call, part, seen: 30 + 5 * len(call.references))
+        self.choose = on_device(work.choose, lambda image: 60)
+        self._glimpse = on_device(work.glimpse, lambda call, part, seen: 30 + 5 * len(call.references))
         self._compute = on_device(compute, lambda call, seconds: min(300, 15 + int(2 * seconds)))
-        self.rank = on_device(ranked, lambda image, candidates: 10 + len(candidates))
+        self.rank = on_device(work.rank, lambda image, candidates: 10 + len(candidates))
 
     @property
     def pace(self) -> float:
@@ -106,9 +98,14 @@ class Runner:
 
         Raises:
             ValueError: where the inputs do not allow a run. Also whatever the pipeline raises.
+            NotEnoughMemory: where memory was used up, also where the process that computes was killed for it.
         """
         try:
             yield from self._run(session, options)
+        except Exception as error:
+            if is_of_memory(error):
+                raise NotEnoughMemory(session.advice(options)) from error
+            raise
         finally:
             give_back()  # the tensors of the run have gone with its frame
 
@@ -176,6 +173,17 @@ def on_device(function: Callable[..., Any], seconds: Callable[..., int]) -> Call
     return spaces.GPU(duration=seconds)(function)
 
 
+class NotEnoughMemory(ValueError):
+    """Says what would fit."""
+
+
+def is_of_memory(error: Exception) -> bool:
+    """Whether memory was used up."""
+    killed = isinstance(error, Killed) and error.signal == signal.SIGKILL  # by the system, in all likelihood
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return killed or isinstance(error, MemoryError) or any(part in str(error) for part in words)
+
+
 def complaint(error: Exception) -> str:
     """What a visitor reads: for a wrong input what was expected, for anything else that the log knows more.
 
@@ -186,7 +194,7 @@ def complaint(error: Exception) -> str:
     if isinstance(error, (ValueError, TypeError)):
         words = str(error).split()
         return " ".join(Path(word).name if word.startswith("/") and len(word) > 1 else word for word in words)
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
+    if is_of_memory(error):
         return "There is not enough memory for pictures of this size: use fewer or smaller references, or a cut-out."
     log.error("a request failed", exc_info=error)
     return "Something went wrong on the server; its log says what. Earlier results are still there."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from def_hub import images, visualization
 from def_hub.crop import Crop, Size, within
-from def_hub.estimate import Estimate, estimate, gigabytes, largest_that_fits, total_memory
+from def_hub.estimate import Estimate, estimate, free_memory, gigabytes, largest_that_fits, total_memory
 from def_hub.observation.assessment import Assessment, assess
 from def_hub.observation.jpeg import jpeg_of
 from def_hub.reference.selection import RankedReference
@@ -155,6 +156,22 @@ class Session:
         if most is None:
             raise ValueError("The references leave no memory for a photo of any size: use fewer or smaller ones.")
         return most
+
+    def advice(self, options: RunOptions) -> str:
+        """What to do where a run of the photograph has used up memory: a size that fits.
+
+        The system says what is free now. The run needed more than that, or more than was reckoned: half, at most, is
+        taken as sure.
+        """
+        assert self.photo is not None
+        settings, size = options.settings, self.photo.size
+        known = (options.preset, settings.num_inference_steps, settings.scale)
+        sure = min(free_memory() or math.inf, self.cost(options).bytes / 2)
+        most = largest_that_fits(size, self._used(options), int(sure), *known)
+        words = f"There is not enough memory for {size[1]}×{size[0]} pixels with these references."
+        if most is None or most == size:
+            return f"{words} Use fewer or smaller references."
+        return f"{words} {most[1]}×{most[0]} fits: shrink it (fit), cut out a part (crop), or use smaller references."
 
     def assess(self) -> None:
         """Measure what degraded the photograph."""

@@ -41,6 +41,13 @@ def start(work: Callable[[], object], name: str) -> tuple[threading.Thread, thre
     return worker, stop
 
 
+def check() -> None:
+    """End this thread where it has been stopped. For a thread that waits, and calls no torch function."""
+    stop = WORKERS.get(threading.current_thread())
+    if stop is not None and stop.is_set():
+        raise _Cancelled
+
+
 def heartbeats(work: Callable[[], object], name: str) -> Iterator[None]:
     """Do `work` in a thread and yield every `HEARTBEAT` seconds until it is done. Closing the iterator stops it.
 

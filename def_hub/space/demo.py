@@ -13,6 +13,7 @@ from def_hub.service.call import RunOptions
 from def_hub.service.examples import PreparedExamples, examples
 from def_hub.service.runner import Runner
 from def_hub.service.uploads import MAX_BYTES
+from def_hub.service.work import Work
 from def_hub.service.workers import start as start_thread
 from def_hub.space.components import asset
 from def_hub.space.endpoints import add_endpoints
@@ -23,13 +24,15 @@ from def_hub.space.theme import theme
 from def_hub.space.visitors import OwnFiles
 
 
-def build_demo(pipeline: DEFPipeline, prepare: bool = False, photos: ReferenceLibrary | None = None) -> gr.Blocks:
+def build_demo(
+    pipeline: DEFPipeline, prepare: bool = False, photos: ReferenceLibrary | None = None, work: Work | None = None
+) -> gr.Blocks:
     """The interface around a loaded pipeline; start it with `.queue(max_size=…).launch(**launch_options())`.
 
     With `prepare`, the first example is computed now and the others in the background, so that a visitor sees a result
-    at once. photos: a library whose photos are offered as references.
+    at once. photos: a library whose photos are offered as references. work: who computes, see `Runner`.
     """
-    runner = Runner(pipeline, photos)
+    runner = Runner(pipeline, photos, work)
     prepared = PreparedExamples(runner.rank, lambda session: runner.run(session, RunOptions()))
     shipped = examples()
     if prepare and shipped:

@@ -85,6 +85,20 @@ def pixels(folder: str) -> dict[str, object]:
     return found
 
 
+def held() -> dict[str, object]:
+    """The photos that a library and its parts hold, each with its hash and its vectors."""
+    from def_hub.reference.library.index import INDEX, entries_from_json, read_descriptors, read_index
+
+    rows = []
+    if Path("photos.def", INDEX).exists():
+        index = read_index(Path("photos.def"))
+        rows += zip(index.entries, index.descriptors.regions, strict=True)
+    for path in Path("photos.def").glob("parts/*.safetensors"):
+        found, metadata = read_descriptors(path)
+        rows += zip(entries_from_json(path, metadata["entries"]), found.regions, strict=True)
+    return {entry.path: (entry.digest, vector.numpy().tobytes()) for entry, vector in rows}
+
+
 def weights(folder: str) -> dict[str, object]:
     """All tensors in a folder, and whether its JSON files are whole."""
     found: dict[str, object] = {}
@@ -112,6 +126,11 @@ def prepare_upscale() -> None:
         picture(Path(f"in/{number}.png"), number, (12, 14))
 
 
+def prepare_library() -> None:
+    for number in range(60):
+        picture(Path(f"photos/{number}.png"), number, (80, 64))
+
+
 def prepare_evaluate() -> None:
     for number in range(4):
         picture(Path(f"data/{number}.png"), number, (40, 36))
@@ -135,6 +154,7 @@ JOBS = {
         prepare_upscale,
         whole_upscale,
     ),
+    "library": Job("library build photos -o photos.def".split(), prepare_library, held),
     "evaluate": Job(
         [*"evaluate data --references none --steps 4 --output out --save-images --resume".split(), *MODEL],
         prepare_evaluate,
@@ -311,6 +331,7 @@ def main() -> None:
         os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{free.getsockname()[1]}"
     os.environ |= {"HF_TOKEN": "hf_alice", "HF_HUB_DISABLE_XET": "1", "ACCELERATE_USE_CPU": "true"}
     import def_hub.cli.upscale
+    import def_hub.reference.library
     import def_hub.training  # noqa: F401  (imported once, for all forks)
 
     ways = {"publish": interrupt_publish, "app": interrupt_app}

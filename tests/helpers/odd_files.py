@@ -228,7 +228,12 @@ def modes() -> Iterator[Case]:
         yield Case(f"JPEG, {name}", written("a.jpg", data), BASE / 255, 3, page=True)
     for compression in ("tiff_lzw", "tiff_deflate", "packbits", "tiff_adobe_deflate", "zstd", "jpeg"):
         lossy = 12 if compression == "jpeg" else 0.01
-        data = encoded("TIFF", rgb, compression=compression)
+        try:
+            data = encoded("TIFF", rgb, compression=compression)
+        except OSError:
+            if compression == "zstd":  # Pillow's own libtiff of 11.3 has it not
+                continue
+            raise
         yield Case(f"TIFF {compression}", written("a.tif", data), BASE / 255, lossy, page=True)
 
 

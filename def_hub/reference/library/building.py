@@ -37,6 +37,7 @@ from def_hub.reference.library.index import (
     write_index,
 )
 from def_hub.sharing import Processes
+from def_hub.writing import sweep
 
 PARTS = "parts"
 SAVE_EVERY, SAVE_SECONDS = 16, 10.0
@@ -213,6 +214,8 @@ def bring_up_to_date(
         every: see `Reader`.
     """
     processes = Processes()
+    for written in (folder, folder / PARTS):
+        sweep(written)
     index = replace(before, embedder=embedder.name, fingerprint=embedder.fingerprint)
     if before.fingerprint != embedder.fingerprint:
         index = replace(index, entries=(), descriptors=Descriptors())

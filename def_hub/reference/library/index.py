@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from def_hub.reference.library.descriptors import Descriptors
+from def_hub.writing import replacing, write_text
 
 FORMAT = 2
 """2 added local descriptors and the fingerprint of the embedder."""
@@ -95,7 +96,7 @@ def read_index(folder: Path) -> Index:
         raise ValueError(f"{path}: expected at most {MAX_INDEX_BYTES // 10**6} MB")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged, not JSON ({error})") from error
     version = content.get("format") if isinstance(content, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -136,9 +137,7 @@ def write_index(folder: Path, index: Index) -> None:
         "vectors": name,
         "entries": [asdict(entry) for entry in index.entries],
     }
-    temporary = folder / f".{INDEX}.{os.getpid()}"
-    temporary.write_text(json.dumps(content, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / INDEX)
+    write_text(folder / INDEX, json.dumps(content, indent=0) + "\n")  # names may hold bytes that are no UTF-8
     for other in folder.glob("vectors-*.safetensors"):
         if other.name != name:
             with contextlib.suppress(OSError):  # somebody has it mapped, where the system minds
@@ -147,13 +146,12 @@ def write_index(folder: Path, index: Index) -> None:
 
 def write_descriptors(path: Path, descriptors: Descriptors, metadata: dict[str, str]) -> None:
     """Write descriptors, completely or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     tensors = {name: getattr(descriptors, name).contiguous() for name in TENSORS}
-    temporary.touch()
-    mode = temporary.stat().st_mode
-    save_file(tensors, temporary, metadata=metadata)  # no second copy in memory, as `save` would make
-    temporary.chmod(mode)  # `save_file` lets nobody but the owner read
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        save_file(tensors, temporary, metadata=metadata)  # no second copy in memory, as `save` would make
+        temporary.chmod(mode)  # `save_file` lets nobody but the owner read
 
 
 def read_descriptors(path: Path) -> tuple[Descriptors, dict[str, str]]:
@@ -190,6 +188,10 @@ def check_path(source: Path | str, path: Any) -> str:
     """A path of an index, relative to its root. Raises ValueError for one that leads outside."""
     if not isinstance(path, str) or not path or any(c in path for c in NEVER) or "\\" in path or ":" in path[:2]:
         raise ValueError(f"{source}: {path!r} is no relative path")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{source}: {path!r} can name no file") from error
     parts = PurePosixPath(path)
     if parts.is_absolute() or ".." in parts.parts:
         raise ValueError(f"{source}: {path!r} leads outside the library's root")
@@ -210,7 +212,10 @@ def entries_to_json(entries: Sequence[Entry]) -> str:
 
 def entries_from_json(source: Path, text: str) -> list[Entry]:
     """The reverse of `entries_to_json`. Raises ValueError for anything else."""
-    values = json.loads(text)
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source}: damaged, not JSON ({error})") from error
     if not isinstance(values, list):
         raise ValueError(f"{source}: expected a list of entries")
     return [_entry(source, number, value) for number, value in enumerate(values)]

@@ -1,0 +1,166 @@
+"""The pipeline in a process of its own: what it answers, and what happens when it raises, lacks memory or dies."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from def_hub import DEFPipeline
+from def_hub.formats import MissingDecoder
+from def_hub.service import workers
+from def_hub.service.call import RunOptions
+from def_hub.service.elsewhere import Elsewhere, Killed, _portable
+from def_hub.service.run import Step
+from def_hub.service.runner import NotEnoughMemory, Runner, complaint
+from def_hub.service.session import Session
+from def_hub.service.uploads import check_photo, check_references
+from def_hub.service.work import Here
+from tests.conftest import EXAMPLES, make_tiny_pipe
+
+FAST = RunOptions.of("fast")
+LONG = RunOptions.of("fast", num_inference_steps=50)
+
+
+class Limited(Here):
+    """Gets less memory than a large photograph needs, where a run has 50 steps."""
+
+    def compute(self, call: object) -> Iterator[object]:
+        import resource
+
+        if call.options.settings.num_inference_steps == 50:
+            most = 1024 * int(Path("/proc/self/statm").read_text().split()[0]) * 4 + 30_000_000
+            resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+        try:
+            yield from super().compute(call)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("model")
+    make_tiny_pipe().save_pretrained(made / "tiny")
+    photo = Image.open(EXAMPLES / "street_lr.png").convert("RGB")
+    photo.crop((40, 30, 72, 54)).save(made / "small.png")
+    photo.resize((600, 500)).save(made / "large.png")
+    Image.open(EXAMPLES / "street_ref1.jpg").crop((160, 120, 352, 280)).save(made / "reference.png")
+    return made
+
+
+@pytest.fixture(scope="module")
+def work(folder: Path) -> Iterator[Elsewhere]:
+    work = Elsewhere(partial(Limited.load, str(folder / "tiny"), None, None))
+    yield work
+    work.close()
+    assert not multiprocessing.active_children()
+
+
+@pytest.fixture(scope="module")
+def pipe(folder: Path) -> DEFPipeline:
+    return Here.load(str(folder / "tiny"), None, None).pipeline
+
+
+@pytest.fixture
+def runner(pipe: DEFPipeline, work: Elsewhere) -> Runner:
+    return Runner(pipe, work=work)
+
+
+def visit(folder: Path, photo: str = "small.png") -> Session:
+    session = Session()
+    session.set_photo(check_photo(folder / photo))
+    session.set_uploads(check_references([str(folder / "reference.png")]))
+    return session
+
+
+def result(runner: Runner, session: Session) -> np.ndarray:
+    for _ in runner.run(session, FAST):
+        pass
+    return np.asarray(Image.open(session.result.picture("result")))
+
+
+def test_it_gives_what_this_process_gives(pipe: DEFPipeline, runner: Runner, folder: Path) -> None:
+    there, here = visit(folder), visit(folder)
+    steps = [p.step for p in runner.run(there, FAST) if p.step]
+    assert steps and all(isinstance(step, Step) and step.picture.shape == (1, 3, 96, 128) for step in steps)
+    assert np.array_equal(np.asarray(Image.open(there.result.picture("result"))), result(Runner(pipe), here))
+    for session, other in ((there, runner), (here, Runner(pipe))):
+        session.rank(other.rank)
+    assert there.ranked == here.ranked
+
+
+def test_a_killed_process_costs_one_run(runner: Runner, work: Elsewhere, folder: Path) -> None:
+    """Who waits for it gets a message that names a size; the next visitor is served."""
+    expected, killed = result(runner, visit(folder)), visit(folder)
+    with closing(runner.run(killed, LONG)) as progress:
+        next(progress)
+        os.kill(work.process.pid, signal.SIGKILL)
+        with pytest.raises(NotEnoughMemory, match="not enough memory for 32×24 pixels") as caught:
+            for _ in progress:
+                pass
+    assert "fewer or smaller references" in complaint(caught.value) or "fits" in complaint(caught.value)
+    assert np.array_equal(result(runner, visit(folder)), expected)
+
+
+def test_used_up_memory_costs_one_run_and_names_a_size_that_fits(runner: Runner, work: Elsewhere, folder: Path) -> None:
+    process = work.process
+    with pytest.raises(NotEnoughMemory) as caught:
+        for _ in runner.run(visit(folder, "large.png"), LONG):
+            pass
+    words = complaint(caught.value)
+    assert words.startswith("There is not enough memory for 600×500 pixels") and "fits" in words
+    width, height = map(int, words.split(". ")[1].split(" ")[0].split("×"))
+    assert 8 <= height < 500 and width / height == pytest.approx(1.2, abs=0.02)
+    assert result(runner, visit(folder)).shape == (96, 128, 3) and work.process is process
+
+
+def test_what_it_raises_arrives(work: Elsewhere, folder: Path) -> None:
+    (folder / "none.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="not a readable picture") as caught:
+        work.rank(folder / "none.png", [folder / "reference.png"])
+    assert "rank_references" in "".join(caught.value.__notes__)  # where it happened, for the log
+
+
+@pytest.mark.parametrize("error", [MissingDecoder("a.heic", "no", "a.heic"), Killed(-9), ValueError("a")])
+def test_errors_can_travel(error: Exception) -> None:
+    assert _portable(error) is error
+
+
+def test_a_stopped_call_stops_there(work: Elsewhere, runner: Runner, folder: Path) -> None:
+    """A closed run, and a thread that waits for an answer."""
+    with closing(runner.run(visit(folder), LONG)) as progress:
+        next(progress)
+    assert not work._calls
+
+    def ranked() -> None:
+        work.rank(folder / "large.png", [folder / "reference.png"] * 20)
+
+    worker, stop = workers.start(ranked, "def-test")
+    while not work._calls:
+        time.sleep(0.01)
+    stop.set()
+    worker.join(60)
+    assert not worker.is_alive() and not work._calls
+
+
+def test_calls_at_the_same_time_get_their_own_answers(work: Elsewhere, folder: Path) -> None:
+    alone = {name: work.rank(folder / name, [folder / "reference.png"]) for name in ("small.png", "large.png")}
+    there: dict[str, object] = {}
+
+    def ranked(name: str) -> None:
+        there[name] = work.rank(folder / name, [folder / "reference.png"])
+
+    threads = [threading.Thread(target=ranked, args=(name,)) for name in alone]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert there == alone
