@@ -194,6 +194,7 @@ def test_all_methods_stand_beside_each_other(made_by: Path) -> None:
     settings["methods"] = {
         "bicubic": {},
         "rlfn": {"weights": "r"},
+        "masa (small, trained here)": {"weights": "m"},
         "def:balanced": {"preset": "balanced", "weights": "abc"},
         "def:fast": fast,
         "def:fast,turns=4": fast | {"turns": 4},
@@ -202,6 +203,7 @@ def test_all_methods_stand_beside_each_other(made_by: Path) -> None:
         "bicubic,Urban100,none,1,20,0.5,30,0,0.4",
         "bicubic,Urban100,none,2,22,0.5,30,0,0.5",
         "rlfn,Urban100,none,2,25,0.5,3,0,0.3",
+        '"masa (small, trained here)",Urban100,first,2,22.5,0.5,3,0,0.4',
         "def:balanced,Urban100,first,1,23,0.6,,1,0.2",
         "def:balanced,Urban100,first,2,24,0.6,,1,0.3",
         "def:fast,Urban100,none,1,22,0.6,0.25,1,0.2",
@@ -216,6 +218,9 @@ def test_all_methods_stand_beside_each_other(made_by: Path) -> None:
         "| PSNR in dB / LPIPS (squeeze) | Urban100 (2) | A (2) | B (2) |",
         "| bicubic | 21.00 / 0.450 | 21.00 | 35.00 |",
         "| rlfn | +3.00 on 1 / 0.300 | – | – |",
+        "| masa (small; trained here, equal data and steps), one reference | +0.50 on 1 / 0.400 | – | – |",
+        "What was trained here are small forms on far less data and time",
+        "| srntt: its authors' weights are not at hand, and it was not trained here | – | – | – |",
         "| DEF balanced, one reference | 23.50 / 0.250 | – | – |",
         "| DEF fast, no reference | 22.50 / 0.300 | 22.50 | – |",
         "| def:fast,turns=4 | +1.50 on 1 / 0.400 | – | – |",
@@ -223,6 +228,7 @@ def test_all_methods_stand_beside_each_other(made_by: Path) -> None:
         "| C2-Matching-rec | 26.03 / 0.785 |",
     ):
         assert line in text, line
+    assert "| masa: " not in text and "| c2-matching: its authors'" in text
     assert "Urban100: 2 of 100 pictures here" in text and render(text, made_by) == text
     readme = render(f"---\ntitle: x\n---\n# y\n{places}", made_by)  # shows figures, but is no card
     assert readme.startswith("---\ntitle: x\n---\n# y\n") and comparison(compared(folder)) in readme
