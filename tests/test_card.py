@@ -261,6 +261,11 @@ def test_the_command(made_by: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert cli.main(["card", str(card), "--check"]) == 1 and card.read_text() == HEADER + PLACES
     assert cli.main(["card", str(card)]) == 0 and "+2.02" in card.read_text()
     assert cli.main(["card", str(card), "--check"]) == 0
+    link = tmp_path / "elsewhere" / "model_card.md"
+    link.parent.mkdir()
+    link.symlink_to(card)
+    card.write_text(HEADER + PLACES)
+    assert cli.main(["card", str(link)]) == 0 and link.is_symlink() and "+2.02" in card.read_text()
     assert cli.main(["card", str(tmp_path / "absent.md")]) == 2
     assert "absent.md: no such file" in capsys.readouterr().err
 
