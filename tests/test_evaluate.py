@@ -117,6 +117,7 @@ def test_what_cannot_be_measured_is_said(run: Run, workshop: Path) -> None:
     assert "not measured: views: group 001 needs 001_0" in err
     assert "not measured: views/002, bicubic: " in err and "not a readable picture" in err
     summary = json.loads((workshop / "out" / "summary.json").read_text())
+    assert summary["unavailable"][0] == "LPIPS (squeeze)" and summary["unavailable"][-1].startswith("NIQE (")
     assert len(summary["problems"]) == 2 and [row["image"] for row in rows(workshop / "out")] == ["000", "003"]
 
 
