@@ -1,6 +1,7 @@
 """The model card: its figures come from the evaluation, and the committed card is what the command makes of them."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def test_what_shows_figures_is_up_to_date() -> None:
     """The card, and the README as soon as it has a place for them."""
     for path in (CARD, EXAMPLES.parent / "README.md"):
         text = path.read_text(encoding="utf-8")
-        if path == CARD or "<!-- comparison -->" in text:
+        if path == CARD or re.search("<!-- (comparison|overview) -->", text):
             command = f"def-hub card {path.name} --made-by def_hub/weights/def-mini/made-by"
             assert render(text, MADE_BY) == text, f"run `{command}`"
 
@@ -230,6 +231,8 @@ def test_all_methods_stand_beside_each_other(made_by: Path) -> None:
         assert line in text, line
     assert "| masa: " not in text and "| c2-matching: its authors'" in text
     assert "Urban100: 2 of 100 pictures here" in text and render(text, made_by) == text
+    short = render("# y\n<!-- overview -->\n<!-- /overview -->\n", made_by)
+    assert "| DEF balanced, one reference | 23.50" in short and "DEF fast" not in short and "srntt" not in short
     readme = render(f"---\ntitle: x\n---\n# y\n{places}", made_by)  # shows figures, but is no card
     assert readme.startswith("---\ntitle: x\n---\n# y\n") and comparison(compared(folder)) in readme
 

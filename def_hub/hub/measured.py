@@ -111,12 +111,18 @@ def compared(folder: str | Path) -> list[Summary]:
     return summarise(list(rows.values()))
 
 
-def comparison(summaries: Sequence[Summary]) -> str:
+def comparison(summaries: Sequence[Summary], short: bool = False) -> str:
     """All methods in one table, a column for each data set: PSNR, and LPIPS where it was measured.
 
     Where a method was measured on a part of the pictures, its gain over bicubic enlargement of these stands instead.
     A system of the paper that was not measured has a row that says why.
+
+    Args:
+        short: of our presets the default alone, and no rows without figures.
     """
+    if short:
+        others = {f"{OURS} {preset}" for preset in PRESETS if preset != DEFAULT_PRESET}
+        summaries = [s for s in summaries if s.method not in others]
     datasets = list(dict.fromkeys(s.dataset for s in summaries))
     total = {name: max(s.images for s in summaries if s.dataset == name) for name in datasets}
     measured = {(s.method, s.references, s.dataset): s for s in summaries}
@@ -130,7 +136,7 @@ def comparison(summaries: Sequence[Summary]) -> str:
         label = method.replace(TRAINED_HERE, EQUALLY)
         label += f", {_WORDS.get(references, references)}" if with_references else ""
         lines.append(f"| {label} | {' | '.join(cells)} |")
-    absent = [name for name in SYSTEMS if not any(s.method.startswith(name) for s in summaries)]
+    absent = [name for name in SYSTEMS if not short and not any(s.method.startswith(name) for s in summaries)]
     lines += [f"| {name}: {ABSENT} |" + " – |" * len(datasets) for name in absent]
     if any(s.method.endswith(TRAINED_HERE) for s in summaries):
         lines += ["", CAUTION]
