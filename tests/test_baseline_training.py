@@ -1,5 +1,6 @@
 """Baselines trained here: one task for all, on the same pairs; their files are rows of `def-hub evaluate`."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -111,3 +112,14 @@ def test_the_shipped_run_files_are_equal_but_for_the_network() -> None:
     for config in configs:
         network = BASELINES[config.baseline.network].make(**config.baseline.sizes)
         assert any(p.requires_grad for p in network.parameters())
+
+
+def test_the_logs_are_of_the_shipped_run_files() -> None:
+    """What was trained saw all steps of its file."""
+    logs = sorted((EXAMPLES / "baselines").glob("*-train.csv"))
+    assert logs
+    for log in logs:
+        config = load_config(log.with_name(log.name.replace("-train.csv", ".toml")))
+        with log.open(newline="") as file:
+            last = list(csv.DictReader(file))[-1]
+        assert int(last["step"]) == config.optim.steps

@@ -1,6 +1,7 @@
 """The model card: its figures come from the evaluation, and the committed card is what the command makes of them."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def test_what_shows_figures_is_up_to_date() -> None:
     """The card, and the README as soon as it has a place for them."""
     for path in (CARD, EXAMPLES.parent / "README.md"):
         text = path.read_text(encoding="utf-8")
-        if path == CARD or "<!-- comparison -->" in text:
+        if path == CARD or re.search("<!-- (comparison|overview) -->", text):
             command = f"def-hub card {path.name} --made-by def_hub/weights/def-mini/made-by"
             assert render(text, MADE_BY) == text, f"run `{command}`"
 
@@ -194,6 +195,7 @@ def test_all_methods_stand_beside_each_other(made_by: Path) -> None:
     settings["methods"] = {
         "bicubic": {},
         "rlfn": {"weights": "r"},
+        "masa (small, trained here)": {"weights": "m"},
         "def:balanced": {"preset": "balanced", "weights": "abc"},
         "def:fast": fast,
         "def:fast,turns=4": fast | {"turns": 4},
@@ -202,6 +204,7 @@ def test_all_methods_stand_beside_each_other(made_by: Path) -> None:
         "bicubic,Urban100,none,1,20,0.5,30,0,0.4",
         "bicubic,Urban100,none,2,22,0.5,30,0,0.5",
         "rlfn,Urban100,none,2,25,0.5,3,0,0.3",
+        '"masa (small, trained here)",Urban100,first,2,22.5,0.5,3,0,0.4',
         "def:balanced,Urban100,first,1,23,0.6,,1,0.2",
         "def:balanced,Urban100,first,2,24,0.6,,1,0.3",
         "def:fast,Urban100,none,1,22,0.6,0.25,1,0.2",
@@ -216,6 +219,9 @@ def test_all_methods_stand_beside_each_other(made_by: Path) -> None:
         "| PSNR in dB / LPIPS (squeeze) | Urban100 (2) | A (2) | B (2) |",
         "| bicubic | 21.00 / 0.450 | 21.00 | 35.00 |",
         "| rlfn | +3.00 on 1 / 0.300 | – | – |",
+        "| masa (small; trained here, equal data and steps), one reference | +0.50 on 1 / 0.400 | – | – |",
+        "What was trained here are small forms on far less data and time",
+        "| srntt: its authors' weights are not at hand, and it was not trained here | – | – | – |",
         "| DEF balanced, one reference | 23.50 / 0.250 | – | – |",
         "| DEF fast, no reference | 22.50 / 0.300 | 22.50 | – |",
         "| def:fast,turns=4 | +1.50 on 1 / 0.400 | – | – |",
@@ -223,7 +229,10 @@ def test_all_methods_stand_beside_each_other(made_by: Path) -> None:
         "| C2-Matching-rec | 26.03 / 0.785 |",
     ):
         assert line in text, line
+    assert "| masa: " not in text and "| c2-matching: its authors'" in text
     assert "Urban100: 2 of 100 pictures here" in text and render(text, made_by) == text
+    short = render("# y\n<!-- overview -->\n<!-- /overview -->\n", made_by)
+    assert "| DEF balanced, one reference | 23.50" in short and "DEF fast" not in short and "srntt" not in short
     readme = render(f"---\ntitle: x\n---\n# y\n{places}", made_by)  # shows figures, but is no card
     assert readme.startswith("---\ntitle: x\n---\n# y\n") and comparison(compared(folder)) in readme
 
@@ -255,6 +264,11 @@ def test_the_command(made_by: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert cli.main(["card", str(card), "--check"]) == 1 and card.read_text() == HEADER + PLACES
     assert cli.main(["card", str(card)]) == 0 and "+2.02" in card.read_text()
     assert cli.main(["card", str(card), "--check"]) == 0
+    link = tmp_path / "elsewhere" / "model_card.md"
+    link.parent.mkdir()
+    link.symlink_to(card)
+    card.write_text(HEADER + PLACES)
+    assert cli.main(["card", str(link)]) == 0 and link.is_symlink() and "+2.02" in card.read_text()
     assert cli.main(["card", str(tmp_path / "absent.md")]) == 2
     assert "absent.md: no such file" in capsys.readouterr().err
 

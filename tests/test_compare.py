@@ -79,8 +79,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         Path(name).mkdir()
         both = rows(values - 3, "bicubic") + rows(values + shift, "def") + rows(values + 2 * shift, "def:fast")
         write_rows(Path(name) / "rows.csv", both)
+        (Path(name) / "settings.json").write_text('{"protocol": "Y, no border crop"}')
     assert main(["compare", "one:def", "two:def:first"]) == 0
     out = capsys.readouterr().out
+    assert "psnr, A − B, Y, no border crop; bootstrap" in out  # the protocol stands beside every number
     assert "| set | 12 | +0.500 | +0.500 … +0.500 | 100% | A is better |" in out
     assert main(["compare", "one:def:fast", "one:bicubic", "--metric", "psnr", "--confidence", "0.9"]) == 0
     assert "90% interval" in capsys.readouterr().out
@@ -88,3 +90,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "expected one of one:bicubic:first, one:def:first, one:def:fast:first" in capsys.readouterr().err
     assert main(["compare", "three", "two:def"]) == 2
     assert "give a folder that evaluate --output wrote" in capsys.readouterr().err
+    (Path("two") / "settings.json").write_text('{"protocol": "RGB"}')
+    assert main(["compare", "one:def", "two:def"]) == 2
+    assert "one:def was measured as Y, no border crop; two:def as RGB" in capsys.readouterr().err

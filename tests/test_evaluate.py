@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -116,6 +117,7 @@ def test_what_cannot_be_measured_is_said(run: Run, workshop: Path) -> None:
     assert "not measured: views: group 001 needs 001_0" in err
     assert "not measured: views/002, bicubic: " in err and "not a readable picture" in err
     summary = json.loads((workshop / "out" / "summary.json").read_text())
+    assert summary["unavailable"][0] == "LPIPS (squeeze)" and summary["unavailable"][-1].startswith("NIQE (")
     assert len(summary["problems"]) == 2 and [row["image"] for row in rows(workshop / "out")] == ["000", "003"]
 
 
@@ -254,6 +256,15 @@ def test_two_processes_give_the_rows_of_one(run: Run, tiny_model: Path, workshop
     first_columns = [line.split("|")[1:6] for line in expected.splitlines() if line.startswith("| views")]
     assert [line.split("|")[1:6] for line in out.decode().splitlines() if line.startswith("| views")] == first_columns
     assert len(list((workshop / "two" / "images").rglob("*.png"))) == 4 * 5  # bicubic, two of def, truth, input
+
+
+def test_a_bar_shows_the_time_left(run: Run, workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal only; a log would be full of it."""
+    words = ["evaluate", "views", "--method", "bicubic"]
+    assert "image" not in run(*words)[2]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    _, _, err = run(*words)
+    assert re.search(r"views, bicubic, none: .*4/4 \[\d\d:\d\d<\d\d:\d\d, .*image/s\]", err), err
 
 
 def test_named_degradations_make_the_small_pictures(run: Run, workshop: Path) -> None:

@@ -1,6 +1,7 @@
 """`def-hub compare`: is A better than B, and how sure is that?"""
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,22 @@ def add_arguments(add: Callable[..., Any]) -> None:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Print the differences, picture by picture paired."""
+    """Print the differences, picture by picture paired. Raises ValueError for two that were measured differently."""
     from def_hub.evaluation.compare import compare as differences
     from def_hub.evaluation.compare import markdown
 
-    a, b = _rows(options.a), _rows(options.b)
-    print(markdown(differences(a, b, options.metric, options.confidence), options.a, options.b))
+    (a, protocol), (b, other) = _measured(options.a), _measured(options.b)
+    if protocol != other:
+        raise ValueError(f"{options.a} was measured as {protocol}; {options.b} as {other}: not comparable")
+    print(markdown(differences(a, b, options.metric, options.confidence), options.a, options.b, protocol))
     return 0
 
 
-def _rows(name: str) -> list[Any]:
-    """The rows that `FOLDER:METHOD:REFERENCES` names. A method may hold colons itself, as `def:fast` does."""
+def _measured(name: str) -> tuple[list[Any], str]:
+    """The rows that `FOLDER:METHOD:REFERENCES` names, and their protocol in words.
+
+    A method may hold colons itself, as `def:fast` does.
+    """
     from def_hub.evaluation.rows import read_rows
 
     if Path(name).is_dir():
@@ -44,4 +50,6 @@ def _rows(name: str) -> list[Any]:
     if len(chosen) != 1:
         known = ", ".join(f"{folder}:{method}:{references}" for method, references in kinds)
         raise ValueError(f"{name}: expected one of {known}")
-    return [row for row in rows if (row.method, row.references) == chosen[0]]
+    settings = path.with_name("settings.json")
+    protocol = json.loads(settings.read_text())["protocol"] if settings.is_file() else "an unknown protocol"
+    return [row for row in rows if (row.method, row.references) == chosen[0]], protocol

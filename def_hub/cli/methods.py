@@ -12,11 +12,9 @@ from def_hub.cli.options import call_options
 from def_hub.evaluation.baselines import BASELINES, Baseline, trained_here
 from def_hub.evaluation.benchmark import fingerprint
 from def_hub.evaluation.methods import Bicubic, Network, Pipeline, Restore
+from def_hub.evaluation.published import TRAINED_HERE
 from def_hub.report import conditions
 from def_hub.settings import resolve
-
-TRAINED_HERE = " (small, trained here)"
-"""After the name of a published network whose weights are our trainer's: its rows say nothing about its authors'."""
 
 
 def methods_of(options: argparse.Namespace) -> tuple[list[Restore], dict[str, Any]]:

@@ -44,12 +44,13 @@ def card(options: argparse.Namespace) -> int:
     """Write the figures into a card, or, with --check, say whether they are up to date."""
     if not options.card.is_file():
         raise FileNotFoundError(f"{options.card}: no such file")
-    text = options.card.read_text(encoding="utf-8")
-    filled = render(text, options.made_by or options.card.parent / "made-by")
+    card = options.card.resolve()  # a link stays one
+    text = card.read_text(encoding="utf-8")
+    filled = render(text, options.made_by or card.parent / "made-by")
     if options.check:
         if filled != text:
             warn(f"{options.card}: not up to date; run `def-hub card` without --check")
         return int(filled != text)
-    write_text(options.card, filled)
+    write_text(card, filled)
     say(f"{options.card}: {'as it was' if filled == text else 'figures filled in'}")
     return 0

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from def_hub import images
+from def_hub.evaluation import tables
 from def_hub.evaluation.datasets import Dataset, References, match_files
 from def_hub.evaluation.methods import Restore, Restored
 from def_hub.evaluation.metrics import Protocol, psnr, ssim
@@ -236,6 +237,7 @@ class Journal:
         described = {
             "settings": self.settings,
             "results": [_readable(asdict(s)) for s in summaries],
+            "unavailable": tables.unavailable(summaries),
             "problems": list(problems),
         }
         write_text(self.folder / "summary.json", json.dumps(described, indent=2) + "\n")

@@ -84,10 +84,10 @@ def compare(
     return differences
 
 
-def markdown(differences: Sequence[Difference], a: str, b: str) -> str:
-    """The table people read."""
+def markdown(differences: Sequence[Difference], a: str, b: str, protocol: str) -> str:
+    """The table people read. `protocol` is the one that A and B were measured under, in words."""
     lines = [
-        f"A = {a}; B = {b}; {differences[0].metric}, A − B, bootstrap over pictures.",
+        f"A = {a}; B = {b}; {differences[0].metric}, A − B, {protocol}; bootstrap over pictures.",
         "",
         f"| data set | images | mean difference | {differences[0].confidence:.0%} interval | A better on | verdict |",
         "|---|---:|---:|---:|---:|---|",

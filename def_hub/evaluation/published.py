@@ -3,6 +3,12 @@
 COUNTS = {"CUFED5": 126, "WR-SR": 80, "Urban100": 100, "Manga109": 109, "Sun80": 80}
 """Pictures of the whole data sets, which the figures are for."""
 
+SYSTEMS = ("srcnn", "edsr", "esrgan", "ranksrgan", "srntt", "ttsr", "masa", "c2-matching")
+"""What the paper compares itself with, as `def-hub evaluate --method` calls it."""
+
+TRAINED_HERE = " (small, trained here)"
+"""After the name of such a network whose weights are our trainer's: its rows say nothing about its authors'."""
+
 Figure = tuple[float, float]
 
 FIGURES: dict[str, tuple[Figure | None, ...]] = {

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from def_hub.evaluation import tables
 from def_hub.evaluation.rows import Row, Summary, read_rows, summarise
 from def_hub.writing import write_text
 
@@ -53,6 +54,7 @@ def write(folder: str | Path, embedded: int = EMBEDDED) -> Path:
     row_columns += ["served", "transfer", "seconds", "memory"]
     mean_columns = ["dataset", "images", "method", "references", *row_columns[4:8]]
     mean_columns += ["over_bicubic", "below_bicubic", "gain", *row_columns[8:]]
+    summaries = summarise(rows)
     data = {
         "protocol": f"LR = {settings.get('low_resolution', 'made by others')}, {settings['protocol']}",
         "settings": settings,
@@ -60,7 +62,8 @@ def write(folder: str | Path, embedded: int = EMBEDDED) -> Path:
         "pictures": pictures,
         "omitted": f"{omitted} more pictures are in the table below only." if omitted else "",
         "meanColumns": [_column(name) for name in mean_columns],
-        "means": [_line(s, mean_columns) for s in summarise(rows)],
+        "means": [_line(s, mean_columns) for s in summaries],
+        "unavailable": f"Unavailable: {', '.join(tables.unavailable(summaries))}.",
         "rowColumns": [_column(name) for name in row_columns],
         "rows": [_line(row, row_columns) for row in rows],
     }

@@ -9,6 +9,26 @@ from def_hub.evaluation.rows import WORSE, Summary
 from def_hub.observation.downsample import SCALE
 
 NIQE = "NIQE (no maintained library gives it without torchvision)"
+COLUMNS: dict[str, tuple[str, Callable[[Summary], float]]] = {
+    "PSNR": (".2f", lambda s: s.psnr),
+    "gain": ("+.2f", lambda s: s.over_bicubic),
+    "below bicubic": (".0f", lambda s: s.below_bicubic),
+    "SSIM": (".4f", lambda s: s.ssim),
+    "LPIPS (squeeze)": (".4f", lambda s: s.lpips),
+    "consistency": (".2f", lambda s: s.consistency),
+    "gain of references": ("+.2f", lambda s: s.gain),
+    "served": (".0%", lambda s: s.served),
+    "transfer PSNR": (".2f", lambda s: s.transfer),
+    "MB": (".0f", lambda s: s.memory),
+    "s/image": (".1f", lambda s: s.seconds),
+}
+"""Of the table people read: how a number is written, and which it is."""
+
+
+def unavailable(summaries: Sequence[Summary]) -> list[str]:
+    """The columns in which no line has a number, and what cannot be measured at all."""
+    empty = [name for name, (_, value) in COLUMNS.items() if all(math.isnan(value(s)) for s in summaries)]
+    return [*empty, NIQE]
 
 
 def markdown(summaries: Sequence[Summary], protocol: Protocol, low_resolution: str = "Pillow bicubic") -> str:
@@ -16,20 +36,8 @@ def markdown(summaries: Sequence[Summary], protocol: Protocol, low_resolution: s
 
     Columns that are unavailable in every line are left out, and named below the table.
     """
-    columns: dict[str, tuple[str, Callable[[Summary], float]]] = {
-        "PSNR": (".2f", lambda s: s.psnr),
-        "gain": ("+.2f", lambda s: s.over_bicubic),
-        "below bicubic": (".0f", lambda s: s.below_bicubic),
-        "SSIM": (".4f", lambda s: s.ssim),
-        "LPIPS (squeeze)": (".4f", lambda s: s.lpips),
-        "consistency": (".2f", lambda s: s.consistency),
-        "gain of references": ("+.2f", lambda s: s.gain),
-        "served": (".0%", lambda s: s.served),
-        "transfer PSNR": (".2f", lambda s: s.transfer),
-        "MB": (".0f", lambda s: s.memory),
-        "s/image": (".1f", lambda s: s.seconds),
-    }
-    shown = {name: c for name, c in columns.items() if not all(math.isnan(c[1](s)) for s in summaries)}
+    missing = unavailable(summaries)
+    shown = {name: column for name, column in COLUMNS.items() if name not in missing}
     lines = [
         f"×{SCALE}, LR = {low_resolution}, {protocol}. gain, below bicubic: mean PSNR above bicubic enlargement of the "
         f"same files, and the pictures more than {WORSE} dB below it. consistency: largest distance of A(output) from "
@@ -41,8 +49,7 @@ def markdown(summaries: Sequence[Summary], protocol: Protocol, low_resolution: s
     for s in summaries:
         values = ["–" if math.isnan(value(s)) else format(value(s), kind) for kind, value in shown.values()]
         lines.append(f"| {s.dataset} | {s.images} | {s.method} | {s.references} | {' | '.join(values)} |")
-    left_out = [name for name in columns if name not in shown]
-    lines += ["", f"Unavailable: {', '.join([*left_out, NIQE])}."]
+    lines += ["", f"Unavailable: {', '.join(missing)}."]
     return "\n".join(lines)
 
 

@@ -49,9 +49,10 @@ def render(text: str, made_by: str | Path) -> str:
 
     Args:
         text: a card. What stands between `<!-- results -->` and `<!-- /results -->` is replaced, and so is what stands
-            in places called `comparison` (all methods beside each other), `published` (what others' tables say),
-            `degraded` and `diffusion` (see `def_hub.hub.studies`), `training` and `parts`. A text that has no place for
-            results but one for the comparison is no card, and its front matter stays.
+            in places called `comparison` (all methods beside each other), `overview` (the same, shorter), `published`
+            (what others' tables say), `degraded` and `diffusion` (see `def_hub.hub.studies`), `training` and `parts`. A
+            text that has no place for results but one for the comparison or the overview is no card, and its front
+            matter stays.
         made_by: folder with `evaluation/` and the training logs `*-train.csv`, inside that of the model.
 
     Raises:
@@ -60,7 +61,7 @@ def render(text: str, made_by: str | Path) -> str:
     made_by = Path(made_by)
     evaluations = read_evaluations(made_by / "evaluation")
     found = figures(evaluations)
-    if not any(f"<!-- {name} -->" in text for name in ("results", "comparison")):
+    if not any(f"<!-- {name} -->" in text for name in ("results", "comparison", "overview")):
         raise ValueError("model card: expected one <!-- results --> … <!-- /results --> for what is filled in")
     for name, content in _contents(made_by, evaluations, found).items():
         if f"<!-- {name} -->" in text:
@@ -88,6 +89,7 @@ def _contents(
     return {
         "results": lambda: _results(evaluations, found),
         "comparison": lambda: comparison(compared(folder)),
+        "overview": lambda: comparison(compared(folder), short=True),
         "published": lambda: published.markdown({f.dataset: f.total for f in found}),
         "degraded": lambda: degraded_table(made_by / "degraded"),
         "diffusion": lambda: diffusion_table(made_by / "diffusion"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from def_hub.evaluation.published import SYSTEMS, TRAINED_HERE
 from def_hub.evaluation.rows import Row, Summary, read_rows, summarise
 from def_hub.settings import DEFAULT_PRESET
 from def_hub.settings import PRESETS as SETTINGS_OF
@@ -19,6 +20,13 @@ PRESETS = (DEFAULT_PRESET, *(name for name in SETTINGS_OF if name != DEFAULT_PRE
 """In this order on the card."""
 REFERENCES = ("none", "first", "all", "unrelated")
 OURS = "DEF"
+ABSENT = "its authors' weights are not at hand, and it was not trained here"
+EQUALLY = " (small; trained here, equal data and steps)"
+"""In place of `TRAINED_HERE`, of the run files in `examples/baselines/`, which differ in the network alone."""
+CAUTION = (
+    "What was trained here are small forms on far less data and time than their authors and DEF had (run files: "
+    "`examples/baselines/`). These rows compare with each other; the full methods are better."
+)
 
 
 @dataclass(frozen=True)
@@ -103,11 +111,18 @@ def compared(folder: str | Path) -> list[Summary]:
     return summarise(list(rows.values()))
 
 
-def comparison(summaries: Sequence[Summary]) -> str:
+def comparison(summaries: Sequence[Summary], short: bool = False) -> str:
     """All methods in one table, a column for each data set: PSNR, and LPIPS where it was measured.
 
     Where a method was measured on a part of the pictures, its gain over bicubic enlargement of these stands instead.
+    A system of the paper that was not measured has a row that says why.
+
+    Args:
+        short: of our presets the default alone, and no rows without figures.
     """
+    if short:
+        others = {f"{OURS} {preset}" for preset in PRESETS if preset != DEFAULT_PRESET}
+        summaries = [s for s in summaries if s.method not in others]
     datasets = list(dict.fromkeys(s.dataset for s in summaries))
     total = {name: max(s.images for s in summaries if s.dataset == name) for name in datasets}
     measured = {(s.method, s.references, s.dataset): s for s in summaries}
@@ -118,8 +133,13 @@ def comparison(summaries: Sequence[Summary]) -> str:
     for method, references in dict.fromkeys(key[:2] for key in measured):
         cells = [_cell(measured.get((method, references, name)), total[name]) for name in datasets]
         with_references = any(s.references != "none" for s in summaries if s.method == method)
-        label = f"{method}, {_WORDS.get(references, references)}" if with_references else method
+        label = method.replace(TRAINED_HERE, EQUALLY)
+        label += f", {_WORDS.get(references, references)}" if with_references else ""
         lines.append(f"| {label} | {' | '.join(cells)} |")
+    absent = [name for name in SYSTEMS if not short and not any(s.method.startswith(name) for s in summaries)]
+    lines += [f"| {name}: {ABSENT} |" + " – |" * len(datasets) for name in absent]
+    if any(s.method.endswith(TRAINED_HERE) for s in summaries):
+        lines += ["", CAUTION]
     return "\n".join(lines)
 
 

@@ -64,6 +64,7 @@ def test_all_methods_are_side_by_side(page: Any) -> None:
     assert all(abs(a - b) <= 1 for a, b in zip(middle(page, 2), middle(page, 3), strict=True))
     assert page.locator("#problems li").inner_text() == "a picture that <b>could not</b> be read"
     assert "Y</script>" in page.locator("#protocol").inner_text()
+    assert page.locator("#unavailable").inner_text().startswith("Unavailable: LPIPS (squeeze), ")
 
 
 def test_all_pictures_zoom_and_move_together(page: Any) -> None:
