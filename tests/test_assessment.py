@@ -13,6 +13,7 @@ from def_hub.observation.agreement import Ball, JpegCells, observe
 from def_hub.observation.assessment import assess, effective_resolution, jpeg_history, noise_level
 from def_hub.observation.degradation import Degradation, degrade
 from def_hub.observation.jpeg import read_jpeg
+from def_hub.observation.kernel import BLOCK, spectrum
 
 
 def _scene(side: int = 640, seed: int = 0) -> torch.Tensor:
@@ -98,19 +99,29 @@ def test_what_was_assessed_can_be_observed() -> None:
 
 
 def test_development_files(shared_data: Path) -> None:
-    """Every third input: clean stays clean, noise within a fifth, quality within ten points, "nearest" is seen."""
+    """Every third input: clean stays clean, noise within a fifth, quality within ten points, "nearest" is seen, and a
+    good part of "box"."""
     folder = shared_data / "eval-dev"
     paths = [*sorted((folder / "MultiView").glob("*_0.webp")), *sorted((folder / "Urban100").iterdir())]
     paths += [*sorted((folder / "Set14").iterdir()), *sorted((folder / "WR-SR" / "input").iterdir())]
-    clean, noise, quality, aliased = [], [], [], []
+    clean, noise, quality, nearest, box = [], [], [], [], []
     for path in paths[::3]:
         truth = to_tensor(path)
         truth = truth[..., : truth.shape[-2] // 4 * 4, : truth.shape[-1] // 4 * 4]
         clean.append(assess(degrade(truth, Degradation()).picture).degradation == Degradation())
-        aliased.append(assess(degrade(truth, Degradation("nearest")).picture).degradation.kernel != "bicubic")
+        nearest.append(assess(degrade(truth, Degradation("nearest")).picture).degradation.kernel == "nearest")
+        box.append(assess(degrade(truth, Degradation("box")).picture).degradation.kernel != "bicubic")
         found = assess(degrade(truth, Degradation(noise=5)).picture).degradation.noise
         noise.append(abs(found - 5) <= 1)
         history = jpeg_history(degrade(truth, Degradation(quality=70)).picture)
         quality.append(history is not None and abs(history[0] - 70) <= 10)
     assert np.mean(clean) >= 0.97 and np.mean(noise) >= 0.9 and np.mean(quality) >= 0.95
-    assert np.mean(aliased) >= 0.9
+    assert np.mean(nearest) >= 0.9 and np.mean(box) >= 0.3
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 3), (5, 0), (2, 6)])
+def test_a_spectrum_has_its_peak_at_the_frequency_of_a_wave(rows: int, columns: int) -> None:
+    phase = 2 * torch.pi * (rows * torch.arange(64).view(-1, 1) + columns * torch.arange(64)) / BLOCK
+    wave = (0.5 + 0.2 * torch.sin(phase)).expand(1, 3, -1, -1)
+    found = spectrum(wave).view(2, BLOCK, BLOCK // 2 + 1)
+    assert all(divmod(int(energies.argmax()), BLOCK // 2 + 1) == (rows, columns) for energies in found)

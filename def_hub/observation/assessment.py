@@ -33,9 +33,13 @@ TEXTURE = 0.7  # levels that the texture and the rounding of a clean picture loo
 BLUR_SLOPE, BLUR_LEAST = 0.5, -6.7
 """How the highest band falls with the square of a blur, and where clean pictures end (see `_highest_band`)."""
 SHARP_HIGHEST = -4.75  # the highest band of clean pictures
-KERNEL_DOUBT = 0.05
-"""Another filter than bicubic is believed where bicubic is less likely than this. Of 72 development files one clean one
-is, 71 shrunk by "nearest" and 28 by "box"."""
+KERNEL_DOUBT = 0.01
+"""Another filter than bicubic is believed where bicubic is less likely than this. Of 208 training pictures 0.7 % of the
+clean ones are; of 148 development pictures, on which it was not set, 0.7 %. Of the latter 43 % of those shrunk by "box",
+97 % by "nearest" and 3 % by Lanczos are then told rightly."""
+NEAREST_LEAST = 0.2
+"""From this likelihood on that filter is "nearest", even if another one is likelier. To take "nearest" for "box" costs
+1.6 dB, below bicubic enlargement; the other way round it costs 0.6 dB and stays above it."""
 ALIASED, ALIASING_MOST = 0.95, 6.0
 """The aliasing that "nearest" leaves looks like a little noise. It is not called noise where "nearest" is at least so
 likely and there are fewer levels of it. Noise of 5 levels: at most 0.66 likely; of 15 levels: 0.92."""
@@ -186,6 +190,8 @@ def _kernel_and_blur(picture: Tensor, likely: dict[Kernel, float]) -> tuple[Kern
         return "bicubic", round(((SHARP_HIGHEST - highest) / BLUR_SLOPE) ** 0.5, 1)
     if likely["bicubic"] >= KERNEL_DOUBT:
         return "bicubic", 0.0
+    if likely["nearest"] >= NEAREST_LEAST:
+        return "nearest", 0.0
     return max(likely, key=lambda kernel: likely[kernel]), 0.0
 
 
