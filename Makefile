@@ -44,7 +44,9 @@ lower: $(READY)  ## The quick tests with the oldest versions that pyproject.toml
 
 audit: $(READY)  ## Known vulnerabilities of what is installed; asks a service on the network
 	$(BIN)/python -m pip install --disable-pip-version-check --no-input -q pip-audit
-	$(BIN)/pip-audit --local --skip-editable
+	@# strict: a package that the service does not know was not audited. A wheel's local version, +cpu, is not known.
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+.*//' > .venv/audit.txt
+	$(BIN)/pip-audit --strict --disable-pip --no-deps -r .venv/audit.txt
 
 sbom: $(READY)  ## What is installed, as a CycloneDX bill of materials: outputs/sbom.json
 	$(BIN)/python -m pip install --disable-pip-version-check --no-input -q cyclonedx-bom

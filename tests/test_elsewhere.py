@@ -164,3 +164,25 @@ def test_calls_at_the_same_time_get_their_own_answers(work: Elsewhere, folder: P
     for thread in threads:
         thread.join()
     assert there == alone
+
+
+def test_at_the_end_nobody_goes_on_waiting(folder: Path) -> None:
+    """And nothing is logged as a failure."""
+    work = Elsewhere(partial(Here.load, str(folder / "tiny"), None, None))
+    raised: list[BaseException] = []
+
+    def ranked() -> None:
+        try:
+            work.rank(folder / "large.png", [folder / "reference.png"] * 20)
+        except BaseException as error:  # noqa: BLE001
+            raised.append(error)
+
+    waiting = threading.Thread(target=ranked)
+    waiting.start()
+    while not work._calls:
+        time.sleep(0.01)
+    work.close()
+    waiting.join(60)
+    assert [type(error) for error in raised] == [workers.Cancelled]
+    with pytest.raises(workers.Cancelled):
+        work.rank(folder / "small.png", [folder / "reference.png"])

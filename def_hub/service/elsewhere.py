@@ -30,6 +30,7 @@ from def_hub.service.call import Call
 from def_hub.service.preview import Found, Part
 from def_hub.service.run import Event
 from def_hub.service.work import Glimpse, Work
+from def_hub.service.workers import Cancelled
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Elsewhere:
         self.load = load
         self.process: Any = None
         self._pipe: Connection | None = None
+        self._closed = False
         self._calls: dict[int, tuple[Connection, queue.Queue[tuple[str, Any]]]] = {}
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -76,10 +78,10 @@ class Elsewhere:
         return self._answer("choose", image)
 
     def close(self) -> None:
-        """End the process."""
+        """End the process. Who waits for an answer is cancelled."""
         atexit.unregister(self.close)
         with self._lock:
-            self._pipe = None
+            self._pipe, self._closed = None, True
             self.process.kill()
             self.process.join()
 
@@ -118,6 +120,8 @@ class Elsewhere:
 
     def _send(self, number: int, answers: queue.Queue[tuple[str, Any]], name: str, arguments: Any) -> None:
         with self._lock:
+            if self._closed:
+                raise Cancelled
             if self._pipe is None:
                 self._start()
             assert self._pipe is not None
@@ -157,7 +161,8 @@ class Elsewhere:
                 self._pipe = None
                 log.error("the process that computes ended with status %s", process.exitcode)
             for number in [number for number, (used, _) in self._calls.items() if used is pipe]:
-                self._calls.pop(number)[1].put((FAILED, Killed(process.exitcode)))
+                error = Cancelled() if self._closed else Killed(process.exitcode)
+                self._calls.pop(number)[1].put((FAILED, error))
 
 
 def _serve(pipe: Connection, load: Callable[[], Work]) -> None:

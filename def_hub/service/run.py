@@ -11,7 +11,7 @@ import torch
 
 from def_hub.pipeline import DEFOutput, DEFPipeline, Stage
 from def_hub.service.call import Call
-from def_hub.service.workers import HEARTBEAT, start
+from def_hub.service.workers import HEARTBEAT, Cancelled, start
 
 LIVE = 8
 """Estimates of the diffusion that are shown, and kept for the strip, at most."""
@@ -78,7 +78,7 @@ def run(pipeline: DEFPipeline, call: Call) -> Iterator[Event | None]:
                 event = events.get(timeout=HEARTBEAT)
             except queue.Empty:
                 if not worker.is_alive() and events.empty():
-                    raise RuntimeError("the computation was stopped: the program is ending") from None
+                    raise Cancelled from None  # the program ends
                 yield None
                 continue
             if isinstance(event, Exception):

@@ -30,7 +30,7 @@ def start(work: Callable[[], object], name: str) -> tuple[threading.Thread, thre
         try:
             with _Cancellable(stop):
                 work()
-        except _Cancelled:
+        except Cancelled:
             log.info("%s was cancelled", name)
         finally:
             WORKERS.pop(threading.current_thread(), None)
@@ -45,7 +45,7 @@ def check() -> None:
     """End this thread where it has been stopped. For a thread that waits, and calls no torch function."""
     stop = WORKERS.get(threading.current_thread())
     if stop is not None and stop.is_set():
-        raise _Cancelled
+        raise Cancelled
 
 
 def heartbeats(work: Callable[[], object], name: str) -> Iterator[None]:
@@ -84,8 +84,11 @@ def _stop_all() -> None:
         worker.join(10)
 
 
-class _Cancelled(BaseException):
-    """Not an `Exception`: no handler on the way may take it for a failure of its own."""
+class Cancelled(BaseException):
+    """The work is no longer wanted, or the program ends.
+
+    Not an `Exception`: no handler on the way may take it for a failure of its own.
+    """
 
 
 class _Cancellable(TorchFunctionMode):
@@ -97,5 +100,5 @@ class _Cancellable(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self.stop.is_set():
-            raise _Cancelled
+            raise Cancelled
         return func(*args, **(kwargs or {}))

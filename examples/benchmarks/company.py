@@ -30,8 +30,9 @@ import torch
 from def_hub import DEFPipeline
 pipe = DEFPipeline.from_pretrained()
 pipe.set_progress_bar_config(disable=True)
-picture = Image.open(sys.argv[1]).convert("RGB").crop((0, 0, 96, 96))
-reference = Image.open(sys.argv[2]).convert("RGB").crop((0, 0, 384, 384))
+side = int(sys.argv[4])
+picture = Image.open(sys.argv[1]).convert("RGB").crop((0, 0, side, side))
+reference = Image.open(sys.argv[2]).convert("RGB").crop((0, 0, 4 * side, 4 * side))
 pipe(picture, reference)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -42,11 +43,12 @@ for _ in range(int(sys.argv[3])):
 """
 
 
-def seconds(processes: int, calls: int, waiting: dict[str, str]) -> float:
+def seconds(processes: int, calls: int, side: int, waiting: dict[str, str]) -> float:
     """Of one call, where so many processes call at the same time. All are warm before the first begins."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")}
+    ours = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS", "KMP_BLOCKTIME")
+    kept = {k: v for k, v in os.environ.items() if k not in ours}
     pictures = [str(EXAMPLES / name) for name in ("street_lr.png", "street_ref1.jpg")]
-    words = [sys.executable, "-c", CALL, *pictures, str(calls)]
+    words = [sys.executable, "-c", CALL, *pictures, str(calls), str(side)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     running = [subprocess.Popen(words, env=kept | waiting, **pipes) for _ in range(processes)]
     for process in running:
@@ -62,11 +64,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=5, help="of each process")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--side", type=int, default=96, help="of the picture, in pixels")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="of waiting")
     options = parser.parse_args()
     print(f"| waiting | {' | '.join(f'{n} at a time' for n in options.processes)} |")
     print(f"|---|{'---|' * len(options.processes)}")
-    for name, waiting in WAYS.items():
-        row = [f"{seconds(n, options.calls, waiting):.2f} s" for n in options.processes]
+    for name in options.ways:
+        row = [f"{seconds(n, options.calls, options.side, WAYS[name]):.2f} s" for n in options.processes]
         print(f"| {name} | {' | '.join(row)} |", flush=True)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from PIL import Image, ImageCms
 
 
@@ -228,12 +229,9 @@ def modes() -> Iterator[Case]:
         yield Case(f"JPEG, {name}", written("a.jpg", data), BASE / 255, 3, page=True)
     for compression in ("tiff_lzw", "tiff_deflate", "packbits", "tiff_adobe_deflate", "zstd", "jpeg"):
         lossy = 12 if compression == "jpeg" else 0.01
-        try:
-            data = encoded("TIFF", rgb, compression=compression)
-        except OSError:
-            if compression == "zstd":  # Pillow's own libtiff of 11.3 has it not
-                continue
-            raise
+        if compression == "zstd" and int(PIL.__version__.partition(".")[0]) < 12:
+            continue  # the libtiff of these wheels cannot write it, and ends the program when it is asked to
+        data = encoded("TIFF", rgb, compression=compression)
         yield Case(f"TIFF {compression}", written("a.tif", data), BASE / 255, lossy, page=True)
 
 
