@@ -36,7 +36,6 @@ LIGHT = {
     "hazy": lambda p: 0.6 * p + 0.3,
     "contrasty": lambda p: (1.4 * p - 0.2).clamp(0, 1),
     "grey": lambda p: p.mean(1, keepdim=True).expand_as(p),
-    "shaded": lambda p: (p * torch.linspace(0.5, 1.3, p.shape[3])).clamp(0, 1),
 }
 
 
