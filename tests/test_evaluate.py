@@ -324,6 +324,7 @@ def test_published_figures_stand_below_and_say_what_differs(run: Run, workshop: 
     measured, theirs = out.split("Published figures")
     assert "| CUFED5 | 4 | bicubic |" in measured and "CUFED5: 4 of 126 pictures here" in theirs
     assert "| C2-Matching-rec | 28.24 / 0.841 |" in theirs and "| DEF (the paper) | 27.47 / 0.826 |" in theirs
+    assert "CUFED5: 2 of 126 pictures" in run("evaluate", "CUFED5", "--method", "bicubic", "--every", "3")[1]
     save_picture(workshop / "WR-SR" / "input" / "1.png", 1)
     save_picture(workshop / "WR-SR" / "ref" / "1_ref.png", 2)
     _, out, _ = run("evaluate", "WR-SR", "--method", "bicubic")

@@ -163,7 +163,8 @@ def _table(rows: list["Row"], datasets: list["Dataset"], measures: "Measures", s
 
     summaries = summarise(rows)
     table = tables.markdown(summaries, measures.protocol, settings["low_resolution"]) + "\n" + _made_with(settings)
-    comparable = {d.name: len(d.items) for d in datasets if d.title == d.name}
+    measured = {s.dataset: s.images for s in sorted(summaries, key=lambda s: s.images)}  # the most of any method
+    comparable = {d.name: measured[d.name] for d in datasets if d.name in measured}
     further = (tables.by_degradation(summaries, datasets), published.markdown(comparable))
     return "\n\n".join([table, *filter(None, further)])
 
