@@ -34,9 +34,9 @@ BLUR_SLOPE, BLUR_LEAST = 0.5, -6.7
 """How the highest band falls with the square of a blur, and where clean pictures end (see `_highest_band`)."""
 SHARP_HIGHEST = -4.75  # the highest band of clean pictures
 KERNEL_DOUBT = 0.01
-"""Another filter than bicubic is believed where bicubic is less likely than this. Of 208 training pictures 0.7 % of the
-clean ones are; of 148 development pictures, on which it was not set, 0.7 %. Of the latter 43 % of those shrunk by "box",
-97 % by "nearest" and 3 % by Lanczos are then told rightly."""
+"""Another filter than bicubic is believed where bicubic is less likely than this. Of 208 training pictures and of 148
+development pictures, which were both looked at to set it, 0.7 % of the clean ones are. Of the latter 43 % of those
+shrunk by "box", 97 % by "nearest" and 3 % by Lanczos are then told rightly."""
 NEAREST_LEAST = 0.2
 """From this likelihood on that filter is "nearest", even if another one is likelier. To take "nearest" for "box" costs
 1.6 dB, below bicubic enlargement; the other way round it costs 0.6 dB and stays above it."""
