@@ -437,6 +437,13 @@ def test_no_answer_that_repeats_a_name_gives_anothers_file(
         assert other.get(f"{api}/file={path}").status_code == 403
 
 
+def test_what_the_page_itself_is_made_of_is_everybodys(client: Client) -> None:
+    """The page asks for its style sheet with that one's digest, which is no visitor's file."""
+    visitor = httpx.Client(base_url=client.src)
+    assert visitor.get(f"/theme.css?v={64 * 'a'}").status_code == 200
+    assert visitor.get(f"/gradio_api/file=/tmp/{64 * 'a'}/theme.css").status_code == 403
+
+
 def test_a_request_without_end_is_cut_off(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("def_hub.space.visitors.MOST", 100_000)
     answer = httpx.post(f"{client.src}gradio_api/call/upscale", content=b" " * 400_000)
