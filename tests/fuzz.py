@@ -34,6 +34,7 @@ from def_hub.config import load_config
 from def_hub.hub.contents import WEIGHTS, read_config, read_index, read_tensors, weights_of
 from def_hub.observation.assessment import assess
 from def_hub.observation.jpeg import jpeg_of
+from def_hub.reference.library.descriptors import Descriptors
 from def_hub.reference.library.index import (
     INDEX,
     Entry,
@@ -136,10 +137,14 @@ def read_library(data: bytes, folder: Path) -> None:
 def _seeds_of_library() -> list[bytes]:
     """An index without its vectors, which is refused last, and a part."""
     entries = [Entry(f"a/{n}.jpg", f"{n:064x}", 10 + n, 10**18) for n in range(2)]
-    vectors = torch.zeros(2, 3, 4, dtype=torch.float16)
+    tensors = {
+        "regions": torch.zeros(2, 3, 4, dtype=torch.float16),
+        "cells": torch.zeros(2, 4, 48, dtype=torch.int8),
+        "grid": torch.full((2, 2), 2, dtype=torch.int16),
+    }
     with tempfile.TemporaryDirectory() as folder:
-        write_index(Path(folder), Index("pooled", "..", ("a",), (), tuple(entries), vectors))
-        part = save({"vectors": vectors}, metadata={"entries": entries_to_json(entries)})
+        write_index(Path(folder), Index("pooled", "1", "..", ("a",), (), tuple(entries), Descriptors(**tensors)))
+        part = save(tensors, metadata={"entries": entries_to_json(entries)})
         return [(Path(folder) / INDEX).read_bytes(), part]
 
 

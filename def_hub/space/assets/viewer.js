@@ -167,31 +167,39 @@ element.addEventListener('keydown', e => {
   e.preventDefault();
 });
 // Where the result of an example opens: zoomed, with the divider at the place. Once: the visitor goes on from there.
-let looked = '';
+let looked = '', aim = null;
+// In the middle of the window, also after the window's size has changed, until the visitor moves anything.
+const keep = () => {
+  if (!aim) return;
+  const there = seen(...aim), size = wide();
+  one('.def-pane').scrollBy(there[0] - size[0] / 2, there[1] - size[1] / 2);
+};
+for (const kind of ['pointerdown', 'wheel', 'keydown']) element.addEventListener(kind, () => aim = null, true);
 const look = () => {
   const place = props.value?.look_at, now = place ? place.join() : '';
   if (now === looked || !natural || !one('.def-pane').clientWidth) return;
   looked = now;
   divide(place ? 100 * place[0] : 50);
   zoomed = 'fit';
+  aim = null;
   fit();
   if (!place) return;
   const shown = one('.def-stack').getBoundingClientRect().width * devicePixelRatio / natural[0];
   zoomed = LEVELS.slice(1).find(level => +level >= 1.6 * shown) ?? '4';
   fit();
-  const there = seen(...place), size = wide();
-  one('.def-pane').scrollBy(there[0] - size[0] / 2, there[1] - size[1] / 2);
+  aim = place;
+  keep();
 };
 element.addEventListener('load', event => {
   fit();
-  if (one('.def-stack')) light();
+  if (one('.def-stack')) { keep(); light(); }
   if (event.target.matches('.def-after')) look();
 }, true);
 watch('value', () => {
-  if (one('.def-stack')) { divide(at); fit(); veil(); light(); }
+  if (one('.def-stack')) { divide(at); fit(); keep(); veil(); light(); }
   else looked = null;
 });
 // another window, or a tab that is opened
 new ResizeObserver(() => {
-  if (element.clientWidth !== room) { room = element.clientWidth; fit(); if (one('.def-stack')) light(); }
+  if (element.clientWidth !== room) { room = element.clientWidth; fit(); if (one('.def-stack')) { keep(); light(); } }
 }).observe(element);
