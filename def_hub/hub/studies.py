@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from def_hub.evaluation.rows import Row, read_rows
+from def_hub.evaluation.rows import Row, Summary, read_rows, summarise
 
 STEPS = re.compile(r"def:(\w+),num_inference_steps=(\d+)")
 """A method of the second study."""
@@ -55,6 +54,7 @@ def diffusion_table(folder: str | Path) -> str:
     found = {(match[1], int(match[2])): row.method for row in rows if (match := STEPS.fullmatch(row.method))}
     if not found:
         raise ValueError(f"{folder}: expected methods like def:balanced,num_inference_steps=4, found none")
+    means = {(s.method, s.dataset, s.references): s for s in summarise(rows)}
     steps = sorted({count for _, count in found})
     lines = [
         "| preset | LR picture | reference | " + " | ".join(_steps(count) for count in steps) + " |",
@@ -63,11 +63,7 @@ def diffusion_table(folder: str | Path) -> str:
     for preset in dict.fromkeys(name for name, _ in found):
         for dataset in dict.fromkeys(r.dataset for r in rows):
             for mode, words in MODES.items():
-                cells = []
-                for count in steps:
-                    method = found.get((preset, count))
-                    same = [r for r in rows if (r.method, r.dataset, r.references) == (method, dataset, mode)]
-                    cells.append(_cell(same))
+                cells = [_cell(means.get((found.get((preset, count), ""), dataset, mode))) for count in steps]
                 if any(cell != "–" for cell in cells):
                     name = dataset.partition("+")[2] or "clean"
                     lines.append(f"| {preset} | {name} | {words} | {' | '.join(cells)} |")
@@ -90,9 +86,8 @@ def _steps(count: int) -> str:
     return "left out" if count == 0 else "1 step" if count == 1 else f"{count} steps"
 
 
-def _cell(rows: Sequence[Row]) -> str:
-    if not rows:
+def _cell(mean: Summary | None) -> str:
+    if mean is None:
         return "–"
-    values = [fmean(r.psnr for r in rows), fmean(r.lpips for r in rows), fmean(r.seconds for r in rows)]
-    texts = (f"{values[0]:.2f}", f"{values[1]:.3f}", f"{values[2]:.1f}")
-    return " / ".join(text for text, value in zip(texts, values, strict=True) if not math.isnan(value))
+    values = {"{:.2f}": mean.psnr, "{:.3f}": mean.lpips, "{:.1f}": mean.seconds}
+    return " / ".join(text.format(value) for text, value in values.items() if not math.isnan(value))

@@ -107,7 +107,7 @@ class Degradation:
         """
         if rng.random() < 1 / 3:
             return Degradation()
-        kernel = str(rng.choice(["bicubic", "box", "lanczos", "bilinear", "nearest"], p=[0.6, 0.12, 0.1, 0.08, 0.1]))
+        kernel = str(rng.choice(list(FILTERS), p=[0.6, 0.12, 0.1, 0.08, 0.1]))
         blurred, noisy, saved = _CAUSES[int(rng.integers(len(_CAUSES)))] if kernel == "bicubic" else rng.random(3) < 0.2
         # Small values are the common ones: drawn evenly on a scale of ratios.
         return Degradation(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from def_hub.observation.degradation import FILTERS
 from def_hub.observation.downsample import Kernel
+from def_hub.observation.jpeg import FROM_RGB
 
 KERNELS = tuple(FILTERS)
 """The filters that are told apart, in the order of the network's outputs."""
@@ -63,7 +64,7 @@ class KernelNetwork(nn.Module):
 def spectrum(y: Tensor) -> Tensor:
     """Logarithms of the mean and of the geometric mean energy of each frequency, over overlapping blocks of the luma
     under a sine window: pictures `[B, 3, h, w]` in [0, 1] → `[B, 2 · 16 · 9]`."""
-    weights = y.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    weights = FROM_RGB[0].to(y).view(1, 3, 1, 1)
     luma = 255 * (y * weights).sum(1, keepdim=True)
     blocks = F.unfold(luma, BLOCK, stride=BLOCK // 2).transpose(1, 2).unflatten(2, (BLOCK, BLOCK))
     window = torch.sin(torch.pi * (torch.arange(BLOCK, device=y.device) + 0.5) / BLOCK)

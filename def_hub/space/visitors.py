@@ -51,9 +51,7 @@ class OwnFiles:
         found = re.search(rf"(?:^|;\s*){COOKIE}=([\w-]+)".encode(), b"; ".join(_header(scope, b"cookie")))
         visitor = found[1].decode() if found else secrets.token_urlsafe(24)
         body: list[Any] = []
-        if not (kinds := _header(scope, b"content-type")) or not all(
-            k.lower().startswith(b"multipart/") for k in kinds
-        ):
+        if not _is_upload(scope):
             body = await _received(receive)
             if body[-1].get("more_body"):
                 await _refuse(send, 413, f"At most {MOST // 10**6} MB are taken at a time.")

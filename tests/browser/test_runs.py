@@ -94,6 +94,15 @@ def test_an_example_says_at_once_that_it_waits_for_its_turn(
         second.locator("#examples .def-card[aria-disabled='false']").nth(2).wait_for()
 
 
+def first_runs(first: Any, second: Any, gate: Gate, tmp_path: Path) -> None:
+    """Both pages have a photo, and the run of the first has come to the gate."""
+    for page in (first, second):
+        give(page, "#photo", corner(tmp_path))
+        page.locator("#info", has_text="32×24 in").wait_for()
+    first.locator("#start").click()
+    assert gate.reached.wait(PATIENCE / 1000)
+
+
 def test_who_waits_is_told_and_can_leave(
     browser: Any, url: str, tiny: DEFPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,11 +110,7 @@ def test_who_waits_is_told_and_can_leave(
     made, make = [], Call.make
     monkeypatch.setattr(Call, "make", lambda call, *given, **more: made.append(call) or make(call, *given, **more))
     with opened(browser, url) as first, opened(browser, url) as second, Gate(tiny.unet) as gate:
-        for page in (first, second):
-            give(page, "#photo", corner(tmp_path))
-            page.locator("#info", has_text="32×24 in").wait_for()
-        first.locator("#start").click()
-        assert gate.reached.wait(PATIENCE / 1000)
+        first_runs(first, second, gate, tmp_path)
         for called_off in (True, True, False):
             second.locator("#start").click()
             state(second, "waiting").wait_for()
@@ -131,11 +136,7 @@ def test_what_is_given_meanwhile_does_not_hide_that_a_run_waits(
     browser: Any, url: str, tiny: DEFPipeline, tmp_path: Path
 ) -> None:
     with opened(browser, url) as first, opened(browser, url) as second, Gate(tiny.unet) as gate:
-        for page in (first, second):
-            give(page, "#photo", corner(tmp_path))
-            page.locator("#info", has_text="32×24 in").wait_for()
-        first.locator("#start").click()
-        assert gate.reached.wait(PATIENCE / 1000)
+        first_runs(first, second, gate, tmp_path)
         second.locator("#start").click()
         second.locator("#status", has_text=" before yours").wait_for()
         give(second, "#files", EXAMPLES / "banana_ref1.jpg")
