@@ -49,6 +49,23 @@ def test_files_of_a_killed_process_are_deleted_when_the_next_one_starts(
         assert not kept.parent.exists()
 
 
+def test_processes_that_start_at_once_leave_each_other_s_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that another process sweeps before it is locked is made anew."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made = tempfile.mkdtemp
+
+    def swept(**named: str) -> str:
+        monkeypatch.setattr(tempfile, "mkdtemp", made)
+        os.rmdir(folder := made(**named))
+        return folder
+
+    monkeypatch.setattr(tempfile, "mkdtemp", swept)
+    with own_folder() as own:
+        assert own.is_dir()
+
+
 def test_a_served_page_that_is_stopped_leaves_nothing(tiny_model: Path, tmp_path: Path) -> None:
     """By SIGTERM, as containers stop, in the middle of a visit."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "DEF_MODEL": str(tiny_model)}

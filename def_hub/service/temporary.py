@@ -76,11 +76,12 @@ def _locked() -> tuple[Path, int | None]:
         folder = Path(tempfile.mkdtemp(prefix=SERVED))
         if fcntl is None:
             return folder, None
-        lock = os.open(folder, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.is_dir():  # else another process deleted it before the lock
-            return folder, lock
-        os.close(lock)
+        with suppress(FileNotFoundError):  # another process swept it before it was locked
+            lock = os.open(folder, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if folder.is_dir():
+                return folder, lock
+            os.close(lock)
 
 
 def _sweep(where: Path) -> None:

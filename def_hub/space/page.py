@@ -29,7 +29,13 @@ from where.
 # How handlers are registered. None is part of the API; those that answer at once do not queue.
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 LIGHT = PRIVATE | {"queue": False, "show_progress": "hidden"}
-RANKING = PRIVATE | {"show_progress": "hidden", "concurrency_id": "ranking", "concurrency_limit": 1}
+# What is given while the last is still assessed waits for its turn, too; Gradio would pass it over: `multiple`.
+RANKING = PRIVATE | {
+    "show_progress": "hidden",
+    "concurrency_id": "ranking",
+    "concurrency_limit": 1,
+    "trigger_mode": "multiple",
+}
 # A second run may be sent while a first one, cancelled, still waits in the queue: `multiple`.
 QUEUED = PRIVATE | {
     "show_progress": "hidden",

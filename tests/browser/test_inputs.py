@@ -177,6 +177,17 @@ def test_pictures_and_links_are_pasted(page: Any, url: str, tmp_path: Path) -> N
     assert page.locator("#photo .def-drop-bar span").inner_text() == "small.png"
 
 
+def test_a_photo_given_while_the_last_one_is_assessed_takes_its_place(page: Any, tmp_path: Path) -> None:
+    """References, too, are all taken, however quickly they come."""
+    give(page, "#photo", EXAMPLES / "banana_lr.png")
+    give(page, "#photo", corner(tmp_path))
+    for name in ("street_ref1.jpg", "banana_ref1.jpg"):
+        give(page, "#files", EXAMPLES / name)
+    page.locator("#info", has_text="32×24 in").wait_for()
+    page.locator("#candidates .def-card").nth(1).wait_for()
+    assert "32×24 in" in page.locator("#info").inner_text()
+
+
 def test_a_photo_is_dropped_on_the_one_that_is_there(page: Any, tmp_path: Path) -> None:
     give(page, "#photo", corner(tmp_path))
     page.locator("#info", has_text="32×24 in").wait_for()
