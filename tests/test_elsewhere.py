@@ -1,5 +1,6 @@
 """The pipeline in a process of its own: what it answers, and what happens when it raises, lacks memory or dies."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -24,6 +25,7 @@ from def_hub.service.runner import NotEnoughMemory, Runner, complaint
 from def_hub.service.session import Session
 from def_hub.service.uploads import check_photo, check_references
 from def_hub.service.work import Here
+from def_hub.space import serve
 from tests.conftest import EXAMPLES, make_tiny_pipe
 
 FAST = RunOptions.of("fast")
@@ -71,8 +73,8 @@ def pipe(folder: Path) -> DEFPipeline:
 
 
 @pytest.fixture
-def runner(pipe: DEFPipeline, work: Elsewhere) -> Runner:
-    return Runner(pipe, work=work)
+def runner(work: Elsewhere) -> Runner:
+    return Runner(work)
 
 
 def visit(folder: Path, photo: str = "small.png") -> Session:
@@ -96,6 +98,38 @@ def test_it_gives_what_this_process_gives(pipe: DEFPipeline, runner: Runner, fol
     for session, other in ((there, runner), (here, Runner(pipe))):
         session.rank(other.rank)
     assert there.ranked == here.ranked
+
+
+def test_it_tells_what_this_process_would_tell(pipe: DEFPipeline, work: Elsewhere) -> None:
+    assert work.about() == Here(pipe).about() and work.about().setup.name == "tiny"
+
+
+def test_a_model_that_does_not_load_is_said_at_each_call(folder: Path) -> None:
+    work = Elsewhere(partial(Here.load, str(folder / "later"), None, None))
+    with closing(work):
+        for _ in range(2):
+            with pytest.raises(ValueError, match="later"):
+                work.about()
+        process = work.process
+        make_tiny_pipe().save_pretrained(folder / "later")
+        assert work.about().setup.name == "later" and work.process is process
+
+
+def test_the_server_itself_loads_no_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would lie in memory twice."""
+
+    def pipelines() -> list[DEFPipeline]:
+        return [known for known in gc.get_objects() if type(known) is DEFPipeline]
+
+    before, while_serving = pipelines(), list[DEFPipeline]()
+    monkeypatch.setenv("DEF_MODEL", str(folder / "tiny"))
+    monkeypatch.setattr("gradio.Blocks.launch", lambda *_, **options: while_serving.extend(pipelines()))
+    monkeypatch.setattr("def_hub.service.examples.SHIPPED", ())
+    served: list[Elsewhere] = []
+    monkeypatch.setattr(serve, "Elsewhere", lambda load: served.append(Elsewhere(load)) or served[0])
+    serve.main()
+    served[0].close()
+    assert {id(pipe) for pipe in while_serving} <= {id(pipe) for pipe in before}
 
 
 def test_a_killed_process_costs_one_run(runner: Runner, work: Elsewhere, folder: Path) -> None:
