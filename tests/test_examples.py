@@ -127,6 +127,16 @@ def test_growth_prints_a_table_and_draws_curves(tmp_path: Path) -> None:
     assert drawing.count("<circle") == 4 and ElementTree.fromstring(drawing).tag.endswith("svg")
 
 
+def test_company_prints_a_row_for_a_way_of_waiting() -> None:
+    """One process: that others do not slow it more than their share can only be seen on a machine that is idle."""
+    script = [sys.executable, EXAMPLES / "benchmarks" / "company.py", *"--side 16 --calls 1 --processes 1".split()]
+    script += ["--ways", "passive"]
+    printed = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    rows = [line.strip("| ").split(" | ") for line in printed[2:]]
+    assert [name for name, _ in rows] == ["passive"]
+    assert all(float(seconds.removesuffix(" s")) > 0 for _, seconds in rows)
+
+
 def test_fine_tuning_measures_held_out_pairs(tmp_path: Path) -> None:
     """Four pairs cut from a shipped photograph and its reference. Two steps train too little for a gain."""
     photo, reference = (Image.open(EXAMPLES / name).convert("RGB") for name in ("street_hr.webp", "street_ref1.jpg"))
