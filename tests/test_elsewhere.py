@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gradio_client import Client, handle_file
 from PIL import Image
 
+import app
 from def_hub import DEFPipeline
 from def_hub.formats import MissingDecoder
 from def_hub.service import workers
@@ -143,6 +145,25 @@ def test_a_killed_process_costs_one_run(runner: Runner, work: Elsewhere, folder:
                 pass
     assert "fewer or smaller references" in complaint(caught.value) or "fits" in complaint(caught.value)
     assert np.array_equal(result(runner, visit(folder)), expected)
+
+
+def test_visitors_of_a_server_whose_process_is_killed(work: Elsewhere, folder: Path) -> None:
+    """Over HTTP: the one that waits reads which size fits, the next is served."""
+    demo = app.build_demo(work).queue(max_size=4)
+    _, url, _ = demo.launch(**app.launch_options(), prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    client = Client(url, verbose=False)
+    given = {"photo": handle_file(str(folder / "small.png")), "preset": "fast", "api_name": "/upscale"}
+    try:
+        expected = client.predict(**given)[0]
+        job = client.submit(**given, steps=50)
+        while not work._calls:
+            assert not job.done(), job.exception()
+            time.sleep(0.01)
+        os.kill(work.process.pid, signal.SIGKILL)
+        assert "not enough memory for 32×24 pixels" in str(job.exception(300))
+        assert np.array_equal(Image.open(client.predict(**given)[0]), Image.open(expected))
+    finally:
+        demo.close()
 
 
 def test_used_up_memory_costs_one_run_and_names_a_size_that_fits(runner: Runner, work: Elsewhere, folder: Path) -> None:
