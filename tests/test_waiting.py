@@ -21,19 +21,22 @@ class Watch:
 
 sys.meta_path.insert(0, Watch())
 """
-WAYS = {"page": "import app", "command": "from def_hub.cli import main; main(['inspect', 'absent.png'])"}
+PAGE, COMMAND = "import app", "from def_hub.cli import main; main(['inspect', 'absent.png'])"
 
 
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
-    ("chosen", "expected"),
-    [({}, f"{SPINS} 1"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None None"), ({"GOMP_SPINCOUNT": "7"}, "7 None")],
+    ("begins", "chosen", "expected"),
+    [
+        pytest.param(PAGE, {}, f"{SPINS} 1", id="page", marks=pytest.mark.slow),
+        pytest.param(COMMAND, {}, f"{SPINS} 1", id="command"),
+        pytest.param(COMMAND, {"OMP_WAIT_POLICY": "ACTIVE"}, "None None", id="policy chosen"),
+        pytest.param(COMMAND, {"GOMP_SPINCOUNT": "7"}, "7 None", id="number chosen"),
+    ],
 )
 def test_threads_share_the_cores_unless_the_user_says_otherwise(
-    way: str, chosen: dict[str, str], expected: str
+    begins: str, chosen: dict[str, str], expected: str
 ) -> None:
     known = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")}
     known["PYTHONPATH"] = str(ROOT)
-    script = [sys.executable, "-c", WATCHED + WAYS[way]]
-    done = subprocess.run(script, env=known | chosen, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", WATCHED + begins], env=known | chosen, capture_output=True, text=True)
     assert done.stdout.strip() == expected, done.stderr
