@@ -22,5 +22,5 @@ def test_what_the_documents_name_is_there(document: str) -> None:
     assert set(re.findall(r"`make ([a-z]+)`", text)) <= targets
     for module in re.findall(r"`python -m (tests[\w.]*)", text):
         assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file(), module
-    for script in re.findall(r"`python (examples/[\w/]+\.py)", text):
-        assert (ROOT / script).is_file(), script
+    for file in re.findall(r"`(?:python )?(examples/[\w/]+\.\w+)", text):
+        assert (ROOT / file).is_file(), file
