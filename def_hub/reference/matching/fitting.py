@@ -18,7 +18,7 @@ from def_hub.reference.features import in_own_precision
 from def_hub.reference.matching.correspondence import CELL
 from def_hub.reference.matching.detail import stepped
 from def_hub.reference.matching.light import light
-from def_hub.reference.matching.placement import Placement
+from def_hub.reference.matching.placement import Placement, trusted_places
 from def_hub.reference.matching.pose import (
     CONFIRMING,
     LARGER,
@@ -114,8 +114,8 @@ def fit(image: Tensor, reference: ReferencePicture, seen: Sighting) -> Reference
     pose, octave = seen.pose, seen.pose.octave
     if seen.support < LEAST or (pose.upright and octave > NOTHING):
         return _bounded(image, replace(reference, usable=usable))
-    relit = light(seen)
     whole = (picture.shape[2], picture.shape[3])
+    relit = light(seen, whole)
     if SHRUNK < octave < ENLARGED:
         if pose.upright:
             return replace(reference, pixels=picture if relit is None else relit.on(picture), usable=usable)
@@ -130,12 +130,13 @@ def fit(image: Tensor, reference: ReferencePicture, seen: Sighting) -> Reference
     if usable is not None:
         usable = mask_of(usable, sides)[..., top // CELL : bottom // CELL, left // CELL : right // CELL]
         usable = pose.turned(usable)
+    if relit is not None:
+        picture = relit.on(picture, part, sides)
     picture = pose.turned(picture).contiguous()
     cut = Placement.of_turn(pose, (bottom - top, right - left)).moved(left, top)
     resizing = Placement().after_resizing(sides[1] / whole[1], sides[0] / whole[0])
     placement = reference.placement.after(resizing.after(cut))
-    pixels = picture if relit is None else relit.on(picture)
-    return replace(reference, pixels=pixels, usable=usable, placement=placement)
+    return replace(reference, pixels=picture, usable=usable, placement=placement)
 
 
 def expected_sides(image: Sequence[int], picture: Sequence[int]) -> tuple[int, int]:
@@ -167,10 +168,9 @@ def _part(seen: Sighting, whole: tuple[int, int], sides: tuple[int, int]) -> tup
     """Left, top, right and bottom, multiples of 4, of the part in which the trusted matches lie, in the reference,
     unturned, resized from `whole` to `sides` (height, width)."""
     height, width = sides
-    place = seen.matches.position[0][:, seen.trusted]  # [2,n]
+    place = trusted_places(seen, whole)  # [2,n]
     if place.shape[1] < 16:
         return 0, 0, width, height
-    place = Placement.of_turn(seen.pose, whole).after_resizing(*seen.scale).original(place)
     factor = place.new_tensor((width / whole[1], height / whole[0]))
     low, high = (torch.quantile(place, q, dim=1) * factor for q in (0.02, 0.98))
     more = MARGIN * (high - low) + BESIDE
