@@ -14,7 +14,7 @@ from def_hub.observation.downsample import Downsample
 from def_hub.reference.matching.fitting import MOST, fitted
 from def_hub.reference.matching.light import Light, Shading
 from def_hub.reference.matching.placement import Placement
-from def_hub.reference.matching.pose import ORIENTATIONS, Pose, sides_tried, sight
+from def_hub.reference.matching.pose import ORIENTATIONS, ImageCopies, Pose, sides_tried, sight
 from def_hub.reference.matching.slant import slanted
 from def_hub.reference.picture import ReferencePicture
 
@@ -79,7 +79,7 @@ def test_turned_and_mirrored_references_are_turned_back(
     pipe: DEFPipeline, street: Tensor, y: Tensor, orientation: Pose
 ) -> None:
     reference = orientation.unturned(street).contiguous()
-    found = sight(y, reference, None, pipe.refsr.feature_extractor).pose
+    found = sight(ImageCopies(y, pipe.refsr.feature_extractor), reference).pose
     assert (found.quarters, found.mirrored) == (orientation.quarters, orientation.mirrored)
     fitting = fit(pipe, y, reference)
     assert torch.equal(fitting.pixels, street)

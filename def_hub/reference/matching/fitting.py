@@ -7,7 +7,7 @@ matching compares windows of one size in both pictures.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -23,6 +23,7 @@ from def_hub.reference.matching.pose import (
     CONFIRMING,
     LARGER,
     LEAST,
+    ImageCopies,
     Sighting,
     mask_of,
     resized,
@@ -56,13 +57,11 @@ def fitted(image: Tensor, reference: ReferencePicture, extractor: nn.Module) -> 
         reference: as the caller gave it.
         extractor: of the network that will match them.
     """
-    return fit(image, *found(image, reference, in_own_precision(extractor)))
+    return fit(image, *found(ImageCopies(image, in_own_precision(extractor)), reference))
 
 
 @torch.no_grad()
-def found(
-    image: Tensor, reference: ReferencePicture, extract: Callable[[Tensor], Sequence[Tensor]]
-) -> tuple[ReferencePicture, Sighting]:
+def found(image: ImageCopies, reference: ReferencePicture) -> tuple[ReferencePicture, Sighting]:
     """The reference, turned straight if it hangs askew, and its pose.
 
     `sight` finds quarter turns and mirror images, and alignment follows another `STRAIGHT` degrees. Two cases are left:
@@ -74,24 +73,24 @@ def found(
     otherwise the reference is returned as it was given.
 
     Args:
-        image: LR image `[1, 3, h, w]`.
+        image: the LR image.
         reference: as the caller gave it.
-        extract: gives the pyramid of features of a picture.
 
     Returns:
         The reference, and what `sight` found in it. `fit` takes both.
     """
-    seen = sight(image, reference.pixels, reference.usable, extract)
+    seen = sight(image, reference.pixels, reference.usable)
     if seen.support >= LEAST:
         turns = [seen.askew] if abs(seen.askew) > STRAIGHT else []
     else:
-        side = CELL * CONFIRMING * LARGER**0.5  # of the largest copy that is looked at
+        # as large as the largest copy that is looked at, and as poses need: copies are enlarged four times at most
+        side = max(CELL * CONFIRMING * LARGER**0.5, CELL / 2 * math.prod(image.image.shape[2:]) ** 0.5)
         factor = min(1.0, side / math.prod(reference.pixels.shape[2:]) ** 0.5)
         small = ReferencePicture(resized(reference.pixels, factor))
-        turns = [d for d in SLANTS if seems_shown(image, slanted(small, d).pixels, extract)]
+        turns = [d for d in SLANTS if seems_shown(image, slanted(small, d).pixels)]
     for degrees in turns:
         turned = slanted(reference, degrees)
-        again = sight(image, turned.pixels, turned.usable, extract)
+        again = sight(image, turned.pixels, turned.usable)
         if again.support >= max(LEAST, seen.support):
             return turned, again
     return reference, seen
