@@ -22,13 +22,13 @@ from def_hub.reference.library.query import Cleaned, cleaned
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.selection import UNLIKELY, RankedReference, embedded_network, rank_references
 
-SIMILAR = 150
+SIMILAR = 100
 """How many of the most similar photos are compared cell by cell."""
 RANKED = 30
 """How many photos are opened and ranked at most."""
-MISSES = 12
-"""After this many photos in a row that would not help, no more are ranked. No first true reference of 27 development
-groups comes later than 10th (`examples/library_recall.txt`)."""
+MISSES, ENOUGH = 7, 2
+"""After this many photos in a row that would not help, no more are ranked: `ENOUGH` once as many as are wanted are
+likely to help, `MISSES` before. A photo of something else takes the most time to rank."""
 EVERY = 30
 """The sharpest of this many frames of a video is taken."""
 
@@ -280,7 +280,7 @@ class ReferenceLibrary:
             raise ValueError(f"max_references must be at least 1, got {most}")
         network = network or embedded_network()
         query = cleaned(image, network, degradation)
-        ranked, problems, misses = [], [], 0
+        ranked, problems, misses, likely = [], [], 0, 0
         for found in self._similar(query, RANKED):
             try:
                 self._check(found)
@@ -290,7 +290,8 @@ class ReferenceLibrary:
                 continue
             ranked.append(replace(found, ranked=score))
             misses = 0 if score.score >= UNLIKELY else misses + 1
-            if misses >= MISSES:
+            likely += score.verdict == "likely"
+            if misses >= (ENOUGH if likely >= most else MISSES):
                 break
         ranked.sort(key=lambda found: -found.score)
         helpful = [found for found in ranked if found.score >= UNLIKELY]
