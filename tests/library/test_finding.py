@@ -80,7 +80,7 @@ def test_the_choice_gives_its_reasons(here: Path, monkeypatch: pytest.MonkeyPatc
         ReferenceLibrary("photos.def").choose(thumbnail(1), most=0)
 
 
-def test_ranking_ends_when_no_more_photos_help(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranking_ends_when_no_more_photos_are_likely_to_help(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = ReferenceLibrary("photos.def")
     order = [found.path.name for found in library.search(thumbnail(1))]
     monkeypatch.setattr("def_hub.reference.library.library.MISSES", 3)
@@ -92,9 +92,9 @@ def test_ranking_ends_when_no_more_photos_help(here: Path, monkeypatch: pytest.M
 
     assert ranked({0: 0.5}) == 4 and ranked({0: 0.5, 3: 0.2}) == 7
     assert ranked({2: 0.5}) == 6 and ranked({0: 0.5, 4: 0.2}) == 4 and ranked({}) == 3
-    # once three are likely to help, sooner; one that may help is not yet likely
+    # once three are likely to help, sooner; a photo that may help is not likely to
     assert ranked({0: 0.5, 1: 0.4, 2: 0.3}) == 5 and ranked({0: 0.5, 1: 0.4, 2: 0.3, 4: 0.6}) == 7
-    assert ranked({0: 0.5, 1: 0.4, 2: 0.07}) == 6
+    assert ranked({0: 0.5, 1: 0.4, 2: 0.07}) == 5
 
 
 def test_both_stages_choose_the_photo_that_shows_the_image(here: Path) -> None:

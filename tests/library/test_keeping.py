@@ -1,15 +1,17 @@
 """Building a library, keeping it up to date, and taking it up again after a kill."""
 
 import copy
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -182,12 +184,12 @@ def test_killed_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emb
     photos(tmp_path / "album", range(48))
     process = start("build", "album", "-o", "killed.def")
     parts, deadline = tmp_path / "killed.def" / "parts", time.monotonic() + 240
-    while not list(parts.glob("*.safetensors")):
+    while not list(parts.glob(building.PART)):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1].decode()
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    kept = {path.name: path.read_bytes() for path in parts.glob("*.safetensors")}
+    kept = {path.name: path.read_bytes() for path in parts.glob(building.PART)}
     finished = sum(len(load_file(parts / name)["regions"]) for name in kept)
     assert 0 < finished < 48 and not (tmp_path / "killed.def" / INDEX).exists()
     with pytest.raises(FileNotFoundError, match="no library here"):
@@ -211,14 +213,24 @@ def test_two_processes_give_the_library_of_one(here: Path) -> None:
 
 
 def test_building_shows_the_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[dict[str, Any]] = []
-    bar = building.tqdm
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
 
-    def watched(*arguments: Any, **options: Any) -> Any:
-        shown.append(options)
-        return bar(*arguments, **options | {"disable": True})
-
-    monkeypatch.setattr(building, "tqdm", watched)
-    photos(tmp_path / "a", range(1))
+    photos(tmp_path / "a", range(3))
+    screen = Terminal()
+    monkeypatch.setattr(building, "tqdm", partial(building.tqdm, file=screen, mininterval=0))
     ReferenceLibrary.build(tmp_path / "a", tmp_path / "a.def")
-    assert shown == [{"unit": "file", "desc": "reading", "disable": None}]  # shown on a terminal
+    assert re.search(r"reading: +67%.* 2/3 \[\d\d:\d\d<\d\d:\d\d", screen.getvalue())
+    monkeypatch.setattr(building, "tqdm", partial(building.tqdm.func, file=(log := io.StringIO())))
+    ReferenceLibrary.build(tmp_path / "a", tmp_path / "b.def")
+    assert not log.getvalue()  # in a file it would be in the way
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs a system that lists what is mapped")
+def test_the_vectors_are_mapped_into_memory(here: Path) -> None:
+    vectors = next(Path("photos.def").glob("vectors-*")).resolve()
+    assert str(vectors) not in Path("/proc/self/maps").read_text()
+    library = ReferenceLibrary("photos.def")
+    assert str(vectors) in Path("/proc/self/maps").read_text()
+    assert library.index.descriptors.regions.numel() == 10 * 14 * 512

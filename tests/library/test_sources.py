@@ -10,7 +10,8 @@ import torch
 
 from def_hub import ReferenceLibrary, images
 from def_hub.reference.library import nearest
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Run, contents
+from tests.helpers.hub_server import HubServer
 from tests.helpers.library import scene, thumbnail, write_video
 
 
@@ -40,6 +41,15 @@ def test_a_backbone_of_transformers(here: Path, backbone: str) -> None:
     again, changes = ReferenceLibrary.build("album", "photos.def", backbone=backbone)
     assert again.index.embedder == backbone and again.index.descriptors.regions.shape == (10, 6, 32)
     assert (changes.renewed, changes.added) == (10, 0)
+
+
+def test_the_backbone_is_dinov2_small_where_none_is_named(here: Path, backbone: str, hub: HubServer, run: Run) -> None:
+    hub.put("facebook/dinov2-small", contents(Path(backbone)))
+    status, out, err = run("library", "build", "album", "-o", "dino.def", "--backbone")
+    assert (status, out) == (0, "dino.def: 10 photos; 10 added\n"), err
+    library = ReferenceLibrary("dino.def")  # this model need not be named again
+    assert library.index.embedder == "facebook/dinov2-small"
+    assert library.search(scene(5)[..., :118, :158])[0].name == "sea/005.png"
 
 
 def test_transformers_is_loaded_only_where_a_backbone_is_asked_for(here: Path) -> None:

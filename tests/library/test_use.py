@@ -100,7 +100,9 @@ def test_the_page_shows_chosen_photos_like_uploaded_ones(
     images.save_image(thumbnail(1), here / "small.png")
     session.set_photo(check_photo(here / "small.png"))
     scores(monkeypatch, {"001.png": 0.5, "004.png": 0.3})
-    assert button.take(runner, session) == []
+    (said,) = button.take(runner, session)
+    few = "png shows too little of the image to help (under 0.06)"
+    assert said.startswith("The next photos were not chosen: ") and said.count(few) == 3
     assert [upload.path.name for upload in session.uploads] == ["001.png", "004.png"]
     # copies, which go with the visitor
     assert all(upload.path.is_relative_to(session.root) for upload in session.uploads)
@@ -117,3 +119,18 @@ def test_the_page_shows_chosen_photos_like_uploaded_ones(
 
     assert offered(build_demo(tiny_pipe, photos=photos_of_server))["value"] == "Find references among 10 photos"
     assert not offered(build_demo(tiny_pipe))["visible"]
+
+
+def test_the_app_offers_the_library_that_it_is_started_with(
+    here: Path, run: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`def-hub app --library`: everything but serving."""
+    served: list[Any] = []
+    monkeypatch.setattr("def_hub.space.serve.Elsewhere", lambda load: load())
+    monkeypatch.setattr("def_hub.space.serve.build_demo", lambda pipe, **options: served.append(options))
+    for name in ("DEF_MODEL", "DEF_LIBRARY"):
+        monkeypatch.setenv(name, "")
+    with pytest.raises(AttributeError, match="queue"):  # there is no page
+        run("app", "--model", tiny_model, "--library", "photos.def")
+    assert served[0]["photos"].path == Path("photos.def")
+    assert served[0]["work"].library.search(thumbnail(7))[0].name == "hills/007.png"

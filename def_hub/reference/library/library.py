@@ -26,9 +26,9 @@ SIMILAR = 100
 """How many of the most similar photos are compared cell by cell."""
 RANKED = 30
 """How many photos are opened and ranked at most."""
-MISSES, ENOUGH = 7, 2
-"""After this many photos in a row that would not help, no more are ranked: `ENOUGH` once as many as are wanted are
-likely to help, `MISSES` before. A photo of something else takes the most time to rank."""
+MISSES, ENOUGH = 5, 2
+"""After this many photos in a row that are not likely to help, no more are ranked: `ENOUGH` once as many as are wanted
+are likely to help, `MISSES` before. A photo of something else takes the most time to rank."""
 EVERY = 30
 """The sharpest of this many frames of a video is taken."""
 
@@ -289,7 +289,7 @@ class ReferenceLibrary:
                 problems.append(problem(found.name, self.root, error))
                 continue
             ranked.append(replace(found, ranked=score))
-            misses = 0 if score.score >= UNLIKELY else misses + 1
+            misses = 0 if score.verdict == "likely" else misses + 1
             likely += score.verdict == "likely"
             if misses >= (ENOUGH if likely >= most else MISSES):
                 break
