@@ -50,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--library", type=Path, default=Path("outputs/recall.def"))
     parser.add_argument("--step", type=int, default=1, metavar="N", help="only every Nth group")
+    parser.add_argument("--groups", nargs="+", metavar="NAME", help="only these groups, as 016")
     parser.add_argument("--until", choices=("search", "choice", "result"), default="result", help="how much to measure")
     parser.add_argument("--degradation", default="clean", help="of the small photographs, as jpeg40 (default: clean)")
     parser.add_argument("--preset", default="fast")
@@ -58,6 +59,8 @@ def main() -> None:
 
     library = build(data, options.library)
     cases = cases_of(load_dataset(data / "eval-dev" / "MultiView"), options.degradation)[:: options.step]
+    if options.groups:
+        cases = [case for case in cases if case.name in options.groups]
     search(library, cases)
     if options.until != "search":
         choose(library, cases, options.preset if options.until == "result" else None)

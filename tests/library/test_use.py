@@ -22,15 +22,15 @@ def test_the_pipeline_chooses_for_each_image(
     scores(monkeypatch, {"001.png": 0.5, "004.png": 0.3, "007.png": 0.2})
     library = ReferenceLibrary("photos.def")
     given = [thumbnail(1), thumbnail(2)]
-    call = {"output_type": "pt", "max_references": 2, "degradation": "clean"}
-    output = tiny_pipe(given, library, generator=torch.Generator().manual_seed(0), **call)
+    same = {"output_type": "pt", "degradation": "clean", "preset": "fast"}
+    output = tiny_pipe(given, library, max_references=2, generator=torch.Generator().manual_seed(0), **same)
     assert [[f.path.name for f in c.chosen] for c in output.choices] == [["001.png", "004.png"]] * 2
     assert [len(shares) for shares in output.provenance] == [4, 4]
     files = [f.path for f in output.choices[0].chosen]
-    direct = tiny_pipe(given, files, generator=torch.Generator().manual_seed(0), output_type="pt", degradation="clean")
+    direct = tiny_pipe(given, files, generator=torch.Generator().manual_seed(0), **same)
     assert all(torch.equal(a, b) for a, b in zip(output.images, direct.images, strict=True)) and not direct.choices
     scores(monkeypatch, {})
-    alone = tiny_pipe(given[0], library, generator=torch.Generator().manual_seed(0), output_type="pt")
+    alone = tiny_pipe(given[0], library, generator=torch.Generator().manual_seed(0), **same)
     assert alone.choices[0].chosen == () and len(alone.provenance[0]) == 2
     with pytest.raises(ValueError, match="max_references must be at least 1"):
         tiny_pipe(given, library, max_references=0)
@@ -101,7 +101,7 @@ def test_the_page_shows_chosen_photos_like_uploaded_ones(
     session.set_photo(check_photo(here / "small.png"))
     scores(monkeypatch, {"001.png": 0.5, "004.png": 0.3})
     (said,) = button.take(runner, session)
-    few = "png shows too little of the image to help (under 0.06)"
+    few = "png shows too little of the image to help (under 0.05)"
     assert said.startswith("The next photos were not chosen: ") and said.count(few) == 3
     assert [upload.path.name for upload in session.uploads] == ["001.png", "004.png"]
     # copies, which go with the visitor
