@@ -61,7 +61,6 @@ SLOW = {
         "test_convert",
         "test_hub_faults",
         "test_inspect",
-        "test_library",
         "test_losses",
         "test_space",
         "test_space_panels",
@@ -86,7 +85,7 @@ of what runs in two precisions the second."""
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         twice = getattr(item, "callspec", None) is not None and item.callspec.params.get("each_precision") == "bfloat16"
-        if twice or item.path.stem in SLOW or item.path.parent.name == "browser":
+        if twice or item.path.stem in SLOW or item.path.parent.name in ("browser", "library"):
             item.add_marker(pytest.mark.slow)
 
 

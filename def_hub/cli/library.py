@@ -36,7 +36,11 @@ def add_actions(actions: Any) -> None:
         )
     for command in (build, add, update, info):
         command.add_argument(
-            "--backbone", metavar="NAME", help="vision model of transformers, as facebook/dinov2-small (default: none)"
+            "--backbone",
+            nargs="?",
+            const="",
+            metavar="NAME",
+            help="compare photos by this vision model of transformers; without NAME by facebook/dinov2-small",
         )
     for name, command in {"build": build, "add": add, "remove": remove, "update": update, "info": info}.items():
         command.set_defaults(run=f"def_hub.cli.library:{name}")
@@ -47,7 +51,7 @@ def build(options: argparse.Namespace) -> int:
     from def_hub.reference.library import ReferenceLibrary
 
     library, changes = ReferenceLibrary.build(
-        options.folders, options.output, backbone=options.backbone, every=options.every
+        options.folders, options.output, backbone=_backbone(options), every=options.every
     )
     return _tell(library, changes)
 
@@ -88,7 +92,14 @@ def info(options: argparse.Namespace) -> int:
 def _opened(options: argparse.Namespace) -> ReferenceLibrary:
     from def_hub.reference.library import ReferenceLibrary
 
-    return ReferenceLibrary(options.library, getattr(options, "root", None), getattr(options, "backbone", None))
+    return ReferenceLibrary(options.library, getattr(options, "root", None), _backbone(options))
+
+
+def _backbone(options: argparse.Namespace) -> str | None:
+    from def_hub.reference.library.embedding import DINO
+
+    name: str | None = getattr(options, "backbone", None)
+    return DINO if name == "" else name
 
 
 def _tell(library: ReferenceLibrary, changes: Changes) -> int:

@@ -12,12 +12,13 @@ from def_hub.reference.library import Choice, Found
 from def_hub.service.uploads import Upload, check_reference
 
 MOST = 3  # photos for one visitor's photograph
+NEXT = 3  # photos of which is said why they were not chosen
 
 
 def offer(choice: Choice, root: Path) -> tuple[list[Upload], list[str]]:
     """The chosen photos, copied into the visitor's folder `root`: they may change, or go, while he works.
 
-    Returns them, and what there is to say: about those that cannot be taken, and why nothing was chosen.
+    Returns them, and what there is to say: about those that cannot be taken, and why the next ones were not chosen.
     """
     uploads, said = [], []
     for found in choice.chosen:
@@ -28,15 +29,21 @@ def offer(choice: Choice, root: Path) -> tuple[list[Upload], list[str]]:
     if not choice.chosen:
         best = f" The most similar one {choice.others[0].why}." if choice.others else ""
         said.append(f"The library has no photo that would help.{best}")
+    elif choice.others:
+        reasons = [f"{_name(found)} {found.why}" for found in choice.others[:NEXT]]
+        said.append(f"The next photos were not chosen: {'; '.join(reasons)}.")
     return uploads, said
+
+
+def _name(found: Found) -> str:
+    """For visitors, who need not know the server's folders."""
+    name = Path(found.entry.path).name
+    return name if found.entry.frame is None else f"{name}-{found.entry.frame}.png"
 
 
 def _copied(found: Found, folder: Path) -> Path:
     """A copy, in a folder of its own: two photos may have one name."""
-    name = Path(found.entry.path).name
-    if found.entry.frame is not None:
-        name = f"{name}-{found.entry.frame}.png"
-    path = folder / found.entry.digest[:16] / name
+    path = folder / found.entry.digest[:16] / _name(found)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         picture = found.picture()

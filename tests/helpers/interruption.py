@@ -87,13 +87,14 @@ def pixels(folder: str) -> dict[str, object]:
 
 def held() -> dict[str, object]:
     """The photos that a library and its parts hold, each with its hash and its vectors."""
+    from def_hub.reference.library.building import PART, PARTS
     from def_hub.reference.library.index import INDEX, entries_from_json, read_descriptors, read_index
 
     rows = []
     if Path("photos.def", INDEX).exists():
         index = read_index(Path("photos.def"))
         rows += zip(index.entries, index.descriptors.regions, strict=True)
-    for path in Path("photos.def").glob("parts/*.safetensors"):
+    for path in Path("photos.def", PARTS).glob(PART):
         found, metadata = read_descriptors(path)
         rows += zip(entries_from_json(path, metadata["entries"]), found.regions, strict=True)
     return {entry.path: (entry.digest, vector.numpy().tobytes()) for entry, vector in rows}

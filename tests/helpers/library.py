@@ -1,13 +1,16 @@
 """Photos and videos for tests of a library of references."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub import images
+from def_hub.reference.selection import RankedReference
 
 
 def scene(number: int, height: int = 120, width: int = 160) -> Tensor:
@@ -34,6 +37,15 @@ def photos(folder: Path, numbers: range) -> list[Path]:
 def thumbnail(number: int) -> Tensor:
     """The middle of a scene, four times smaller: `[1, 3, 24, 32]`."""
     return images.shrink(scene(number)[..., 12:108, 16:144])
+
+
+def scores(monkeypatch: pytest.MonkeyPatch, by_name: dict[str, float]) -> None:
+    """Let the second stage give these scores, and 0 to all others: the order of what follows is then known."""
+
+    def rank(image: Any, candidates: list[Any], extractor: Any = None) -> list[RankedReference]:
+        return [RankedReference(i, by_name.get(Path(str(c)).name, 0.0)) for i, c in enumerate(candidates)]
+
+    monkeypatch.setattr("def_hub.reference.library.library.rank_references", rank)
 
 
 def write_video(path: Path, count: int, sharp: set[int]) -> None:

@@ -39,7 +39,8 @@ from def_hub.reference.library.index import (
 from def_hub.sharing import Processes
 from def_hub.writing import sweep
 
-PARTS = "parts"
+PARTS, PART = "parts", "[0-9a-f]*.safetensors"
+"""The folder of the parts, and what they are called: temporary files begin with a dot."""
 SAVE_EVERY, SAVE_SECONDS = 16, 10.0
 """A part is written after this many entries, or this many seconds."""
 UNUSABLE = (ValueError, OSError, ModuleNotFoundError)
@@ -191,7 +192,7 @@ class Journal:
         """The parts of all processes. A damaged part, or one of another embedder, is left out: its photos are read
         again."""
         found: list[Row] = []
-        for path in sorted(self.folder.glob("*.safetensors")):
+        for path in sorted(self.folder.glob(PART)):
             try:
                 descriptors, metadata = read_descriptors(path)
                 entries = entries_from_json(path, metadata.get("entries", ""))

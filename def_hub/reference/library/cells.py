@@ -99,7 +99,7 @@ class Voters:
         if rows * columns == 0:
             return torch.zeros(len(SEEN))
         cells = photo.cells[0, : rows * columns].float()
-        match = (self.cells @ cells.T).argmax(1)
+        match = _largest(self.cells @ cells.T)
         back = self._voters_like(cells[match])
         beside = (self.down[back] - self.down).abs().le(self.near) & (self.right[back] - self.right).abs().le(self.near)
         tall, wide = self.sides
@@ -115,9 +115,14 @@ class Voters:
         """For each voter's match `[N, E]`, the number of the voter of the same size that is most like it."""
         found, first = [], 0
         for part in self.parts:
-            found.append((matches[first : first + len(part)] @ part.T).argmax(1) + first)
+            found.append(_largest(matches[first : first + len(part)] @ part.T) + first)
             first += len(part)
         return torch.cat(found)
+
+
+def _largest(products: Tensor) -> Tensor:
+    """The place of the largest number of each row. NumPy finds it several times as fast as PyTorch."""
+    return torch.from_numpy(products.numpy().argmax(1))
 
 
 def patches(picture: Tensor, side: int) -> tuple[Tensor, tuple[int, int]]:

@@ -20,15 +20,18 @@ from def_hub.reference.library.index import INDEX, Entry, Index, located, read_i
 from def_hub.reference.library.nearest import Nearest
 from def_hub.reference.library.query import Cleaned, cleaned
 from def_hub.reference.network import ReferenceNetwork
-from def_hub.reference.selection import UNLIKELY, RankedReference, embedded_network, rank_references
+from def_hub.reference.selection import LIKELY, RankedReference, embedded_network, rank_references
 
-SIMILAR = 150
+SIMILAR = 100
 """How many of the most similar photos are compared cell by cell."""
 RANKED = 30
 """How many photos are opened and ranked at most."""
-MISSES = 12
-"""After this many photos in a row that would not help, no more are ranked. No first true reference of 27 development
-groups comes later than 10th (`examples/library_recall.txt`)."""
+MISSES, FEWEST = 5, 2
+"""After `MISSES` photos in a row that are not likely to help, no more are ranked: one less for each that is, but
+`FEWEST` at least. A photo of something else takes the most time to rank."""
+HELPFUL = 0.05
+"""Score from which a photo may be chosen. It is less than `selection.UNLIKELY`, because the search has already found
+the photo (`examples/library_recall.txt`)."""
 EVERY = 30
 """The sharpest of this many frames of a video is taken."""
 
@@ -280,7 +283,7 @@ class ReferenceLibrary:
             raise ValueError(f"max_references must be at least 1, got {most}")
         network = network or embedded_network()
         query = cleaned(image, network, degradation)
-        ranked, problems, misses = [], [], 0
+        ranked, problems, misses, likely = [], [], 0, 0
         for found in self._similar(query, RANKED):
             try:
                 self._check(found)
@@ -289,11 +292,12 @@ class ReferenceLibrary:
                 problems.append(problem(found.name, self.root, error))
                 continue
             ranked.append(replace(found, ranked=score))
-            misses = 0 if score.score >= UNLIKELY else misses + 1
-            if misses >= MISSES:
+            misses = 0 if score.score >= LIKELY else misses + 1
+            likely += score.score >= LIKELY
+            if misses >= max(FEWEST, MISSES - likely):
                 break
         ranked.sort(key=lambda found: -found.score)
-        helpful = [found for found in ranked if found.score >= UNLIKELY]
+        helpful = [found for found in ranked if found.score >= HELPFUL]
         chosen = tuple(replace(found, why=_served(found)) for found in helpful[:most])
         others = tuple(replace(found, why=_why_not(found, chosen)) for found in ranked if found not in helpful[:most])
         return Choice(chosen, others, tuple(problems))
@@ -385,11 +389,11 @@ def _relative(root: Path, path: Path) -> str:
 
 
 def _served(found: Found) -> str:
-    assert found.ranked is not None
-    return f"serves {100 * found.score:.0f} % of the image, {found.ranked.verdict} to help"
+    verdict = "likely to help" if found.score >= LIKELY else "may help"
+    return f"serves {100 * found.score:.0f} % of the image, {verdict}"
 
 
 def _why_not(found: Found, chosen: Sequence[Found]) -> str:
-    if found.score < UNLIKELY:
-        return f"shows too little of the image to help (under {UNLIKELY:g})"
+    if found.score < HELPFUL:
+        return f"shows too little of the image to help (under {HELPFUL:g})"
     return f"serves {100 * found.score:.0f} % of the image, less than the {len(chosen)} chosen"
