@@ -157,9 +157,7 @@ PRESETS: dict[str, Settings] = {
         matching_image="enhanced", step=4, summary="one search instead of three, a quarter of the samples"
     ),
     "balanced": Settings(turns=4, summary="the most faithful result"),
-    "detail": Settings(
-        num_inference_steps=4, prior_strength=0.2, refsr="refsr_detail", summary="sharper to the eye, invents more"
-    ),
+    "detail": Settings(refsr="refsr_detail", summary="sharper to the eye, invents more"),
 }
 DEFAULT_PRESET = "balanced"
 
