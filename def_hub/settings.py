@@ -156,10 +156,8 @@ PRESETS: dict[str, Settings] = {
     "fast": Settings(
         matching_image="enhanced", step=4, summary="one search instead of three, a quarter of the samples"
     ),
-    "balanced": Settings(turns=4, summary="the most faithful: the mean of all that may be true"),
-    "detail": Settings(
-        num_inference_steps=4, prior_strength=0.2, refsr="refsr_detail", summary="sharper to the eye, invents more"
-    ),
+    "balanced": Settings(turns=4, summary="the most faithful result"),
+    "detail": Settings(refsr="refsr_detail", summary="sharper to the eye, invents more"),
 }
 DEFAULT_PRESET = "balanced"
 

@@ -15,6 +15,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
+
+from safetensors import SafetensorError
 
 DAY = 86_400
 _TEMPORARY = re.compile(r"\.def-([0-9a-f]{4})-(\d+)-[0-9a-f]+(\.\w+)?")
@@ -39,10 +42,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = temporary_name(path)
     try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(f"{path}: cannot be written ({error.strerror or error})") from error
+        with _named(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -57,16 +59,22 @@ def replacing_files(folder: Path) -> Iterator[Path]:
     temporary = temporary_name(folder.with_suffix(""))
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir()
-        yield temporary
-        for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
-            target = folder / path.relative_to(temporary)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
-    except OSError as error:
-        raise OSError(f"{folder}: cannot be written ({error.strerror or error})") from error
+        with _named(folder):
+            temporary.mkdir()
+            yield temporary
+            for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
+                target = folder / path.relative_to(temporary)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[TextIO]:
+    """The end of a text file in UTF-8. Raises `OSError` as `replacing`."""
+    with _named(path), path.open("a", newline="", encoding="utf-8") as file:
+        yield file
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,6 +93,15 @@ def sweep(folder: Path, *, recursive: bool = False) -> None:
         with suppress(OSError):  # gone meanwhile
             if _is_left_behind(path, found[1], int(found[2])):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What goes wrong with a file is said with its name. safetensors has an error of its own for a full disk."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _is_left_behind(path: Path, host: str, process: int) -> bool:

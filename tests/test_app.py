@@ -444,6 +444,13 @@ def test_what_the_page_itself_is_made_of_is_everybodys(client: Client) -> None:
     assert visitor.get(f"/gradio_api/file=/tmp/{64 * 'a'}/theme.css").status_code == 403
 
 
+def test_an_upload_that_is_too_large_is_refused(client: Client) -> None:
+    """By the server, whatever it is, before anything looks into it."""
+    large = {"files": ("large.png", b"\x89PNG" + bytes(uploads.MAX_BYTES))}
+    answer = httpx.post(f"{client.src}gradio_api/upload", files=large, timeout=60)
+    assert answer.status_code == 413 and not list(Path(get_upload_folder()).rglob("large.png"))
+
+
 def test_a_request_without_end_is_cut_off(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("def_hub.space.visitors.MOST", 100_000)
     answer = httpx.post(f"{client.src}gradio_api/call/upscale", content=b" " * 400_000)

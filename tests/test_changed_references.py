@@ -36,6 +36,8 @@ LIGHT = {
     "hazy": lambda p: 0.6 * p + 0.3,
     "contrasty": lambda p: (1.4 * p - 0.2).clamp(0, 1),
     "grey": lambda p: p.mean(1, keepdim=True).expand_as(p),
+    "half as bright at its left border": lambda p: p * torch.linspace(0.5, 1, p.shape[3]),
+    "half as bright at its lower border": lambda p: p * torch.linspace(1, 0.5, p.shape[2])[:, None],
 }
 
 

@@ -1,5 +1,6 @@
 """The pipeline in a process of its own: what it answers, and what happens when it raises, lacks memory or dies."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gradio_client import Client, handle_file
 from PIL import Image
 
+import app
 from def_hub import DEFPipeline
 from def_hub.formats import MissingDecoder
 from def_hub.service import workers
@@ -24,6 +27,7 @@ from def_hub.service.runner import NotEnoughMemory, Runner, complaint
 from def_hub.service.session import Session
 from def_hub.service.uploads import check_photo, check_references
 from def_hub.service.work import Here
+from def_hub.space import serve
 from tests.conftest import EXAMPLES, make_tiny_pipe
 
 FAST = RunOptions.of("fast")
@@ -71,8 +75,8 @@ def pipe(folder: Path) -> DEFPipeline:
 
 
 @pytest.fixture
-def runner(pipe: DEFPipeline, work: Elsewhere) -> Runner:
-    return Runner(pipe, work=work)
+def runner(work: Elsewhere) -> Runner:
+    return Runner(work)
 
 
 def visit(folder: Path, photo: str = "small.png") -> Session:
@@ -98,6 +102,38 @@ def test_it_gives_what_this_process_gives(pipe: DEFPipeline, runner: Runner, fol
     assert there.ranked == here.ranked
 
 
+def test_it_tells_what_this_process_would_tell(pipe: DEFPipeline, work: Elsewhere) -> None:
+    assert work.about() == Here(pipe).about() and work.about().setup.name == "tiny"
+
+
+def test_a_model_that_does_not_load_is_said_at_each_call(folder: Path) -> None:
+    work = Elsewhere(partial(Here.load, str(folder / "later"), None, None))
+    with closing(work):
+        for _ in range(2):
+            with pytest.raises(ValueError, match="later"):
+                work.about()
+        process = work.process
+        make_tiny_pipe().save_pretrained(folder / "later")
+        assert work.about().setup.name == "later" and work.process is process
+
+
+def test_the_server_itself_loads_no_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would lie in memory twice."""
+
+    def pipelines() -> list[DEFPipeline]:
+        return [known for known in gc.get_objects() if type(known) is DEFPipeline]
+
+    before, while_serving = pipelines(), list[DEFPipeline]()
+    monkeypatch.setenv("DEF_MODEL", str(folder / "tiny"))
+    monkeypatch.setattr("gradio.Blocks.launch", lambda *_, **options: while_serving.extend(pipelines()))
+    monkeypatch.setattr("def_hub.service.examples.SHIPPED", ())
+    served: list[Elsewhere] = []
+    monkeypatch.setattr(serve, "Elsewhere", lambda load: served.append(Elsewhere(load)) or served[0])
+    serve.main()
+    served[0].close()
+    assert {id(pipe) for pipe in while_serving} <= {id(pipe) for pipe in before}
+
+
 def test_a_killed_process_costs_one_run(runner: Runner, work: Elsewhere, folder: Path) -> None:
     """Who waits for it gets a message that names a size; the next visitor is served."""
     expected, killed = result(runner, visit(folder)), visit(folder)
@@ -109,6 +145,25 @@ def test_a_killed_process_costs_one_run(runner: Runner, work: Elsewhere, folder:
                 pass
     assert "fewer or smaller references" in complaint(caught.value) or "fits" in complaint(caught.value)
     assert np.array_equal(result(runner, visit(folder)), expected)
+
+
+def test_visitors_of_a_server_whose_process_is_killed(work: Elsewhere, folder: Path) -> None:
+    """Over HTTP: the one that waits reads which size fits, the next is served."""
+    demo = app.build_demo(work).queue(max_size=4)
+    _, url, _ = demo.launch(**app.launch_options(), prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    client = Client(url, verbose=False)
+    given = {"photo": handle_file(str(folder / "small.png")), "preset": "fast", "api_name": "/upscale"}
+    try:
+        expected = client.predict(**given)[0]
+        job = client.submit(**given, steps=50)
+        while not work._calls:
+            assert not job.done(), job.exception()
+            time.sleep(0.01)
+        os.kill(work.process.pid, signal.SIGKILL)
+        assert "not enough memory for 32×24 pixels" in str(job.exception(300))
+        assert np.array_equal(Image.open(client.predict(**given)[0]), Image.open(expected))
+    finally:
+        demo.close()
 
 
 def test_used_up_memory_costs_one_run_and_names_a_size_that_fits(runner: Runner, work: Elsewhere, folder: Path) -> None:

@@ -15,9 +15,10 @@ from PIL import Image
 from def_hub import DEFPipeline, images
 from def_hub.evaluation.metrics import grid_pattern, psnr
 from def_hub.observation.downsample import make_operator
+from def_hub.service.examples import SHIPPED, Example
 from tests.conftest import EXAMPLES
 
-NAMES = ("street", "banana", "robot", "lund")
+NAMES = ("street", "banana", "robot", "lund", "sign")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -29,11 +30,28 @@ def test_the_small_picture_is_the_downsampled_truth(name: str) -> None:
 def test_the_thumbnail_is_the_downsampled_truth_as_a_jpeg() -> None:
     thumbnail = Image.open(EXAMPLES / "facade_lr.jpg")
     truth = Image.open(EXAMPLES / "facade_hr.webp").convert("RGB")
-    shrunk = truth.resize((192, 144), Image.Resampling.BICUBIC)
+    shrunk = truth.resize((160, 120), Image.Resampling.BICUBIC)
     again = io.BytesIO()
     shrunk.save(again, "JPEG", quality=75)
     assert thumbnail.format == "JPEG" and thumbnail.quantization == Image.open(again).quantization
     assert np.abs(np.asarray(thumbnail, float) - np.asarray(Image.open(again), float)).mean() < 1
+
+
+@pytest.mark.parametrize("example", SHIPPED, ids=lambda example: example.name)
+def test_references_add_a_decibel_to_each_example_of_the_page(pipe: DEFPipeline, example: Example) -> None:
+    """To what the same call gives without them. As the page opens it: the default preset, seed 0."""
+    truth = images.to_tensor(example.original)
+    without, result = (
+        pipe(example.photo, chosen, generator=torch.Generator().manual_seed(0), output_type="pt").images[0][None]
+        for chosen in (None, example.references)
+    )
+    assert psnr(result, truth) - psnr(without, truth) > 1
+    height, width = truth.shape[-2:]
+    (x, y), side = example.place, 64  # and more where its title tells to look
+    around = (..., slice(max(0, int(y * height) - side), int(y * height) + side),
+              slice(max(0, int(x * width) - side), int(x * width) + side))  # fmt: skip
+    there = [float(((picture - truth)[around] ** 2).mean()) for picture in (without, result)]
+    assert there[1] < 0.85 * there[0]
 
 
 @pytest.mark.parametrize("name", NAMES[:3])
@@ -125,6 +143,16 @@ def test_growth_prints_a_table_and_draws_curves(tmp_path: Path) -> None:
     assert printed[1].split()[:3] == ["16x16", "64x64", "64x64"] and printed[-1].startswith("exponents: time ")
     drawing = (tmp_path / "g.svg").read_text()
     assert drawing.count("<circle") == 4 and ElementTree.fromstring(drawing).tag.endswith("svg")
+
+
+def test_company_prints_a_row_for_a_way_of_waiting() -> None:
+    """One process: that others do not slow it more than their share can only be seen on a machine that is idle."""
+    script = [sys.executable, EXAMPLES / "benchmarks" / "company.py", *"--side 16 --calls 1 --processes 1".split()]
+    script += ["--ways", "passive"]
+    printed = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    rows = [line.strip("| ").split(" | ") for line in printed[2:]]
+    assert [name for name, _ in rows] == ["passive"]
+    assert all(float(seconds.removesuffix(" s")) > 0 for _, seconds in rows)
 
 
 def test_fine_tuning_measures_held_out_pairs(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from def_hub.images import resized_part, save_image, to_tensor
 from def_hub.inputs import requests_of
 from def_hub.observation.downsample import Downsample
 from def_hub.reference.matching.fitting import MOST, fitted
-from def_hub.reference.matching.light import Light
+from def_hub.reference.matching.light import Light, Shading
 from def_hub.reference.matching.placement import Placement
-from def_hub.reference.matching.pose import ORIENTATIONS, Pose, sides_tried, sight
+from def_hub.reference.matching.pose import ORIENTATIONS, ImageCopies, Pose, sides_tried, sight
 from def_hub.reference.matching.slant import slanted
 from def_hub.reference.picture import ReferencePicture
 
@@ -79,7 +79,7 @@ def test_turned_and_mirrored_references_are_turned_back(
     pipe: DEFPipeline, street: Tensor, y: Tensor, orientation: Pose
 ) -> None:
     reference = orientation.unturned(street).contiguous()
-    found = sight(y, reference, None, pipe.refsr.feature_extractor).pose
+    found = sight(ImageCopies(y, pipe.refsr.feature_extractor), reference).pose
     assert (found.quarters, found.mirrored) == (orientation.quarters, orientation.mirrored)
     fitting = fit(pipe, y, reference)
     assert torch.equal(fitting.pixels, street)
@@ -222,6 +222,28 @@ def test_other_light_is_undone(pipe: DEFPipeline, street: Tensor, y: Tensor) -> 
     assert (found.pixels - street).abs().mean() < 0.02
     unchanged = fit(pipe, y, street)
     assert unchanged.pixels is street
+
+
+@pytest.mark.parametrize("orientation", (Pose(), Pose(1), Pose(2, True)))
+@pytest.mark.parametrize("factor", (1.0, 2.0))
+def test_uneven_light_is_undone(pipe: DEFPipeline, street: Tensor, y: Tensor, orientation: Pose, factor: float) -> None:
+    """A lamp at one corner of the reference, on whatever side that corner lies in the file."""
+    across, down = torch.linspace(0.6, 1, 400), torch.linspace(0.8, 1, 320)
+    lit = orientation.unturned(scaled(street * across * down[:, None], factor)).contiguous()
+    even = orientation.unturned(scaled(street, factor)).contiguous()
+    found, expected = (fit(pipe, y, reference).pixels for reference in (lit, even))
+    assert found.shape == expected.shape
+    assert (found - expected).abs().mean() < 0.015 < 0.05 < (lit - even).abs().mean()
+
+
+def test_light_over_a_part_is_a_part_of_that_over_the_whole() -> None:
+    shading = Shading(torch.tensor([0.1, -0.3, 0.2, 0.1, 0.05, -0.1]), -0.5, 0.4)
+    lit = Light(torch.tensor([1.1, 1.0, 0.9]), torch.tensor([0.0, 0.1, -0.1]), shading)
+    picture = torch.rand(1, 3, 48, 60, generator=generator())
+    part = (12, 8, 44, 40)
+    assert torch.equal(lit.on(picture[..., 8:40, 12:44], part, (48, 60)), lit.on(picture)[..., 8:40, 12:44])
+    strength = shading.over((0, 0, 60, 48), (48, 60)).log()
+    assert strength.min() >= -0.5 - 1e-6 and strength.max() <= 0.4 + 1e-6
 
 
 def test_part_of_a_resized_picture_is_a_part_of_it() -> None:

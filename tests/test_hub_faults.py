@@ -1,11 +1,14 @@
 """Publishing when the Hub or the connection fails, or somebody else publishes at the same time."""
 
+import logging
 import shutil
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from def_hub import DEFPipeline
 from def_hub.hub import publish
 
 from .conftest import CARD, Run, contents, make_tiny_pipe
@@ -129,6 +132,33 @@ def test_wrong_tokens_and_names(hub: HubServer, folder: Path, run: Run, monkeypa
     status, _, err = run("publish", folder, NAME)
     assert status == 2 and "hf auth login" in err
     assert not hub.repositories
+
+
+def test_no_log_shows_a_token(
+    hub: HubServer, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether publishing and loading go well or not, and with everything logged."""
+    secret = "hf_TheSecretOfAlice"
+    monkeypatch.setitem(hub.users, secret, "alice")
+    said = ""
+    with caplog.at_level(logging.DEBUG):
+        for token, name, expected in ((secret, NAME, 0), (secret, "bob/def-x4", 2), ("hf_wrongSecret", NAME, 2)):
+            monkeypatch.setenv("HF_TOKEN", token)
+            status, out, err = run("publish", folder, name)
+            assert status == expected
+            said += out + err
+        monkeypatch.setenv("DEF_DEBUG", "1")
+        for name in (NAME, "alice/absent"):
+            try:
+                said += repr(DEFPipeline.from_pretrained(name, token=secret, cache_dir=folder.parent / "cache"))
+            except Exception as error:
+                said += "".join(traceback.format_exception(error))
+    assert "alice/absent" in said and len(caplog.records) > 10
+    written = b"".join(path.read_bytes() for path in folder.parent.rglob("*") if path.is_file())
+    published = b"".join(hub.files(NAME).values())
+    for token in (secret, "hf_wrongSecret"):
+        assert token not in said and token not in caplog.text
+        assert token.encode() not in written and token.encode() not in published
 
 
 def test_in_somebody_elses_repository_only_a_pull_request_works(hub: HubServer, folder: Path, run: Run) -> None:

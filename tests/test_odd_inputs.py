@@ -278,6 +278,26 @@ def test_a_folder_of_everything(run: Run, tiny_model: Path, tmp_path: Path) -> N
         assert sum(f"error: image {tmp_path}/in/{number}." in line for line in told) == 1, case.name
 
 
+ON_DISK = [case for case in FILES if not case.name.endswith(" Pillow")]
+
+
+@pytest.mark.parametrize("case", ON_DISK, ids=ids(ON_DISK))
+def test_the_command_looks_at_every_file(case: Case, run: Run, tmp_path: Path) -> None:
+    """`def-hub inspect` tells what it is in one line, or what is wrong with it."""
+    made = case.make(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    status, out, err = run("inspect", made)
+    told = [line for line in err.splitlines() if "the first is taken" not in line]
+    assert all(line.startswith("def-hub: ") for line in err.splitlines()) and "Traceback" not in err
+    if status == 0:
+        assert not case.words and not told and len(out.splitlines()) == 1
+    else:
+        assert (case.expected is None or case.words) and not out
+        check_words(told[0], tmp_path)
+        assert case.words is None or re.search(case.words, told[0])
+    assert sorted(tmp_path.iterdir()) == before
+
+
 @pytest.mark.parametrize("case", named([n for n in REFUSED if not n.startswith(("array", "tensor"))]))
 def test_the_command_ends_in_one_line(case: Case, run: Run, tiny_model: Path, tmp_path: Path) -> None:
     """As the picture, as a reference, and for `rank` and `inspect`; nothing is written."""

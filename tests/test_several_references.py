@@ -1,5 +1,7 @@
 """Several references: what each adds, and that their order means nothing."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub import DEFPipeline
@@ -31,3 +33,26 @@ def test_references_of_different_parts_add_up(pipe: DEFPipeline) -> None:
     left, right = original[..., :96], original[..., 64:]
     alone = min(error(left), error(right))
     assert error(left, right) < 0.5 * alone
+
+
+def test_what_is_said_of_references_holds_through_turn_mirror_and_scale(pipe: DEFPipeline) -> None:
+    """One shows the left part and lies on its side, one shows the right part mirrored and twice as large: shares and
+    matches name the one that shows the place, and the place in it."""
+    original = street()
+    left, right = original[..., :96], original[..., 64:]
+    lying, mirrored = left.rot90(1, (2, 3)), F.interpolate(right, scale_factor=2, mode="bicubic").clamp(0, 1).flip(3)
+    output = enlarged(pipe, original, lying, mirrored)
+    shares, (number, x, y), sure = output.provenance[0], output.correspondence[0], output.confidence[0] > 0.5
+    row, column = torch.meshgrid(torch.arange(32), torch.arange(40), indexing="ij")
+    expected = (  # rot90 takes (x, y) of 96 columns to (y, 95 - x); mirroring takes x of 192 columns to 191 - x
+        torch.stack((4 * row + 1.5, 95 - (4 * column + 1.5))),
+        torch.stack((191 - (2 * (4 * column + 2 - 64) - 0.5), 2 * (4 * row + 2) - 0.5)),
+    )
+    for index, part, scale in ((0, column < 16, 1), (1, column >= 24, 2)):
+        here = part & sure
+        assert here.sum() > 0.6 * part.sum()
+        assert (number[here] == index).all()
+        off = (torch.stack((x, y)) - expected[index]).norm(dim=0)[here]
+        assert off.median() < 0.5 * scale
+        pixels = part.repeat_interleave(4, 0).repeat_interleave(4, 1)
+        assert shares[2 + index][pixels].mean() > 5 * shares[3 - index][pixels].mean()

@@ -1,6 +1,7 @@
 """`writing`: whole files or none, and nothing left behind."""
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from def_hub import images
 from def_hub.writing import DAY, replacing, replacing_files, sweep, temporary_name, write_text
 
 from .conftest import ROOT, Run
+from .helpers.interruption import JOBS, temporary_files
 
 
 @contextmanager
@@ -76,6 +78,51 @@ def test_a_full_disk_costs_the_rest_of_a_folder_only(run: Run, tiny_model: Path,
     assert status == 1 and err.count("1.png: cannot be written") == 1 and "1 of 3 pictures failed" in err
     assert names(tmp_path / "out") == ["0.png", "2.png"]
     assert run(*words, "--skip-existing")[0] == 0 and names(tmp_path / "out") == ["0.png", "1.png", "2.png"]
+
+
+ROOM = {"library": 3000, "evaluate": 3400, "train": 20_000}
+"""Bytes: less than a part of a library, than an enlarged picture (a bicubic one has less), than a checkpoint."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROOM)
+def test_a_full_disk_stops_a_long_command_which_completes_the_rest_later(
+    name: str, run: Run, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    Path("model").symlink_to(tiny_model)
+    job = JOBS[name]
+    job.prepare()
+    with full_disk(ROOM[name]):
+        status, _, err = run(*job.words)
+    (said,) = [line for line in err.replace("\r", "\n").splitlines() if "def-hub: error: " in line]
+    assert status == 2 and re.search(r"\.(safetensors|png): cannot be written \(.*File too large.*\)$", said)
+    assert "Traceback" not in err and not temporary_files()
+    there = job.whole()
+    assert there or name != "evaluate"  # rows that were finished
+    status, _, err = run(*job.words)
+    assert status == 0, err
+    assert there.items() <= job.whole().items() and len(job.whole()) > len(there) and not temporary_files()
+
+
+def test_what_is_trained_already_stays_on_a_full_disk(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    job = JOBS["train"]
+    job.prepare()
+    longer = Path("run.toml").read_text()
+    Path("run.toml").write_text(longer.replace("steps = 12", "steps = 2"))
+    assert run(*job.words)[0] == 0
+    there = job.whole()
+    Path("run.toml").write_text(longer)
+    with full_disk(ROOM["train"]):
+        status, _, err = run(*job.words)
+    assert status == 2 and "checkpoint.safetensors: cannot be written" in err
+    assert job.whole() == there
+    assert run(*job.words)[0] == 0 and job.whole() != there
 
 
 def test_a_folder_that_may_not_be_written_is_refused_at_once(run: Run, tiny_model: Path, tmp_path: Path) -> None:

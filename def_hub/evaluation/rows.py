@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean
 
-from def_hub.writing import replacing
+from def_hub.writing import appending, replacing
 
 UNAVAILABLE = math.nan
 """In place of a number that could not be measured."""
@@ -144,7 +144,7 @@ def append_row(path: Path, row: Row) -> None:
     if not path.exists():
         write_rows(path, [row])
         return
-    with path.open("a", newline="", encoding="utf-8") as file:
+    with appending(path) as file:
         csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n").writerow(_as_line(row))
 
 

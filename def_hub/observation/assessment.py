@@ -102,14 +102,12 @@ def assess(picture: Tensor, file: JpegFile | None = None) -> Assessment:
         return Assessment(Degradation(quality=quality), ("noise", "blur", "kernel"), None, grid, shrinkable)
     noise, evenness = noise_level(picture)
     noisy = noise >= NOISE_LEAST and evenness <= NOISE_EVEN
-    likely = kernel_probabilities(picture)
-    aliased = noise < ALIASING_MOST and likely["nearest"] >= ALIASED
     unsure = ("noise",) if noise >= NOISE_LEAST and not noisy else ()
-    if noisy and not aliased:
+    if noisy and (noise >= ALIASING_MOST or kernel_probabilities(picture)["nearest"] < ALIASED):
         return Assessment(
             Degradation(noise=round((noise**2 - TEXTURE**2) ** 0.5, 1)), ("blur", "kernel"), shrinkable=shrinkable
         )
-    kernel, blur = _kernel_and_blur(picture, likely)
+    kernel, blur = _kernel_and_blur(picture)
     if kernel == "bicubic":
         unsure = (*unsure, "kernel")
     return Assessment(Degradation(kernel, blur=blur), unsure, shrinkable=shrinkable)
@@ -184,10 +182,11 @@ def _told(file: JpegFile) -> Degradation:
     return Degradation(quality=file.quality, subsampling=subsampling)  # type: ignore[arg-type]
 
 
-def _kernel_and_blur(picture: Tensor, likely: dict[Kernel, float]) -> tuple[Kernel, float]:
+def _kernel_and_blur(picture: Tensor) -> tuple[Kernel, float]:
     highest = _highest_band(picture)
     if highest < BLUR_LEAST:
         return "bicubic", round(((SHARP_HIGHEST - highest) / BLUR_SLOPE) ** 0.5, 1)
+    likely = kernel_probabilities(picture)
     if likely["bicubic"] >= KERNEL_DOUBT:
         return "bicubic", 0.0
     if likely["nearest"] >= NEAREST_LEAST:

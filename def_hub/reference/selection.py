@@ -16,7 +16,7 @@ from def_hub.precision import float32_by_default
 from def_hub.reference.features import in_own_precision
 from def_hub.reference.matching import CELL
 from def_hub.reference.matching.fitting import fit, found
-from def_hub.reference.matching.pose import Sighting, enough
+from def_hub.reference.matching.pose import ImageCopies, Sighting, enough
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.picture import ReferencePicture
 
@@ -66,15 +66,16 @@ def rank_references(
     """
     network = embedded_network()
     extractor = network.feature_extractor if extractor is None else extractor
-    extract, device = in_own_precision(extractor), next(extractor.parameters()).device
+    device = next(extractor.parameters()).device
     scores = []
     y = to_tensor(image).to(device)
+    copies = ImageCopies(y, in_own_precision(extractor))
     for number, candidate in enumerate(candidates):
         photo = to_photo(candidate, f"candidates[{number}]", enough(y.shape[2:]))
         picture = photo.over_white().to(device)
         height, width = (n // CELL * CELL for n in picture.shape[2:])
         picture = picture[..., :height, :width]
-        reference, seen = found(y, ReferencePicture(picture), extract)
+        reference, seen = found(copies, ReferencePicture(picture))
         # what is not found is not looked at for detail, which would take as long as the search
         scores.append(seen.support * (_worth(network, y, reference, seen) if seen.support >= UNLIKELY else 1.0))
     order = sorted(range(len(scores)), key=lambda i: -scores[i])

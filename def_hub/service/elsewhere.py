@@ -1,6 +1,7 @@
 """`work.Here` in a process of its own: one that the system kills, because memory is used up, costs one run.
 
 The process is started again for the next call. It ends with the server, however that ends: the pipe is closed then.
+The model is loaded there only.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from def_hub.service import workers
 from def_hub.service.call import Call
 from def_hub.service.preview import Found, Part
 from def_hub.service.run import Event
-from def_hub.service.work import Glimpse, Work
+from def_hub.service.work import About, Glimpse, Work
 from def_hub.service.workers import Cancelled
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ class Killed(RuntimeError):
 
 
 class Elsewhere:
-    """load: makes what does the work, in the other process; it is pickled. Methods as those of `work.Here`."""
+    """load: makes what does the work, in the other process, with the first call; it is pickled. What it raises, that
+    call raises. Methods as those of `work.Here`."""
 
     def __init__(self, load: Callable[[], Work]) -> None:
         self.load = load
@@ -64,6 +66,9 @@ class Elsewhere:
         atexit.register(self.close)
         with self._lock:
             self._start()
+
+    def about(self) -> About:
+        return self._answer("about")
 
     def compute(self, call: Call) -> Iterator[Event | None]:
         yield from self._asked("compute", call)
@@ -170,27 +175,29 @@ def _serve(pipe: Connection, load: Callable[[], Work]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(KILLED_FIRST))
-    work, sending = load(), threading.Lock()
-    stops: dict[int, threading.Event] = {}
+    work: Work | None = None
+    sending, stops = threading.Lock(), dict[int, threading.Event]()
     while True:
         try:
             number, name, arguments = pickle.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             os._exit(0)
-        if name != STOP:
+        if name == STOP:
+            if number in stops:
+                stops[number].set()
+            continue
+        try:
+            work = work or load()
+        except Exception as error:  # of the model that was named; the next call tries again
+            _tell(pipe, sending, number, FAILED, _portable(error))
+        else:
             stops[number] = _begin(pipe, sending, number, getattr(work, name), arguments)
-        elif number in stops:
-            stops[number].set()
 
 
 def _begin(
     pipe: Connection, sending: threading.Lock, number: int, function: Callable[..., Any], arguments: Any
 ) -> threading.Event:
     """Start a call in a thread; returns what stops it. However it ends, the last thing sent says so."""
-
-    def send(kind: str, value: Any) -> None:
-        with sending, contextlib.suppress(OSError):  # the server is gone
-            pipe.send_bytes(pickle.dumps((number, kind, value)))
 
     def work() -> None:
         last: tuple[str, Any] = (RETURNED, None)  # also where it was stopped
@@ -199,16 +206,21 @@ def _begin(
             if isgenerator(result):
                 with closing(result):
                     for value in result:
-                        send(YIELDED, value)
+                        _tell(pipe, sending, number, YIELDED, value)
                         workers.check()
             else:
                 last = RETURNED, result
         except Exception as error:
             last = FAILED, _portable(error)
         finally:
-            send(*last)
+            _tell(pipe, sending, number, *last)
 
     return workers.start(work, f"def-{number}")[1]
+
+
+def _tell(pipe: Connection, sending: threading.Lock, number: int, kind: str, value: Any) -> None:
+    with sending, contextlib.suppress(OSError):  # the server is gone
+        pipe.send_bytes(pickle.dumps((number, kind, value)))
 
 
 def _portable(error: Exception) -> Exception:

@@ -1,4 +1,4 @@
-"""One pipeline that serves many visitors: it ranks, runs to the end, and says in words what went wrong."""
+"""One model that serves many visitors: it ranks, runs to the end, and says in words what went wrong."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from typing import Any
 
 from torch import Tensor
 
-from def_hub.evaluation.benchmark import fingerprint
 from def_hub.images import UnreadableImage
 from def_hub.pipeline import DEFPipeline
-from def_hub.reference.library import ReferenceLibrary
 from def_hub.service import preview
-from def_hub.service.call import Call, RunOptions, Setup
+from def_hub.service.call import Call, RunOptions
 from def_hub.service.clock import Clock, Reading
 from def_hub.service.elsewhere import Killed
 from def_hub.service.memory import give_back
@@ -31,7 +29,6 @@ from def_hub.service.session import Session
 from def_hub.service.uploads import unreadable
 from def_hub.service.work import Here, Work
 from def_hub.service.workers import heartbeats
-from def_hub.settings import PRESETS
 
 log = logging.getLogger(__name__)
 
@@ -54,19 +51,13 @@ class Progress:
 
 
 class Runner:
-    """A pipeline and what is known of its speed. library: of this server, offered to every visitor.
+    """Who computes, and what is known of its speed. work: a pipeline computes in this process."""
 
-    work: who computes with them; this process, unless it is given.
-    """
-
-    def __init__(
-        self, pipeline: DEFPipeline, library: ReferenceLibrary | None = None, work: Work | None = None
-    ) -> None:
-        self.library = library
-        work = work or Here(pipeline, library)
-        # Read once, and here: on a ZeroGPU Space this process has no weights to read once it serves.
-        self.setup = Setup.of(pipeline)
-        self.weights = {preset: fingerprint(pipeline.parts(preset)) for preset in PRESETS}
+    def __init__(self, work: Work | DEFPipeline) -> None:
+        if isinstance(work, DEFPipeline):
+            work = Here(work)
+        # Asked once, and now: on a ZeroGPU Space this process has no weights to read once it serves.
+        self.about = work.about()
         self.ratios = deque([1.0], maxlen=5)  # of the last runs: seconds taken / seconds estimated
         self.taken: deque[float] = deque(maxlen=5)  # of the last runs: seconds
 
@@ -111,7 +102,9 @@ class Runner:
 
     def _run(self, session: Session, options: RunOptions) -> Iterator[Progress]:
         folder, call = session.call(options)
-        result = Result(folder, call, self.setup, self.weights[options.preset], session.inputs, session.names)
+        result = Result(
+            folder, call, self.about.setup, self.about.weights[options.preset], session.inputs, session.names
+        )
         pace, cost = self.pace, session.cost(options)
         clock = Clock(*({stage: pace * seconds for stage, seconds in one.items()} for one in cost.passes))
         steps: list[tuple[str, Tensor]] = []

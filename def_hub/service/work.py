@@ -9,22 +9,35 @@ from typing import Protocol
 
 from torch import Tensor
 
+from def_hub.evaluation.benchmark import fingerprint
 from def_hub.pipeline import DEFPipeline
 from def_hub.reference.library import Choice, ReferenceLibrary
 from def_hub.reference.selection import RankedReference, rank_references
 from def_hub.service import preview
-from def_hub.service.call import Call
+from def_hub.service.call import Call, Setup
 from def_hub.service.memory import give_back
 from def_hub.service.offers import MOST
 from def_hub.service.preview import Found, Part
 from def_hub.service.run import Event, run
+from def_hub.settings import PRESETS
 
 Glimpse = tuple[Tensor, float, list[Found]]
+
+
+@dataclass(frozen=True)
+class About:
+    """What computes. weights: for each preset the fingerprint of those that it uses. photos: how many the library has
+    that visitors are offered."""
+
+    setup: Setup
+    weights: dict[str, str]
+    photos: int = 0
 
 
 class Work(Protocol):
     """`Here`, or the same in another process."""
 
+    def about(self) -> About: ...
     def compute(self, call: Call) -> Iterator[Event | None]: ...
     def rank(self, image: Path, candidates: Sequence[Path]) -> list[RankedReference]: ...
     def glimpse(self, call: Call, part: Part, seen: list[Found] | None) -> Glimpse: ...
@@ -47,6 +60,11 @@ class Here:
         pipeline.set_progress_bar_config(disable=True)
         pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
         return cls(pipeline, ReferenceLibrary(library) if library else None)
+
+    def about(self) -> About:
+        weights = {preset: fingerprint(self.pipeline.parts(preset)) for preset in PRESETS}
+        photos = 0 if self.library is None else len(self.library.index.entries)
+        return About(Setup.of(self.pipeline), weights, photos)
 
     def compute(self, call: Call) -> Iterator[Event | None]:
         """A run. See `service.run`."""

@@ -22,17 +22,20 @@ STATES = {"waiting": "waiting", "running": "at work", "done": "done", "failed": 
 class BatchPanel:
     """table: takes the place of the result while it has a value, see `batch_value`; its button triggers `clear`.
 
-    photos: where several are given. start: enlarges them all.
+    photos: where several are given. start: enlarges them all. They are laid out by `lay_out`.
     """
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.table = components.panel("batch", elem_id="batch", render=False)
+        hint = f"up to {MAX_PHOTOS}; all with the references above"
+        self.photos = components.drop("Your photos", hint, multiple=True, elem_id="photos", render=False)
+        self.start = gr.Button("Enlarge all", size="sm", elem_id="start-all", render=False)
+
+    def lay_out(self) -> None:
         with components.fold("Several photos at once"):
-            self.photos = components.drop(
-                "Your photos", f"up to {MAX_PHOTOS}; all with the references above", multiple=True, elem_id="photos"
-            )
-            self.start = gr.Button("Enlarge all", size="sm", elem_id="start-all")
+            self.photos.render()
+            self.start.render()
 
     def take(self, session: Session, event: gr.EventData) -> Changes:
         """Photos were given; they take the place of those before."""

@@ -169,10 +169,10 @@ def view(
     }
 
 
-def legend(entries: Sequence[tuple[str, Colour]]) -> str:
-    """Names beside their colours, as HTML."""
+def legend(title: str, entries: Sequence[tuple[str, Colour]]) -> str:
+    """Names beside their colours below a title, as HTML; empty without names."""
     items = "".join(f"<li><i style='background: rgb{colour}'></i>{escape(name)}</li>" for name, colour in entries)
-    return f"<ul class='def-legend'>{items}</ul>" if entries else ""
+    return f"<p class='def-legend-title'>{escape(title)}</p><ul class='def-legend'>{items}</ul>" if entries else ""
 
 
 def file(path: Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from def_hub.pipeline import DEFPipeline
-from def_hub.reference.library import ReferenceLibrary
 from def_hub.service.call import RunOptions
 from def_hub.service.examples import PreparedExamples, examples
 from def_hub.service.runner import Runner
@@ -24,15 +23,13 @@ from def_hub.space.theme import theme
 from def_hub.space.visitors import OwnFiles
 
 
-def build_demo(
-    pipeline: DEFPipeline, prepare: bool = False, photos: ReferenceLibrary | None = None, work: Work | None = None
-) -> gr.Blocks:
-    """The interface around a loaded pipeline; start it with `.queue(max_size=…).launch(**launch_options())`.
+def build_demo(work: Work | DEFPipeline, prepare: bool = False) -> gr.Blocks:
+    """The interface around who computes; start it with `.queue(max_size=…).launch(**launch_options())`.
 
     With `prepare`, the first example is computed now and the others in the background, so that a visitor sees a result
-    at once. photos: a library whose photos are offered as references. work: who computes, see `Runner`.
+    at once. work: a pipeline computes in this process; see also `service.work`.
     """
-    runner = Runner(pipeline, photos, work)
+    runner = Runner(work)
     prepared = PreparedExamples(runner.rank, lambda session: runner.run(session, RunOptions()))
     shipped = examples()
     if prepare and shipped:

@@ -15,7 +15,7 @@ from def_hub.space import messages
 
 def lay_out(runner: Runner) -> gr.Button:
     """The button, which only a server with a library shows."""
-    count = 0 if runner.library is None else len(runner.library.index.entries)
+    count = runner.about.photos
     return gr.Button(f"Find references among {count:,} photos", visible=count > 0, size="sm", elem_id="library")
 
 

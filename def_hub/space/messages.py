@@ -28,6 +28,7 @@ STAGES = {"enhance": "Enhancing", "match": "Matching", "transfer": "Blending", "
 EARLIER = {"photograph": "an earlier photo", "references": "another choice of references"}
 AGREES = 0.75
 """Levels of 255 by which the result, shrunk again, may differ from the photo. Rounding to whole levels takes 0.5."""
+NO_BREAK = "\N{NO-BREAK SPACE}"
 CANCELLED = "Cancelled. Nothing is computing any more."
 STILL_PREPARED = "Cancelled. The example is still being prepared, for all visitors."
 
@@ -80,8 +81,8 @@ def time_left(reading: Reading) -> str:
 
 def duration(seconds: float) -> str:
     if seconds < 90:
-        return f"{max(1, round(seconds))}\N{NO-BREAK SPACE}s"
-    return f"{round(seconds / 60)}\N{NO-BREAK SPACE}min"
+        return f"{max(1, round(seconds))}{NO_BREAK}s"
+    return f"{round(seconds / 60)}{NO_BREAK}min"
 
 
 def summary(result: Result) -> list[Message]:
@@ -124,7 +125,7 @@ def forecast(runner: Runner, session: Session, options: RunOptions) -> dict[str,
     line = (
         f"{escape(PRESETS[options.preset].summary.capitalize())}.<br>"
         f"<b>{width}×{height}</b> in, <b>{scale * width}×{scale * height}</b> out, {used(session)}: "
-        f"about <b>{duration(seconds)}</b> and {gigabytes(cost.bytes)} of memory"
+        f"about <b>{duration(seconds)}</b> and {gigabytes(cost.bytes).replace(' ', NO_BREAK)} of memory"
     )
     if there is not None and cost.bytes > there:
         machine = f", but this machine has {gigabytes(there)}: use fewer or smaller references."

@@ -68,6 +68,14 @@ class Page:
                 self.options = options.lay_out()
                 self.action = action.lay_out()
                 self.pictures.info.render()
+            self.panels = Panels(runner, self.options)
+            with gr.Column(scale=3, min_width=320, elem_id="results"):
+                self.action.status.render()
+                self.panels.render()
+                self.results = results.lay_out()
+                self.downloads = Downloads()
+                self.panels.history.render()
+            with gr.Column(scale=2, min_width=320, elem_id="more"):  # below the form; on a phone, below the result
                 self.examples = cards(
                     "Or try an example",
                     ask="Put the example in place of your own pictures and their result?",
@@ -76,13 +84,7 @@ class Page:
                 )
                 self.masks = masks.lay_out()
                 options.lay_out_settings(self.options, LIGHT)
-                self.panels = Panels(runner, self.options)
-            with gr.Column(scale=3, min_width=320, elem_id="results"):
-                self.action.status.render()
-                self.panels.render()
-                self.results = results.lay_out()
-                self.downloads = Downloads()
-                self.panels.history.render()
+                self.panels.batch.lay_out()
 
     # ---------------------------------------------------------------------------------------------- wiring
 

@@ -25,7 +25,6 @@ class Panels:
     """preview and batch take the place of the result while they have a value; history stands below it."""
 
     def __init__(self, runner: Runner, options: Options) -> None:
-        """Lays out what belongs to the form; `render` the rest."""
         self.options = options
         self.batch = BatchPanel(runner)
         self.preview = PreviewPanel(runner)

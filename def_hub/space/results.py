@@ -244,8 +244,10 @@ def legend(session: Session, veil: str) -> str:
         return ""
     if veil == TRUST:
         words = {0: "not at all: no reference is used here", 5: "half", 10: "fully"}
-        return components.legend([(word, tuple(map(int, VIRIDIS[stop]))) for stop, word in words.items()])  # type: ignore[misc]
-    return components.legend([(f"{name}: {n} % of the added detail", c) for name, n, c in session.result.legend])
+        stops = [(word, tuple(map(int, VIRIDIS[stop]))) for stop, word in words.items()]
+        return components.legend("Trusted:", stops)  # type: ignore[arg-type]
+    shares = [(f"{name}: {n} %", colour) for name, n, colour in session.result.legend]
+    return components.legend("Added detail:", shares)
 
 
 def _evidence(session: Session, veil: str) -> tuple[Any, str]:

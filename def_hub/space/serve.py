@@ -1,4 +1,4 @@
-"""Loading the model once and serving the page."""
+"""Serving the page."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import sys
 from functools import partial
 from importlib.util import find_spec
+
+import torch
 
 from def_hub.service.elsewhere import Elsewhere
 from def_hub.service.temporary import forgetting, own_folder
@@ -21,13 +23,13 @@ def main() -> None:
     """Serve the page until it is stopped. `DEF_MODEL` is a folder or a Hub name, `DEF_REVISION` its version; without
     them the embedded model is served. `DEF_LIBRARY` is a library of references that visitors are offered."""
     name, revision, library = (os.environ.get(key) or None for key in ("DEF_MODEL", "DEF_REVISION", "DEF_LIBRARY"))
-    here = Here.load(name, revision, library)
+    load = partial(Here.load, name, revision, library)
     # A GPU refuses memory that it does not have, and `spaces` has processes of its own.
-    apart = here.pipeline.device.type == "cpu" and find_spec("spaces") is None
-    work = Elsewhere(partial(Here.load, name, revision, library)) if apart else here
+    apart = not torch.cuda.is_available() and find_spec("spaces") is None
+    work = Elsewhere(load) if apart else load()
     with own_folder() as folder, stopped_by_sigterm():
         if "gradio.mcp" in sys.modules:  # it has looked for the temporary folder when it was imported
             sys.modules["gradio.mcp"].DEFAULT_TEMP_DIR = str(folder / "gradio")  # type: ignore[attr-defined]
-        demo = build_demo(here.pipeline, prepare=True, photos=here.library, work=work).queue(max_size=QUEUE)
+        demo = build_demo(work, prepare=True).queue(max_size=QUEUE)
         with forgetting(folder / "gradio", HOUR):
             demo.launch(**launch_options(), mcp_server=find_spec("mcp") is not None)

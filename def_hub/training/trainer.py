@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from def_hub.config import RunConfig
 from def_hub.data import SampleStream
 from def_hub.training.optimizer import make_optimizer
-from def_hub.writing import replacing, replacing_files, sweep, write_text
+from def_hub.writing import appending, replacing, replacing_files, sweep, write_text
 
 
 class Task(Protocol):
@@ -281,10 +281,9 @@ class Trainer:
         if not self._main:
             return
         path = self.folder / name
-        fresh = not path.exists()
-        with path.open("a", newline="") as file:
+        with appending(path) as file:
             writer = csv.writer(file)
-            if fresh:
+            if file.tell() == 0:
                 writer.writerow(["step", *figures])
             writer.writerow([self.step, *(f"{v:.6g}" for v in figures.values())])
         if board is not None:

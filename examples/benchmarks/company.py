@@ -70,8 +70,10 @@ def main() -> None:
     print(f"| waiting | {' | '.join(f'{n} at a time' for n in options.processes)} |")
     print(f"|---|{'---|' * len(options.processes)}")
     for name in options.ways:
-        row = [f"{seconds(n, options.calls, options.side, WAYS[name]):.2f} s" for n in options.processes]
-        print(f"| {name} | {' | '.join(row)} |", flush=True)
+        print(f"| {name} |", end="", flush=True)
+        for processes in options.processes:
+            print(f" {seconds(processes, options.calls, options.side, WAYS[name]):.2f} s |", end="", flush=True)
+        print()
 
 
 if __name__ == "__main__":

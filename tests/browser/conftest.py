@@ -63,9 +63,11 @@ def cut(names: Iterable[str], folder: Path) -> None:
     their results and originals 160×128, the references 192×160."""
     for path in (path for name in names for path in EXAMPLES.glob(f"{name}_*.*")):
         kind = path.stem.partition("_")[2]
-        box = {"lr": (40, 30, 80, 62), "hr": (160, 120, 320, 248)}.get(kind, (160, 120, 352, 280))
+        left, top, width, height = {"lr": (40, 30, 40, 32), "hr": (160, 120, 160, 128)}.get(kind, (160, 120, 192, 160))
         options = {"lossless": True} if path.suffix == ".webp" else {}
-        Image.open(path).convert("RGB").crop(box).save(folder / path.name, **options)
+        whole = Image.open(path).convert("RGB")
+        left, top = min(left, whole.width - width), min(top, whole.height - height)  # one is small
+        whole.crop((left, top, left + width, top + height)).save(folder / path.name, **options)
 
 
 @contextmanager

@@ -90,12 +90,13 @@ def test_the_page_shows_chosen_photos_like_uploaded_ones(
     from def_hub.service.runner import Runner
     from def_hub.service.session import Session
     from def_hub.service.uploads import check_photo
+    from def_hub.service.work import Here
     from def_hub.space import library as button
     from def_hub.space.demo import build_demo
     from def_hub.space.pictures import reference_card
 
-    photos_of_server = ReferenceLibrary("photos.def")
-    runner, session = Runner(tiny_pipe, photos_of_server), Session()
+    work = Here(tiny_pipe, ReferenceLibrary("photos.def"))
+    runner, session = Runner(work), Session()
     assert button.take(runner, session) == ["Upload a small photograph first."]
     images.save_image(thumbnail(1), here / "small.png")
     session.set_photo(check_photo(here / "small.png"))
@@ -117,7 +118,7 @@ def test_the_page_shows_chosen_photos_like_uploaded_ones(
     def offered(demo: Any) -> dict[str, Any]:
         return next(c["props"] for c in demo.config["components"] if c["props"].get("elem_id") == "library")
 
-    assert offered(build_demo(tiny_pipe, photos=photos_of_server))["value"] == "Find references among 10 photos"
+    assert offered(build_demo(work))["value"] == "Find references among 10 photos"
     assert not offered(build_demo(tiny_pipe))["visible"]
 
 

@@ -7,7 +7,7 @@ matching compares windows of one size in both pictures.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -18,11 +18,12 @@ from def_hub.reference.features import in_own_precision
 from def_hub.reference.matching.correspondence import CELL
 from def_hub.reference.matching.detail import stepped
 from def_hub.reference.matching.light import light
-from def_hub.reference.matching.placement import Placement
+from def_hub.reference.matching.placement import Placement, trusted_places
 from def_hub.reference.matching.pose import (
     CONFIRMING,
     LARGER,
     LEAST,
+    ImageCopies,
     Sighting,
     mask_of,
     resized,
@@ -56,13 +57,11 @@ def fitted(image: Tensor, reference: ReferencePicture, extractor: nn.Module) -> 
         reference: as the caller gave it.
         extractor: of the network that will match them.
     """
-    return fit(image, *found(image, reference, in_own_precision(extractor)))
+    return fit(image, *found(ImageCopies(image, in_own_precision(extractor)), reference))
 
 
 @torch.no_grad()
-def found(
-    image: Tensor, reference: ReferencePicture, extract: Callable[[Tensor], Sequence[Tensor]]
-) -> tuple[ReferencePicture, Sighting]:
+def found(image: ImageCopies, reference: ReferencePicture) -> tuple[ReferencePicture, Sighting]:
     """The reference, turned straight if it hangs askew, and its pose.
 
     `sight` finds quarter turns and mirror images, and alignment follows another `STRAIGHT` degrees. Two cases are left:
@@ -74,24 +73,24 @@ def found(
     otherwise the reference is returned as it was given.
 
     Args:
-        image: LR image `[1, 3, h, w]`.
+        image: the LR image.
         reference: as the caller gave it.
-        extract: gives the pyramid of features of a picture.
 
     Returns:
         The reference, and what `sight` found in it. `fit` takes both.
     """
-    seen = sight(image, reference.pixels, reference.usable, extract)
+    seen = sight(image, reference.pixels, reference.usable)
     if seen.support >= LEAST:
         turns = [seen.askew] if abs(seen.askew) > STRAIGHT else []
     else:
-        side = CELL * CONFIRMING * LARGER**0.5  # of the largest copy that is looked at
+        # as large as the largest copy that is looked at, and as poses need: copies are enlarged four times at most
+        side = max(CELL * CONFIRMING * LARGER**0.5, CELL / 2 * math.prod(image.image.shape[2:]) ** 0.5)
         factor = min(1.0, side / math.prod(reference.pixels.shape[2:]) ** 0.5)
         small = ReferencePicture(resized(reference.pixels, factor))
-        turns = [d for d in SLANTS if seems_shown(image, slanted(small, d).pixels, extract)]
+        turns = [d for d in SLANTS if seems_shown(image, slanted(small, d).pixels)]
     for degrees in turns:
         turned = slanted(reference, degrees)
-        again = sight(image, turned.pixels, turned.usable, extract)
+        again = sight(image, turned.pixels, turned.usable)
         if again.support >= max(LEAST, seen.support):
             return turned, again
     return reference, seen
@@ -114,8 +113,8 @@ def fit(image: Tensor, reference: ReferencePicture, seen: Sighting) -> Reference
     pose, octave = seen.pose, seen.pose.octave
     if seen.support < LEAST or (pose.upright and octave > NOTHING):
         return _bounded(image, replace(reference, usable=usable))
-    relit = light(seen)
     whole = (picture.shape[2], picture.shape[3])
+    relit = light(seen, whole)
     if SHRUNK < octave < ENLARGED:
         if pose.upright:
             return replace(reference, pixels=picture if relit is None else relit.on(picture), usable=usable)
@@ -130,12 +129,13 @@ def fit(image: Tensor, reference: ReferencePicture, seen: Sighting) -> Reference
     if usable is not None:
         usable = mask_of(usable, sides)[..., top // CELL : bottom // CELL, left // CELL : right // CELL]
         usable = pose.turned(usable)
+    if relit is not None:
+        picture = relit.on(picture, part, sides)
     picture = pose.turned(picture).contiguous()
     cut = Placement.of_turn(pose, (bottom - top, right - left)).moved(left, top)
     resizing = Placement().after_resizing(sides[1] / whole[1], sides[0] / whole[0])
     placement = reference.placement.after(resizing.after(cut))
-    pixels = picture if relit is None else relit.on(picture)
-    return replace(reference, pixels=pixels, usable=usable, placement=placement)
+    return replace(reference, pixels=picture, usable=usable, placement=placement)
 
 
 def expected_sides(image: Sequence[int], picture: Sequence[int]) -> tuple[int, int]:
@@ -167,10 +167,9 @@ def _part(seen: Sighting, whole: tuple[int, int], sides: tuple[int, int]) -> tup
     """Left, top, right and bottom, multiples of 4, of the part in which the trusted matches lie, in the reference,
     unturned, resized from `whole` to `sides` (height, width)."""
     height, width = sides
-    place = seen.matches.position[0][:, seen.trusted]  # [2,n]
+    place = trusted_places(seen, whole)  # [2,n]
     if place.shape[1] < 16:
         return 0, 0, width, height
-    place = Placement.of_turn(seen.pose, whole).after_resizing(*seen.scale).original(place)
     factor = place.new_tensor((width / whole[1], height / whole[0]))
     low, high = (torch.quantile(place, q, dim=1) * factor for q in (0.02, 0.98))
     more = MARGIN * (high - low) + BESIDE

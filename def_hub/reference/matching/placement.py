@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from def_hub.reference.matching.pose import Pose
+from def_hub.reference.matching.pose import Pose, Sighting
 
 Matrix = tuple[tuple[float, float], tuple[float, float]]
 IDENTITY: Matrix = ((1.0, 0.0), (0.0, 1.0))
@@ -69,3 +69,9 @@ class Placement:
         matrix, offset = (place.new_tensor(v) for v in (self.matrix, self.offset))
         moved = torch.einsum("ij,j...->i...", matrix, place)
         return moved + offset.view(2, *[1] * (place.ndim - 1))
+
+
+def trusted_places(seen: Sighting, size: tuple[int, int]) -> Tensor:
+    """`[2, n]` (x, y): where the trusted matches lie in pixels of the unturned reference of that height and width."""
+    place = seen.matches.position[0][:, seen.trusted]
+    return Placement.of_turn(seen.pose, size).after_resizing(*seen.scale).original(place)
