@@ -128,10 +128,10 @@ def test_the_app_offers_the_library_that_it_is_started_with(
     """`def-hub app --library`: everything but serving."""
     served: list[Any] = []
     monkeypatch.setattr("def_hub.space.serve.Elsewhere", lambda load: load())
-    monkeypatch.setattr("def_hub.space.serve.build_demo", lambda pipe, **options: served.append(options))
+    monkeypatch.setattr("def_hub.space.serve.build_demo", lambda work, **options: served.append(work))
     for name in ("DEF_MODEL", "DEF_LIBRARY"):
         monkeypatch.setenv(name, "")
     with pytest.raises(AttributeError, match="queue"):  # there is no page
         run("app", "--model", tiny_model, "--library", "photos.def")
-    assert served[0]["photos"].path == Path("photos.def")
-    assert served[0]["work"].library.search(thumbnail(7))[0].name == "hills/007.png"
+    assert served[0].library.path == Path("photos.def")
+    assert served[0].library.search(thumbnail(7))[0].name == "hills/007.png"
