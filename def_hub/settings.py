@@ -154,7 +154,7 @@ SETTINGS = tuple(f for f in dataclasses.fields(Settings) if f.name != "summary")
 
 PRESETS: dict[str, Settings] = {
     "fast": Settings(
-        matching_image="enhanced", step=4, summary="one search instead of three, a quarter of the samples"
+        matching_image="enhanced", step=4, summary="the quickest: one search instead of three, a quarter of the samples"
     ),
     "balanced": Settings(turns=4, summary="the most faithful result"),
     "detail": Settings(refsr="refsr_detail", summary="sharper to the eye, invents more"),

@@ -30,7 +30,7 @@ class BatchPanel:
         self.table = components.panel("batch", elem_id="batch", render=False)
         hint = f"up to {MAX_PHOTOS}; all with the references above"
         self.photos = components.drop("Your photos", hint, multiple=True, elem_id="photos", render=False)
-        self.start = gr.Button("Enlarge all", size="sm", elem_id="start-all", render=False)
+        self.start = gr.Button("Enlarge all", variant="primary", size="sm", elem_id="start-all", render=False)
 
     def lay_out(self) -> None:
         with components.fold("Several photos at once"):

@@ -69,7 +69,7 @@ def lay_out_settings(options: Options, light: dict[str, Any]) -> None:
             widget.render()
         with gr.Row(equal_height=True):
             options.seed.render()
-            dice = gr.Button("🎲 Random seed", size="sm", scale=1, min_width=130, elem_id="dice")
+            dice = gr.Button("Random seed", size="sm", scale=1, min_width=130, elem_id="dice")
         reset = gr.Button("Reset to the preset", size="sm")
     everything = [*options.settings, options.seed]
     options.preset.input(values_of, options.preset, list(options.settings), **light)
@@ -100,7 +100,8 @@ def _widget(name: str, value: Any) -> Any:
     if isinstance(value, bool):
         return gr.Checkbox(value, label=label, render=False)
     if isinstance(value, str):
-        return gr.Radio([(MATCHING[v], v) for v in allowed.values], value=value, label=label, render=False)  # type: ignore[union-attr]
+        choices = [(MATCHING[v], v) for v in allowed.values]  # type: ignore[union-attr]
+        return gr.Radio(choices, value=value, label=label, elem_id="matching", render=False)
     low, high = allowed.low, allowed.high  # type: ignore[union-attr]
     if name == "num_inference_steps":
         return _unchecked(gr.Slider(1, min(high, MAX_STEPS), value, step=1, label=label, render=False))

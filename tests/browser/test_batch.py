@@ -10,6 +10,7 @@ from def_hub import DEFPipeline
 from tests.browser.conftest import (
     PATIENCE,
     Gate,
+    becomes,
     corner,
     done,
     enlarge,
@@ -21,6 +22,7 @@ from tests.browser.conftest import (
     use,
 )
 from tests.browser.test_preview import choose_scale
+from tests.browser.test_screens import inside
 from tests.conftest import EXAMPLES
 
 
@@ -58,8 +60,10 @@ def test_several_photos_one_table_one_zip(page: Any, tmp_path: Path) -> None:
     give_photos(page, first, tmp_path / "bad.png", second)
     assert states(page) == ["waiting", "failed", "waiting"]
     assert "not a picture that can be read" in page.locator(".def-batch .def-why").inner_text()
+    page.set_viewport_size({"width": 1280, "height": 500})  # where the button is far below the table
     page.locator("#start-all").click()
     page.locator("[data-zip]").wait_for()
+    assert becomes(page, lambda: inside(page, ".def-batch .def-panel-bar"))
     assert states(page) == ["done", "failed", "done"]
     name, size, share, agreement, seconds, _ = cells(page, 0)
     assert (name, size) == ("holiday.png", "64×48") and share.endswith("%") and agreement.startswith("± ")

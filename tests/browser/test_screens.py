@@ -60,6 +60,8 @@ def test_everything_is_reached_on_a_laptop(browser: Any, url: str, tmp_path: Pat
         give(page, "#photo", corner(tmp_path))
         page.locator("#info", has_text="32×24 in").wait_for()
         enlarge(page)
+        assert "reference" not in page.locator("#status").inner_text()  # none was given
+        page.locator("#compare").get_by_role("button", name="400 %").click()  # the pane is as large as it can be
         for part in ("#start", "#compare .def-pane", "#downloads"):
             assert becomes(page, lambda part=part: inside(page, part)), part
         assert page.evaluate(OUT_OF_SIGHT) == []

@@ -26,11 +26,12 @@
     placed: (place, status) => waits(status) && place ? [{...status, messages: place.messages}] : [],
     // The first value is the moment at which the button was pressed.
     stamped: (_, ...values) => [performance.now(), ...values],
-    // Bring the comparison into sight; on a phone, where it is below the form, the status above it.
+    // Bring the comparison into sight with the status above it, from below on a long form and on a phone.
     show: () => {
       document.querySelector('#tabs [role=tab]').click();
-      const scroll = () => document.querySelector('#status').scrollIntoView({behavior: 'smooth'});
-      if (innerWidth < 768) setTimeout(scroll, 100);  // the status is being laid out
+      const status = document.querySelector('#status'), above = () => status.getBoundingClientRect().top < 0;
+      const scroll = () => { if (innerWidth < 768 || above()) status.scrollIntoView({behavior: 'smooth'}); };
+      setTimeout(scroll, 100);  // the status is being laid out
     },
   };
 
