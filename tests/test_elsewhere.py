@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -103,7 +104,9 @@ def test_it_gives_what_this_process_gives(pipe: DEFPipeline, runner: Runner, fol
 
 
 def test_it_tells_what_this_process_would_tell(pipe: DEFPipeline, work: Elsewhere) -> None:
-    assert work.about() == Here(pipe).about() and work.about().setup.name == "tiny"
+    told, known = work.about(), Here(pipe).about()
+    threads = told.setup.threads  # of its own
+    assert told == replace(known, setup=replace(known.setup, threads=threads)) and told.setup.name == "tiny"
 
 
 def test_a_model_that_does_not_load_is_said_at_each_call(folder: Path) -> None:
@@ -123,6 +126,7 @@ def test_the_server_itself_loads_no_model(folder: Path, monkeypatch: pytest.Monk
     def pipelines() -> list[DEFPipeline]:
         return [known for known in gc.get_objects() if type(known) is DEFPipeline]
 
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     before, while_serving = pipelines(), list[DEFPipeline]()
     monkeypatch.setenv("DEF_MODEL", str(folder / "tiny"))
     monkeypatch.setattr("gradio.Blocks.launch", lambda *_, **options: while_serving.extend(pipelines()))
@@ -152,16 +156,17 @@ def test_visitors_of_a_server_whose_process_is_killed(work: Elsewhere, folder: P
     demo = app.build_demo(work).queue(max_size=4)
     _, url, _ = demo.launch(**app.launch_options(), prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
     client = Client(url, verbose=False)
-    given = {"photo": handle_file(str(folder / "small.png")), "preset": "fast", "api_name": "/upscale"}
+    small, large = (handle_file(str(folder / f"{name}.png")) for name in ("small", "large"))
+    given = {"preset": "fast", "api_name": "/upscale"}
     try:
-        expected = client.predict(**given)[0]
-        job = client.submit(**given, steps=50)
+        expected = client.predict(small, **given)[0]
+        job = client.submit(large, **given, steps=40)
         while not work._calls:
             assert not job.done(), job.exception()
             time.sleep(0.01)
         os.kill(work.process.pid, signal.SIGKILL)
-        assert "not enough memory for 32×24 pixels" in str(job.exception(300))
-        assert np.array_equal(Image.open(client.predict(**given)[0]), Image.open(expected))
+        assert "not enough memory for 600×500 pixels" in str(job.exception(300))
+        assert np.array_equal(Image.open(client.predict(small, **given)[0]), Image.open(expected))
     finally:
         demo.close()
 
