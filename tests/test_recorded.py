@@ -39,7 +39,8 @@ def test_an_old_checkpoint_loads_and_gives_the_same_result() -> None:
     pipe.set_progress_bar_config(disable=True)
     references = [picture(60, 80), picture(40, 48)]
     # without refining, and with the preset as it was: both have changed on purpose since
-    options = {"preset": "detail", "num_inference_steps": 4, "prior_strength": 0.2, "precision": "float32", "refine": False}
+    options = {"preset": "detail", "num_inference_steps": 4, "prior_strength": 0.2}
+    options |= {"precision": "float32", "refine": False}
     result = pipe(small(14, 18), references, generator=generator(), **options).images[0]
     with Image.open(PUBLISHED / "result.png") as wanted:
         assert difference(result, wanted).max() <= 1
