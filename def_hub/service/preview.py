@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +26,7 @@ from def_hub.reference.features import in_own_precision
 from def_hub.reference.matching import CELL
 from def_hub.reference.matching.fitting import fit, found
 from def_hub.reference.matching.placement import Placement
-from def_hub.reference.matching.pose import Sighting, mask_of
+from def_hub.reference.matching.pose import ImageCopies, Sighting, mask_of
 from def_hub.reference.matching.slant import slanted
 from def_hub.reference.picture import ReferencePicture
 from def_hub.service.call import Call, RunOptions
@@ -85,9 +85,9 @@ class Found:
     sighting: Sighting
 
     @classmethod
-    def of(cls, image: Tensor, reference: ReferencePicture, extract: Callable[[Tensor], Sequence[Tensor]]) -> Found:
+    def of(cls, image: ImageCopies, reference: ReferencePicture) -> Found:
         """As a run finds it."""
-        turned, sighting = found(image, reference, extract)
+        turned, sighting = found(image, reference)
         (cosine, _), (sine, _) = turned.placement.matrix
         return cls(math.degrees(math.atan2(sine, cosine)), sighting)
 
@@ -134,9 +134,9 @@ def compute(
     request = _request(call)
     references = request.references if settings.reference_strength > 0 else ()
     if seen is None:
-        extract = in_own_precision(pipeline.refsr.feature_extractor)
         on = pipeline.device
-        seen = [Found.of(request.image.to(on), reference.to(on), extract) for reference in references]
+        copies = ImageCopies(request.image.to(on), in_own_precision(pipeline.refsr.feature_extractor))
+        seen = [Found.of(copies, reference.to(on)) for reference in references]
     started = time.perf_counter()
     left, top, right, bottom = part.wider
     inside = (..., slice(top, bottom), slice(left, right))

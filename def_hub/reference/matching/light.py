@@ -76,7 +76,7 @@ class Light:
         return (picture * self.gain.view(1, 3, 1, 1) + self.offset.view(1, 3, 1, 1)).clamp(0, 1)
 
 
-def light(seen: Sighting, sides: Sequence[int]) -> Light | None:
+def light(seen: Sighting, sides: tuple[int, int]) -> Light | None:
     """What the matched cells say; None where they are too few, or say that there is no difference worth a change.
 
     Shading comes first: a shadow over a part, or a lamp at one side. Then mean and deviation of each channel over the
