@@ -8,6 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from def_hub import DEFPipeline
+from def_hub.evaluation.datasets import load_dataset
+from def_hub.evaluation.metrics import psnr
 from def_hub.images import to_tensor
 from def_hub.observation.agreement import Ball, JpegCells, observe
 from def_hub.observation.assessment import assess, effective_resolution, jpeg_history, noise_level
@@ -74,8 +77,22 @@ def test_a_clean_picture_is_clean() -> None:
         assert assessment.words.startswith("clean") and "kernel" in assessment.unsure
 
 
-def test_a_blur_is_seen() -> None:
-    assert assess(_degraded("blur3")).degradation.blur == pytest.approx(3, abs=0.8)
+def test_a_blur_is_seen_and_undone_in_part() -> None:
+    assert 1.5 < assess(_degraded("blur3")).degradation.blur < 2.6
+    assert assess(_degraded("blur2")).degradation.blur <= 1.2  # no more than a lens leaves
+
+
+@pytest.mark.parametrize("name", ["RealSR", "DRealSR"])
+def test_photographs_of_a_shorter_lens_are_not_sharpened_too_far(
+    shared_data: Path, pipe: DEFPipeline, name: str
+) -> None:
+    """Their softness is their own. Four pictures; taken for a blur it cost 1.1 and 3.2 dB on the mean of all."""
+    dataset, gains = load_dataset(shared_data / "eval-dev" / name), []
+    for truth, y in (dataset.load(index) for index in range(0, 24, 6)):
+        plain = torch.nn.functional.interpolate(y, scale_factor=4, mode="bicubic").clamp(0, 1)
+        result = pipe(y, generator=torch.Generator().manual_seed(0), output_type="pt").images[0][None]
+        gains.append(float(psnr(result, truth) - psnr(plain, truth)))
+    assert sum(gains) / len(gains) > -0.05 and min(gains) > -1, gains
 
 
 def test_what_was_enlarged_before() -> None:
