@@ -22,7 +22,7 @@ def photo(page: Any, folder: Path) -> None:
 
 
 def choose_scale(page: Any, scale: int) -> None:
-    page.locator("#scale").get_by_text(f"×{scale}", exact=True).click()
+    page.locator(f"#scale input[value='{scale}']").click()
 
 
 def previewed(page: Any) -> None:
