@@ -89,7 +89,8 @@ def load_prior(name: str | Path) -> tuple[UNet2DModel, SchedulerMixin]:
 
 
 def mix(network: torch.nn.Module, other: torch.nn.Module, share: float) -> None:
-    """Average the weights of two networks: `share` of the first's, which is changed."""
+    """Average the weights of two networks: `share` of the first's, which is changed. Above 1 it goes on away from the
+    other's."""
     theirs = other.state_dict()
     mean = {k: torch.lerp(theirs[k].float(), v.float(), share) for k, v in network.state_dict().items()}
     network.load_state_dict(mean)

@@ -8,11 +8,11 @@ not as far as would help: by LPIPS, 1.15 to 1.6 times as far is nearer to the tr
 import sys
 from pathlib import Path
 
+from def_hub.assemble import mix
 from def_hub.reference.network import ReferenceNetwork
 
 pipeline, detail, factor, folder = sys.argv[1:]
 plain = ReferenceNetwork.from_pretrained(pipeline, subfolder="refsr").float()
 network = ReferenceNetwork.from_pretrained(detail).float()
-base = plain.state_dict()
-network.load_state_dict({key: base[key].lerp(value, float(factor)) for key, value in network.state_dict().items()})
+mix(network, plain, float(factor))
 network.save_pretrained(Path(folder) / "refsr")
