@@ -446,9 +446,9 @@ def test_what_the_page_itself_is_made_of_is_everybodys(client: Client) -> None:
 
 def test_an_upload_that_is_too_large_is_refused(client: Client) -> None:
     """By the server, whatever it is, before anything looks into it."""
-    large = {"files": ("large.png", b"\x89PNG" + bytes(uploads.MAX_BYTES))}
+    large = {"files": ("too_large.png", b"\x89PNG" + bytes(uploads.MAX_BYTES))}  # no other test's name
     answer = httpx.post(f"{client.src}gradio_api/upload", files=large, timeout=60)
-    assert answer.status_code == 413 and not list(Path(get_upload_folder()).rglob("large.png"))
+    assert answer.status_code == 413 and not list(Path(get_upload_folder()).rglob("too_large.png"))
 
 
 def test_a_request_without_end_is_cut_off(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -131,6 +132,7 @@ class Page:
             self.library.click(self.take_from_library, inputs, outputs, **RANKING),
         ):
             taken.failure(self.not_begun, None, p.info, **LIGHT)
+            self._forecast(taken.success)
 
     def _wire_choice(self) -> None:
         p, m = self.pictures, self.masks
@@ -141,8 +143,12 @@ class Page:
         m.target.input(masks.to_draw_on, [self.session, m.target], m.canvas, **LIGHT)
         m.canvas.input(self.draw, inputs, outputs, **LIGHT)
         m.wipe.click(self.wipe, inputs, outputs, **LIGHT)
-        for widget in self.options.widgets:
-            widget.change(self.forecast, [self.session, *self.options.widgets], p.info, **LIGHT)
+        self._forecast(partial(gr.on, [widget.change for widget in self.options.widgets], trigger_mode="always_last"))
+
+    def _forecast(self, trigger: Any) -> None:
+        """Say what a run would take, as all is set when `trigger` comes: what a handler that takes long was called with
+        may have been changed while it worked."""
+        trigger(self.forecast, [self.session, *self.options.widgets], self.pictures.info, **LIGHT)
 
     def _wire_runs(self) -> None:
         a, inputs = self.action, [self.stamp, self.session, *self.options.widgets]
@@ -164,6 +170,7 @@ class Page:
         # has pressed by then.
         begun.then(None, status, self.held, js="status => defPage.ended(status)", **LIGHT)
         begun.failure(self.run_not_begun, None, [*self.held, status], **LIGHT)
+        self._forecast(begun.success)
 
     # ---------------------------------------------------------------------------------------------- showing
 
@@ -332,7 +339,6 @@ class Page:
                     if stopped:
                         break
                     yield self.advance(session, at)
-            yield {self.pictures.info: self.forecast(session, *values)}
             if stopped:
                 yield self.show_result(session) | {status: messages.cancelled(session)}
         except Exception as error:

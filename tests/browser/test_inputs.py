@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from def_hub import DEFPipeline
 from tests.browser.conftest import (
     PATIENCE,
+    Gate,
+    becomes,
     corner,
     done,
     drawn,
@@ -20,6 +23,7 @@ from tests.browser.conftest import (
     state,
     use,
 )
+from tests.browser.test_preview import choose_scale
 from tests.conftest import EXAMPLES
 
 
@@ -186,6 +190,20 @@ def test_a_photo_given_while_the_last_one_is_assessed_takes_its_place(page: Any,
     page.locator("#info", has_text="32×24 in").wait_for()
     page.locator("#candidates .def-card").nth(1).wait_for()
     assert "32×24 in" in page.locator("#info").inner_text()
+
+
+def test_what_is_chosen_while_references_are_ranked_stays_chosen(page: Any, tiny: DEFPipeline, tmp_path: Path) -> None:
+    """The ranking was called with the scale that was chosen before, and is answered last."""
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="128×96 out").wait_for()
+    with Gate(tiny.refsr.feature_extractor) as ranking:
+        give(page, "#files", EXAMPLES / "street_ref1.jpg")
+        assert ranking.reached.wait(PATIENCE / 1000)
+        choose_scale(page, 3)
+        page.locator("#info", has_text="96×72 out").wait_for()
+        ranking.open()
+        page.locator("#candidates .def-card").wait_for()
+        assert becomes(page, lambda: "96×72 out" in page.locator("#info").inner_text())
 
 
 def test_a_photo_is_dropped_on_the_one_that_is_there(page: Any, tmp_path: Path) -> None:
