@@ -79,7 +79,7 @@ class Colours:
     @property
     def invertible(self) -> bool:
         """Whether the curves rise and the primaries differ, so that every colour has numbers."""
-        if self.matrix is None or abs(np.linalg.det(self.matrix)) < 1e-6:
+        if self.matrix is None or not np.isfinite(self.matrix).all() or abs(np.linalg.det(self.matrix)) < 1e-6:
             return False
         return all(bool((np.diff(curve) >= 0).all()) and curve[0] < curve[-1] for curve in self.curves)
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 from def_hub import colour, images, png
 
-from .helpers.profiles import PROFILES, SRGB, colours, gamma_curve, icc, in_profile, levels
+from .helpers.profiles import PROFILES, SRGB, colours, gamma_curve, icc, in_profile, lab, levels
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -68,11 +68,7 @@ def test_profiles_with_tables_go_through_little_cms(monkeypatch: pytest.MonkeyPa
 
 def test_lab_and_cmyk(tmp_path: Path) -> None:
     source = colours()
-    lab = ImageCms.profileToProfile(
-        source, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
-    )
-    assert lab is not None
-    lab.save(tmp_path / "lab.tif")
+    lab(source).save(tmp_path / "lab.tif")
     expected = images.to_tensor(source)
     difference = images.to_tensor(tmp_path / "lab.tif") - expected  # 8 bits of LAB are coarse
     assert difference.abs().mean() * 255 < 2 and difference.mean().abs() * 255 < 1

@@ -1,16 +1,18 @@
 """A result that is kept in the colour space of its input: converted back, and tagged with the input's own profile."""
 
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image
 
 from def_hub import colour, images, png
 from def_hub.colour_space import ColourSpace
 
 from .conftest import Run
+from .fuzz import mutated
 from .helpers.profiles import (
     ADOBE,
     P3,
@@ -20,6 +22,7 @@ from .helpers.profiles import (
     gamma_curve,
     icc,
     in_profile,
+    lab,
     levels,
     srgb_curve,
     tables,
@@ -108,13 +111,6 @@ def test_the_files_own_profile_of_srgb_stays(tmp_path: Path) -> None:
         assert written.info["icc_profile"] == own != colour.srgb_profile()
 
 
-def lab() -> Image.Image:
-    srgb, other = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-    converted = ImageCms.profileToProfile(colours(), srgb, other, outputMode="LAB")
-    assert converted is not None
-    return converted
-
-
 def adobe_by_exif() -> Image.Exif:
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0xA001] = 2
@@ -124,7 +120,7 @@ def adobe_by_exif() -> Image.Exif:
 
 REFUSED = {
     "cmyk.jpg": (lambda: colours().convert("CMYK"), {}, 8, "which is CMYK"),
-    "lab.tif": (lab, {}, 8, "which is LAB"),
+    "lab.tif": (lambda: lab(colours()), {}, 8, "which is LAB"),
     "grey.png": (lambda: colours().convert("L"), {"icc_profile": GREY}, 8, "which is grey"),
     "one-way.png": (colours, {"icc_profile": ONE_WAY}, 8, "tables for reading only"),
     "tables.png": (colours, {"icc_profile": BOTH}, 16, "in 8 bits: ask for 8"),
@@ -153,6 +149,18 @@ def test_what_cannot_be_kept_is_one_line_before_any_work(
     assert status == 2 and not out and len(err.splitlines()) == 1
     assert err.startswith(f"def-hub: error: image {tmp_path / name}: the result cannot be kept") and words in err
     assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numbers that a damaged profile leads to
+@pytest.mark.parametrize("profile", [*PROFILES.values(), BOTH], ids=[*PROFILES, "tables"])
+def test_damaged_profiles_convert_or_say_why_not(profile: bytes) -> None:
+    rng = random.Random(0)
+    pixels = np.linspace(0, 1, 8 * 8 * 3, dtype=np.float32).reshape(8, 8, 3)
+    for _ in range(100):
+        space = ColourSpace("RGB", mutated(profile, rng))
+        if not space.obstacle():
+            converted = space.from_srgb(pixels)
+            assert converted.shape == pixels.shape and 0 <= converted.min() and converted.max() <= 1
 
 
 def test_only_tensors_of_colours_are_converted(tmp_path: Path) -> None:

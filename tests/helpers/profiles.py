@@ -78,6 +78,14 @@ def in_profile(image: Image.Image, profile: bytes) -> Image.Image:
     return converted
 
 
+def lab(image: Image.Image) -> Image.Image:
+    """The same colours as LAB of 8 bits."""
+    srgb, other = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    converted = ImageCms.profileToProfile(image, srgb, other, outputMode="LAB")
+    assert converted is not None
+    return converted
+
+
 def levels(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).abs().max() * 255)
 
