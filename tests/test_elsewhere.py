@@ -31,7 +31,7 @@ from def_hub.service.session import Session
 from def_hub.service.uploads import check_photo, check_references
 from def_hub.service.work import Here
 from def_hub.space import serve
-from tests.conftest import EXAMPLES, ROOT, make_tiny_pipe
+from tests.conftest import EXAMPLES, ROOT, Run, make_tiny_pipe
 
 FAST = RunOptions.of("fast")
 LONG = RunOptions.of("fast", num_inference_steps=50)
@@ -133,7 +133,7 @@ def started(*words: object, **more: str) -> subprocess.Popen[str]:
 
 def complaints(server: subprocess.Popen[str]) -> list[str]:
     """What it says when it ends, but for bars of progress."""
-    said = server.communicate(timeout=300)[1].splitlines()
+    said = server.communicate(timeout=600)[1].splitlines()
     assert server.returncode == 2, said
     return [line for line in said if line.strip() and not line.startswith("Loading ")]
 
@@ -141,7 +141,6 @@ def complaints(server: subprocess.Popen[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--model", "absent/folder/"], "absent/folder/: neither a folder nor a name on the Hub like user/model"),
         (["--model", "user/none"], "user/none: the Hub cannot be reached, or must not be asked, and the cache lacks"),
         (["--library", "absent.def"], "absent.def: no library here; make one with"),
     ],
@@ -149,6 +148,12 @@ def complaints(server: subprocess.Popen[str]) -> list[str]:
 def test_what_does_not_load_is_one_line_of_the_command(words: list[str], expected: str) -> None:
     (said,) = complaints(started(*words, HF_HUB_OFFLINE="1"))
     assert said.startswith(f"def-hub: error: {expected}")
+
+
+def test_a_folder_that_is_not_there_is_said_at_once(run: Run) -> None:
+    status, out, err = run("app", "--model", "absent/folder/")
+    assert status == 2 and not out
+    assert err == "def-hub: error: --model absent/folder/: neither a folder nor a Hub name like user/model\n"
 
 
 def loading(server: subprocess.Popen[str]) -> int | None:
