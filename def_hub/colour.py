@@ -63,6 +63,26 @@ class Colours:
         linear = linear.clip(0, 1)
         return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
+    def from_srgb(self, pixels: np.ndarray) -> np.ndarray:
+        """The way back: `[H, W, 3]` of sRGB in [0, 1] → the file's own numbers, float32, clipped to [0, 1]. Only where
+        they are `invertible`."""
+        assert self.matrix is not None
+        back = np.linalg.inv(self.matrix).T
+        result = np.empty(pixels.shape, np.float32)
+        rows = max(1, ROWS // pixels.shape[1])
+        for top in range(0, len(pixels), rows):
+            linear = (_srgb_decoded(pixels[top : top + rows].astype(np.float64)) @ back).clip(0, 1)
+            for c, curve in enumerate(self.curves):
+                result[top : top + rows, :, c] = np.interp(linear[..., c], curve, np.linspace(0, 1, len(curve)))
+        return result
+
+    @property
+    def invertible(self) -> bool:
+        """Whether the curves rise and the primaries differ, so that every colour has numbers."""
+        if self.matrix is None or not np.isfinite(self.matrix).all() or abs(np.linalg.det(self.matrix)) < 1e-6:
+            return False
+        return all(bool((np.diff(curve) >= 0).all()) and curve[0] < curve[-1] for curve in self.curves)
+
     def is_srgb(self) -> bool:
         """Whether no colour would change by a whole 8-bit step: tables of sRGB differ in their last digits."""
         steps = np.linspace(0, 1, 18)
@@ -87,7 +107,7 @@ def through_tables(image: Image.Image) -> Image.Image:
     if image.mode == "LAB":
         return _by_lcms(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
     profile = image.info.get("icc_profile")
-    if not profile or _parsed(profile) is not None:
+    if not profile or parsed(profile) is not None:
         return image
     space = profile[16:20]
     if image.mode in ("P", "PA"):
@@ -106,7 +126,7 @@ def colours_of(image: Image.Image) -> Colours | None:
     """What the image's profile, or PNG's gAMA and cHRM, say; None for sRGB, and where nothing is said."""
     info = image.info
     if profile := info.get("icc_profile"):
-        found = _parsed(profile)
+        found = parsed(profile)
         if found is not None and found.matrix is None and image.mode not in ("L", "LA", "I", "I;16", "I;16B"):
             return None  # a grey profile in a colour picture
     elif "srgb" in info:
@@ -140,14 +160,10 @@ def from_chromaticity(xy: Sequence[float], gamma: float) -> Colours | None:
 
 
 @lru_cache(maxsize=16)
-def _parsed(profile: bytes) -> Colours | None:
+def parsed(profile: bytes) -> Colours | None:
     """The colours of an ICC profile of curves and primaries; None for any other, and for a damaged one."""
     try:
-        tags = {
-            profile[at : at + 4]: profile[start : start + size]
-            for at in range(132, 132 + 12 * struct.unpack_from(">I", profile, 128)[0], 12)
-            for start, size in [struct.unpack_from(">II", profile, at + 4)]
-        }
+        tags = tags_of(profile)
         if any(name in tags for name in (b"A2B0", b"A2B1")) or profile[20:24] != b"XYZ ":
             return None
         if profile[16:20] == b"GRAY":
@@ -159,6 +175,15 @@ def _parsed(profile: bytes) -> Colours | None:
         return Colours(tuple(_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC")), matrix)
     except (KeyError, struct.error, ValueError, IndexError):
         return None
+
+
+def tags_of(profile: bytes) -> dict[bytes, bytes]:
+    """The parts of an ICC profile by their names of four letters. Raises `struct.error` for a damaged one."""
+    return {
+        profile[at : at + 4]: profile[start : start + size]
+        for at in range(132, 132 + 12 * struct.unpack_from(">I", profile, 128)[0], 12)
+        for start, size in [struct.unpack_from(">II", profile, at + 4)]
+    }
 
 
 def _to_srgb_matrix(to_d50: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from def_hub import png
 from def_hub.colour import colours_of, srgb_profile, through_tables
+from def_hub.colour_space import ColourSpace
 from def_hub.formats import MAX_PIXELS, MIN_SIDE, UNREADABLE, UnreadableImage, check_size, is_picture, open_header
 from def_hub.metadata import NO_METADATA, Metadata, metadata_of
 from def_hub.writing import replacing
@@ -31,6 +32,7 @@ __all__ = [
     "MIN_SIDE",
     "SUFFIXES",
     "WITH_ALPHA",
+    "ColourSpace",
     "ImageLike",
     "Photo",
     "UnreadableImage",
@@ -77,6 +79,7 @@ class Photo:
     picture: `[1,3,H,W]`, float32 in `[0,1]`; where it is transparent, colours that continue the opaque ones around.
     alpha: `[1,1,H,W]`, 0 where it is transparent; None where it is opaque everywhere.
     metadata: date, camera, place and resolution.
+    space: what its file's numbers are in, for a result that is to be kept in it: see `save_image`.
     reduced: how many times smaller than its file, along each side, a JPEG was decoded: 1, 2, 4 or 8.
     """
 
@@ -84,6 +87,7 @@ class Photo:
     alpha: Tensor | None = None
     metadata: Metadata = NO_METADATA
     reduced: int = 1
+    space: ColourSpace = ColourSpace()
 
     def over_white(self) -> Tensor:
         """`[1,3,H,W]` as a white page shows it."""
@@ -225,27 +229,40 @@ def save_image(
     bits: int = 8,
     compression: int = 6,
     metadata: Metadata = NO_METADATA,
+    space: ColourSpace | None = None,
 ) -> None:
     """Write a picture completely or not at all: to a temporary name beside `path`, then renamed.
 
-    Colours are tagged as sRGB. The suffix decides the format: `.png`, `.webp` (lossless), `.jpg` (quality 95, full
-    colour resolution, transparent parts over white) or `.tif`. `bits=16` needs a tensor and `.png`; `compression` is
-    that of a `.png`, 0 … 9.
+    The suffix decides the format: `.png`, `.webp` (lossless), `.jpg` (quality 95, full colour resolution, transparent
+    parts over white) or `.tif`. `bits=16` needs a tensor and `.png`; `compression` is that of a `.png`, 0 … 9.
 
-    Raises `ValueError` for any other suffix or combination, `OSError` when the folder cannot be written.
+    Colours are tagged as sRGB. `space=read_photo(file).space` converts a tensor of colours (`output_type="pt"`) to the
+    space of that file, and tags it with the file's profile. Everything is computed in sRGB: what a wider space could
+    show beyond it is cut off there, channel by channel, and it is the sRGB picture that agrees with the input.
+
+    Raises `ValueError` for any other suffix or combination and for a space that cannot be written (CMYK, LAB, grey,
+    tables for reading only), `OSError` when the folder cannot be written.
     """
     path = Path(path)
     suffix = check_suffix(path, bits)
     if bits == 16 and not isinstance(image, Tensor):
         raise ValueError(f"{path}: 16 bits can be written from a tensor to .png only")
+    profile = srgb_profile()
+    if space is not None:
+        if not isinstance(image, Tensor):
+            raise ValueError(
+                f'{path}: another colour space than sRGB can be written from a tensor only (output_type="pt")'
+            )
+        space.check(str(path), bits)
+        image, profile = _in_space(image, space), space.tag
     with replacing(path) as temporary:
         if bits == 16:
             assert isinstance(image, Tensor)
             pixels = to_array16(image)
-            temporary.write_bytes(png.write16(pixels, compression, srgb_profile(), metadata.exif, metadata.dpi))
+            temporary.write_bytes(png.write16(pixels, compression, profile, metadata.exif, metadata.dpi))
         else:
             picture = image if isinstance(image, Image.Image) else to_pil(image)
-            _save8(picture, temporary, suffix, compression, metadata)
+            _save8(picture, temporary, suffix, compression, metadata, profile)
 
 
 def shrink(x: Tensor, scale: int = 4) -> Tensor:
@@ -346,6 +363,7 @@ def _photo(image: Image.Image, name: str) -> Photo:
     check_size(*image.size, name)
     upright, pixels, metadata = _decoded(image, name)
     try:
+        space = ColourSpace.of(upright)
         if pixels is None:
             upright = through_tables(upright)
             pixels = _pixels(upright, name)
@@ -356,7 +374,7 @@ def _photo(image: Image.Image, name: str) -> Photo:
         if str(error).startswith(name):  # it says what was expected
             raise ValueError(str(error)) from error
         raise UnreadableImage(name, error, Path(getattr(image, "filename", "")).name) from error
-    return _finish(pixels, name, metadata)
+    return replace(_finish(pixels, name, metadata), space=space)
 
 
 def _decoded(image: Image.Image, name: str) -> tuple[Image.Image, np.ndarray | None, Metadata]:
@@ -503,10 +521,19 @@ def _planes(tensor: Tensor) -> Tensor:
     return planes.clamp(0, 1)
 
 
-def _save8(image: Image.Image, path: Path, suffix: str, compression: int, metadata: Metadata) -> None:
+def _in_space(tensor: Tensor, space: ColourSpace) -> Tensor:
+    """sRGB `[1,C,H,W]` or `[C,H,W]` → `[C,H,W]` of another space, C of 3 or 4; transparency stays."""
+    planes = _planes(tensor)
+    if len(planes) == 1:
+        raise ValueError("a colour space other than sRGB: expected 3 or 4 channels, got 1")
+    converted = space.from_srgb(planes[:3].permute(1, 2, 0).numpy())
+    return torch.cat((torch.from_numpy(converted).permute(2, 0, 1), planes[3:]))
+
+
+def _save8(image: Image.Image, path: Path, suffix: str, compression: int, metadata: Metadata, profile: bytes) -> None:
     options = metadata.options()
     if image.mode in ("RGB", "RGBA"):
-        options["icc_profile"] = srgb_profile()
+        options["icc_profile"] = profile
     if suffix == ".webp":
         image.save(path, lossless=True, method=4, **options)
     elif suffix in (".jpg", ".jpeg"):

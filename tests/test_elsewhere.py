@@ -4,6 +4,8 @@ import gc
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -29,7 +31,7 @@ from def_hub.service.session import Session
 from def_hub.service.uploads import check_photo, check_references
 from def_hub.service.work import Here
 from def_hub.space import serve
-from tests.conftest import EXAMPLES, make_tiny_pipe
+from tests.conftest import EXAMPLES, ROOT, Run, make_tiny_pipe
 
 FAST = RunOptions.of("fast")
 LONG = RunOptions.of("fast", num_inference_steps=50)
@@ -118,6 +120,63 @@ def test_a_model_that_does_not_load_is_said_at_each_call(folder: Path) -> None:
         process = work.process
         make_tiny_pipe().save_pretrained(folder / "later")
         assert work.about().setup.name == "later" and work.process is process
+
+
+COMMAND = "import sys; from def_hub.cli import main; sys.exit(main(['app', *sys.argv[1:]]))"
+
+
+def started(*words: object, **more: str) -> subprocess.Popen[str]:
+    """`def-hub app`, which is not to get as far as serving."""
+    command = [sys.executable, "-c", COMMAND, *map(str, words)]
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | more, stderr=subprocess.PIPE, text=True)
+
+
+def complaints(server: subprocess.Popen[str]) -> list[str]:
+    """What it says when it ends, but for bars of progress."""
+    said = server.communicate(timeout=600)[1].splitlines()
+    assert server.returncode == 2, said
+    return [line for line in said if line.strip() and not line.startswith("Loading ")]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--model", "user/none"], "user/none: the Hub cannot be reached, or must not be asked, and the cache lacks"),
+        (["--library", "absent.def"], "absent.def: no library here; make one with"),
+    ],
+)
+def test_what_does_not_load_is_one_line_of_the_command(words: list[str], expected: str) -> None:
+    (said,) = complaints(started(*words, HF_HUB_OFFLINE="1"))
+    assert said.startswith(f"def-hub: error: {expected}")
+
+
+def test_a_folder_that_is_not_there_is_said_at_once(run: Run) -> None:
+    status, out, err = run("app", "--model", "absent/folder/")
+    assert status == 2 and not out
+    assert err == "def-hub: error: --model absent/folder/: neither a folder nor a Hub name like user/model\n"
+
+
+def loading(server: subprocess.Popen[str]) -> int | None:
+    """The process that computes, as soon as it has begun to load libraries."""
+    for pid in Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split():
+        command, libraries = (Path(f"/proc/{pid}/{name}").read_text() for name in ("cmdline", "maps"))
+        if "spawn_main" in command and "libtorch" in libraries:
+            return int(pid)
+    return None
+
+
+@pytest.mark.skipif(not Path(f"/proc/self/task/{os.getpid()}/children").exists(), reason="looks for it as Linux tells")
+def test_a_process_that_is_killed_while_it_loads_is_one_line_of_the_command(folder: Path) -> None:
+    server = started("--model", folder / "tiny")
+    while (computing := loading(server)) is None:
+        assert server.poll() is None
+        time.sleep(0.01)
+    os.kill(computing, signal.SIGKILL)
+    (said,) = complaints(server)
+    assert said == (
+        "def-hub: error: the page cannot be served: while the model was loaded, the process that computes ended with "
+        "status -9; is there enough memory?"
+    )
 
 
 def test_the_server_itself_loads_no_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,13 +25,18 @@ def device_of(options: argparse.Namespace) -> "torch.device":
     return device
 
 
+def check_name(model: str | None) -> None:
+    """Raise `FileNotFoundError` where `--model` names neither a folder nor what may be a repository."""
+    if model and not Path(model).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+        raise FileNotFoundError(f"--model {model}: neither a folder nor a Hub name like user/model")
+
+
 def load(options: argparse.Namespace) -> "DEFPipeline":
     """The pipeline that `--model` and `--device` name."""
     from def_hub.pipeline import DEFPipeline
 
     device = device_of(options)
-    if options.model and not Path(options.model).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", options.model):
-        raise FileNotFoundError(f"--model {options.model}: neither a folder nor a Hub name like user/model")
+    check_name(options.model)
     try:
         return DEFPipeline.from_pretrained(options.model).to(device)
     except (OSError, ValueError) as error:

@@ -52,6 +52,13 @@ def _upscale(commands: Any) -> None:
     add("--width", type=whole_number(1), metavar="PX", help="of the result, instead of --scale; the height follows")
     add("--height", type=whole_number(1), metavar="PX", help="likewise; with --width, both count")
     add("--bits", type=int, choices=(8, 16), default=8, help="of each colour; 16 for .png only (default: 8)")
+    add(
+        "--color-space",
+        choices=("srgb", "input"),
+        default="srgb",
+        help="of the result, with its profile; input: each picture's own, where that has red, green and blue "
+        "(default: srgb, in which everything is computed)",
+    )
     add("--recursive", action="store_true", help="also the pictures of the folders in the folder")
     add("--skip-existing", action="store_true", help="leave alone what is there already, and do the rest")
     add(

@@ -65,13 +65,13 @@ def _enlarge(jobs: Sequence[tuple[int, Job]], count: int, options: argparse.Name
     """Do the jobs, each with its number among `count`, and say so; returns how many failed."""
     references = [images.to_tensor(path, "reference") for path in options.ref]
     # a bad picture is told before the model is loaded
-    first = None if options.image.is_dir() else images.read_photo(options.image)
+    first = None if options.image.is_dir() else _opened(options.image, options)
     library = None if options.library is None else ReferenceLibrary(options.library)
     run = _Run(load(options), references, options, library)
     failed = 0
     for number, job in jobs:
         try:
-            summary = run.one(job, first or images.read_photo(job.source))
+            summary = run.one(job, first or _opened(job.source, options))
         except Exception as error:
             if not options.image.is_dir() or not is_users(error):
                 raise
@@ -80,6 +80,14 @@ def _enlarge(jobs: Sequence[tuple[int, Job]], count: int, options: argparse.Name
             continue
         say(f"[{number}/{count}] {summary}" if count > 1 else summary)
     return failed
+
+
+def _opened(path: Path, options: argparse.Namespace) -> Photo:
+    """A picture, of which the result can be written as the options say. Raises `ValueError` where it cannot."""
+    photo = images.read_photo(path)
+    if options.color_space == "input":
+        photo.space.check(f"image {path}", options.bits)
+    return photo
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,8 @@ class _Run:
             self._explain(job.explanation, output, references, report)
         job.target.parent.mkdir(parents=True, exist_ok=True)
         enlarged = _with_alpha(output.images[0], photo, job.target)
-        images.save_image(enlarged, job.target, options.bits, metadata=photo.metadata)
+        space = photo.space if options.color_space == "input" else None
+        images.save_image(enlarged, job.target, options.bits, metadata=photo.metadata, space=space)
         return _summary(job, report, seconds)
 
     def _chosen(self, job: Job) -> Choice:
@@ -142,6 +151,7 @@ class _Run:
             "model": self.options.model or "embedded default",
             "seed": self.options.seed,
             "bits": self.options.bits,
+            "color_space": self.options.color_space,
             "parameters": call,
             "conditions": conditions(self.pipe, call["preset"], call["precision"]),
         }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HFValidationError, HTTPError, RevisionNotFoundError
+from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
 from def_hub.hub.contents import WEIGHTS, check_network, read_config, read_index
@@ -161,6 +161,8 @@ def _snapshot(name: str, wanted: list[str], unwanted: list[str], options: dict[s
             return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted, **options))
         except RevisionNotFoundError as error:
             raise OSError(f"{name}: has no revision {options.get('revision')!r}") from error
+        except LocalEntryNotFoundError as error:
+            raise OSError(f"{name}: the Hub cannot be reached, or must not be asked, and the cache lacks it") from error
 
 
 def _weightless(folder: Path, variant: str | None, without: Collection[str]) -> list[str]:

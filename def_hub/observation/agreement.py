@@ -172,7 +172,8 @@ class JpegCells:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well a result agrees with its file.
+    """How well a result agrees with its file, both in sRGB: converted to another colour space, and rounded there, it
+    agrees about as well.
 
     share: what part of the file's numbers the result reproduces, shrunk and rounded to 8 bits: pixels, or the
         coefficients of a JPEG.

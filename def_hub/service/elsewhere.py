@@ -24,6 +24,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from def_hub.reference.library import Choice
 from def_hub.reference.selection import RankedReference
 from def_hub.service import workers
@@ -60,6 +62,7 @@ class Elsewhere:
         self.process: Any = None
         self._pipe: Connection | None = None
         self._closed = False
+        self._answered = False  # at least once
         self._calls: dict[int, tuple[Connection, queue.Queue[tuple[str, Any]]]] = {}
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -160,11 +163,13 @@ class Elsewhere:
                 self._calls[number][1].put((kind, value))
                 if kind in (RETURNED, FAILED):
                     del self._calls[number]
+                self._answered = True
         process.join()
         with self._lock:
             if self._pipe is pipe:
                 self._pipe = None
-                log.error("the process that computes ended with status %s", process.exitcode)
+                if self._answered:  # else who starts the server says it
+                    log.error("%s", Killed(process.exitcode))
             for number in [number for number, (used, _) in self._calls.items() if used is pipe]:
                 error = Cancelled() if self._closed else Killed(process.exitcode)
                 self._calls.pop(number)[1].put((FAILED, error))
@@ -173,6 +178,7 @@ class Elsewhere:
 def _serve(pipe: Connection, load: Callable[[], Work]) -> None:
     """What the other process does: each call in a thread, until the server is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
+    tqdm.set_lock(threading.RLock())  # its own is shared between processes: this one, killed, would leave it behind
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(KILLED_FIRST))
     work: Work | None = None

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import torch
 
-from def_hub.service.elsewhere import Elsewhere
+from def_hub.service.elsewhere import Elsewhere, Killed
 from def_hub.service.temporary import forgetting, own_folder
 from def_hub.service.work import Here
 from def_hub.space.demo import build_demo, launch_options
@@ -21,7 +21,10 @@ QUEUE = 16  # visitors waiting at most; the next is told that the queue is full
 
 def main() -> None:
     """Serve the page until it is stopped. `DEF_MODEL` is a folder or a Hub name, `DEF_REVISION` its version; without
-    them the embedded model is served. `DEF_LIBRARY` is a library of references that visitors are offered."""
+    them the embedded model is served. `DEF_LIBRARY` is a library of references that visitors are offered.
+
+    Raises `OSError` and `ValueError` where the model or the library cannot be loaded.
+    """
     name, revision, library = (os.environ.get(key) or None for key in ("DEF_MODEL", "DEF_REVISION", "DEF_LIBRARY"))
     load = partial(Here.load, name, revision, library)
     # A GPU refuses memory that it does not have, and `spaces` has processes of its own.
@@ -30,6 +33,10 @@ def main() -> None:
     with own_folder() as folder, stopped_by_sigterm():
         if "gradio.mcp" in sys.modules:  # it has looked for the temporary folder when it was imported
             sys.modules["gradio.mcp"].DEFAULT_TEMP_DIR = str(folder / "gradio")  # type: ignore[attr-defined]
-        demo = build_demo(work, prepare=True).queue(max_size=QUEUE)
+        try:
+            demo = build_demo(work, prepare=True).queue(max_size=QUEUE)
+        except Killed as error:
+            words = "the page cannot be served: while the model was loaded, {}; is there enough memory?"
+            raise OSError(words.format(error)) from error
         with forgetting(folder / "gradio", HOUR):
             demo.launch(**launch_options(), mcp_server=find_spec("mcp") is not None)

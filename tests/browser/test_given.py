@@ -11,7 +11,7 @@ from PIL import Image
 from def_hub import images
 from tests.browser.conftest import corner, enlarge, give, open_fold, opened, read_python, result_size
 from tests.conftest import EXAMPLES
-from tests.test_colour import PROFILES
+from tests.helpers.profiles import PROFILES
 
 
 def large(folder: Path, name: str = "holiday.jpg", size: tuple[int, int] = (4000, 3000), **options: Any) -> Path:

@@ -19,6 +19,9 @@ import numpy as np
 import PIL
 from PIL import Image, ImageCms
 
+from .profiles import lab
+from .raw_files import inserted, png, png16, tiff16
+
 
 @dataclass(frozen=True)
 class Case:
@@ -209,6 +212,10 @@ def modes() -> Iterator[Case]:
         yield Case(f"16-bit grey {format}", written(f"a.{format.lower()}", data), _grey(deep / 65535), 0.002, page=True)
     wide = np.dstack([np.roll(deep, n, 1) for n in range(3)])
     yield Case("16-bit RGB PNG", written("a.png", png16(wide)), wide / 65535, 0.002, page=True)
+    for order in "<>":
+        for method, packed in (("raw", False), ("deflate", True)):
+            data = tiff16(wide, order, packed)
+            yield Case(f"16-bit RGB TIFF {order} {method}", written("a.tif", data), wide / 65535, 0.002, page=True)
     for name, values in (("float", GREY / 255), ("float of edges", (GREY > 128).astype(float))):
         data = encoded("TIFF", Image.fromarray(values.astype(np.float32)))
         yield Case(f"TIFF of {name}", written("a.tif", data), _grey(values))
@@ -219,7 +226,7 @@ def modes() -> Iterator[Case]:
         yield Case(f"TIFF of floats with {name}", written("a.tif", data), words="expected values from 0 to 1, got ")
     for mode, format in (("CMYK", "JPEG"), ("CMYK", "TIFF"), ("LAB", "TIFF"), ("L", "JPEG")):
         suffix = WRITTEN[format][0]
-        made = _lab(rgb) if mode == "LAB" else rgb.convert(mode)
+        made = lab(rgb) if mode == "LAB" else rgb.convert(mode)
         shown = np.asarray(made.convert("RGB") if mode != "LAB" else rgb) / 255
         options = {"quality": 95} if format == "JPEG" else {}
         case = f"{mode} {format}"
@@ -304,30 +311,6 @@ def encoded(format: str, image: Image.Image | None = None, **options: Any) -> by
     return file.getvalue()
 
 
-def png(size: tuple[int, int], data: bytes = b"") -> bytes:
-    """An 8-bit RGB PNG of any size with any compressed data."""
-    head = struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-
-
-def png16(pixels: np.ndarray) -> bytes:
-    """A PNG file of 16-bit RGB pixels, not filtered."""
-    height, width, _ = pixels.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def inserted(data: bytes, kind: bytes, content: bytes) -> bytes:
-    """A PNG file with one more chunk, before its pixels."""
-    return data[:33] + chunk(kind, content) + data[33:]
-
-
 @lru_cache
 def _whole(format: str) -> bytes:
     _, mode, options, _ = WRITTEN[format]
@@ -368,13 +351,6 @@ def _png(name: str, image: Image.Image, **options: Any) -> Iterator[Case]:
 
 def _grey(values: np.ndarray) -> np.ndarray:
     return values[..., None].repeat(3, 2)
-
-
-def _lab(image: Image.Image) -> Image.Image:
-    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-    made = ImageCms.profileToProfile(image, *profiles, outputMode="LAB")
-    assert made is not None
-    return made
 
 
 def _profile(space: bytes) -> bytes:
