@@ -61,7 +61,7 @@ def test_the_query_is_cleaned_up(here: Path) -> None:
 def test_the_choice_gives_its_reasons(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores(monkeypatch, {"001.png": 0.5, "002.png": 0.3, "003.png": 0.2, "004.png": 0.07, "005.png": 0.04})
     for limit in ("MISSES", "FEWEST"):  # all are ranked
-        monkeypatch.setattr(f"def_hub.reference.library.library.{limit}", 20)
+        monkeypatch.setattr(f"def_hub.reference.library.choice.{limit}", 20)
     choice = ReferenceLibrary("photos.def").choose(thumbnail(1), most=2)
     assert [f.name for f in choice.chosen] == ["sea/001.png", "sea/002.png"]
     assert choice.chosen[0].why == "serves 50 % of the image, likely to help"
@@ -83,7 +83,7 @@ def test_the_choice_gives_its_reasons(here: Path, monkeypatch: pytest.MonkeyPatc
 def test_ranking_ends_when_no_more_photos_are_likely_to_help(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = ReferenceLibrary("photos.def")
     order = [found.path.name for found in library.search(thumbnail(1))]
-    monkeypatch.setattr("def_hub.reference.library.library.MISSES", 4)
+    monkeypatch.setattr("def_hub.reference.library.choice.MISSES", 4)
 
     def ranked(helpful: dict[int, float]) -> int:
         scores(monkeypatch, {order[place]: score for place, score in helpful.items()})
