@@ -9,6 +9,8 @@ import torch
 from def_hub import DEFPipeline, rank_references
 from def_hub.evaluation.datasets import load_dataset
 from def_hub.images import shrink, to_tensor
+from def_hub.reference.matching.pose import CERTAIN
+from def_hub.reference.selection import UNLIKELY, Ranker
 from tests.conftest import EXAMPLES
 
 REFERENCES = ("street_ref1.jpg", "street_ref2.jpg", "robot_ref1.jpg", "robot_ref2.jpg", "banana_ref1.jpg")
@@ -63,3 +65,18 @@ def test_a_picture_covers_itself_wholly_and_its_half_in_part(pipe: DEFPipeline) 
     whole, half = rank_references(shrink(sharp), [sharp, sharp[..., :256]], pipe.refsr.feature_extractor)
     assert (whole.index, half.index) == (0, 1) and whole.score > 0.9 and whole.verdict == "likely"
     assert 0.35 < half.score < 0.7
+
+
+def test_what_is_looked_for_upright_is_neither_turned_nor_mirrored(pipe: DEFPipeline) -> None:
+    """An upright candidate scores the same; one that lies on its side is not found."""
+    sharp, extractor = to_tensor(EXAMPLES / "street_hr.webp"), pipe.refsr.feature_extractor
+    upright, every = (Ranker(shrink(sharp), extractor, upright=only) for only in (True, False))
+    assert abs(upright.score(sharp) - every.score(sharp)) < 0.01
+    turned = sharp.rot90(1, (2, 3))
+    assert every.score(turned) > 0.9 and upright.score(turned) < UNLIKELY
+
+
+def test_a_glance_tells_a_reference_from_other_scenes(pipe: DEFPipeline) -> None:
+    ranker = Ranker(to_tensor(EXAMPLES / "street_lr.png"), pipe.refsr.feature_extractor, upright=True)
+    street, *others = (ranker.glance(EXAMPLES / name) for name in REFERENCES if name != "street_ref2.jpg")
+    assert street > CERTAIN and max(others) < CERTAIN

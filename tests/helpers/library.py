@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub import images
-from def_hub.reference.selection import RankedReference
 
 
 def scene(number: int, height: int = 120, width: int = 160) -> Tensor:
@@ -40,12 +39,14 @@ def thumbnail(number: int) -> Tensor:
 
 
 def scores(monkeypatch: pytest.MonkeyPatch, by_name: dict[str, float]) -> None:
-    """Let the second stage give these scores, and 0 to all others: the order of what follows is then known."""
+    """Let the second stage give these scores, and 0 to all others, in the order of the first: the order of what follows
+    is then known."""
 
-    def rank(image: Any, candidates: list[Any], extractor: Any = None) -> list[RankedReference]:
-        return [RankedReference(i, by_name.get(Path(str(c)).name, 0.0)) for i, c in enumerate(candidates)]
+    def score(ranker: Any, candidate: Any) -> float:
+        return by_name.get(Path(str(candidate)).name, 0.0)
 
-    monkeypatch.setattr("def_hub.reference.library.library.rank_references", rank)
+    monkeypatch.setattr("def_hub.reference.selection.Ranker.score", score)
+    monkeypatch.setattr("def_hub.reference.selection.Ranker.glance", lambda ranker, candidate: 0.0)
 
 
 def write_video(path: Path, count: int, sharp: set[int]) -> None:

@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 from def_hub import ReferenceLibrary, images
 from def_hub.reference.library import cells, embedding, nearest
 from def_hub.reference.library.descriptors import Descriptors
+from def_hub.reference.library.query import cleaned
+from def_hub.reference.selection import Ranker, embedded_network
 from tests.helpers.library import scene, scores, thumbnail
 
 
@@ -61,7 +63,7 @@ def test_the_query_is_cleaned_up(here: Path) -> None:
 def test_the_choice_gives_its_reasons(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores(monkeypatch, {"001.png": 0.5, "002.png": 0.3, "003.png": 0.2, "004.png": 0.07, "005.png": 0.04})
     for limit in ("MISSES", "FEWEST"):  # all are ranked
-        monkeypatch.setattr(f"def_hub.reference.library.library.{limit}", 20)
+        monkeypatch.setattr(f"def_hub.reference.library.choice.{limit}", 20)
     choice = ReferenceLibrary("photos.def").choose(thumbnail(1), most=2)
     assert [f.name for f in choice.chosen] == ["sea/001.png", "sea/002.png"]
     assert choice.chosen[0].why == "serves 50 % of the image, likely to help"
@@ -83,7 +85,7 @@ def test_the_choice_gives_its_reasons(here: Path, monkeypatch: pytest.MonkeyPatc
 def test_ranking_ends_when_no_more_photos_are_likely_to_help(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = ReferenceLibrary("photos.def")
     order = [found.path.name for found in library.search(thumbnail(1))]
-    monkeypatch.setattr("def_hub.reference.library.library.MISSES", 4)
+    monkeypatch.setattr("def_hub.reference.library.choice.MISSES", 4)
 
     def ranked(helpful: dict[int, float]) -> int:
         scores(monkeypatch, {order[place]: score for place, score in helpful.items()})
@@ -95,6 +97,30 @@ def test_ranking_ends_when_no_more_photos_are_likely_to_help(here: Path, monkeyp
     assert ranked({0: 0.5}) == 4 and ranked({0: 0.5, 1: 0.07}) == 4 and ranked({0: 0.5, 4: 0.2}) == 4
     assert ranked({0: 0.5, 3: 0.2}) == 6
     assert ranked({0: 0.5, 1: 0.4, 2: 0.3}) == 5 and ranked({0: 0.5, 1: 0.4, 2: 0.3, 4: 0.6}) == 7  # at least two
+
+
+def test_photos_are_ranked_by_turns_from_both_orders(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the search places last and the glance first is ranked second. A photo that cannot be read is reported."""
+    library = ReferenceLibrary("photos.def")
+    order = [found.path.name for found in library.search(thumbnail(1))]
+    torn, last = order[4], order[-1]
+
+    def glance(ranker: Ranker, candidate: Path) -> float:
+        if candidate.name == torn:
+            raise ValueError("torn")
+        return float(candidate.name == last)
+
+    scored: list[str] = []
+
+    def score(ranker: Ranker, candidate: Path) -> float:
+        scored.append(candidate.name)
+        return 0.0
+
+    monkeypatch.setattr(Ranker, "glance", glance)
+    monkeypatch.setattr(Ranker, "score", score)
+    choice = library.choose(thumbnail(1))
+    assert scored == [order[0], last, *(name for name in order[1:-1] if name != torn)]
+    assert len(choice.problems) == 1 and torn in choice.problems[0]
 
 
 def test_both_stages_choose_the_photo_that_shows_the_image(here: Path) -> None:
@@ -125,6 +151,16 @@ def test_cells_agree_where_a_photo_shows_the_place(here: Path) -> None:
         shares = cells.shares(shown, described(range(10))).amax(1)
         assert int(shares.argmax()) == 3
         assert shares[3] > 2 * shares[[n for n in range(10) if n != 3]].max()
+
+
+def test_only_small_images_are_enlarged_for_the_search() -> None:
+    """From `ENOUGH` pixels on, a clean image is compared as it is."""
+    network, picture = embedded_network(), scene(3, 120, 160)
+    for height, width, enlarged in ((96, 96, False), (64, 120, True)):
+        image = picture[..., :height, :width]
+        found = cleaned(image, network, "clean")
+        assert torch.equal(found.small, image)
+        assert found.large.shape[2:] == ((4 * height, 4 * width) if enlarged else (height, width))
 
 
 def test_local_descriptors_order_what_global_ones_find(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

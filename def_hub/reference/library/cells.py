@@ -8,6 +8,7 @@ place larger or smaller.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,6 +29,8 @@ SEEN = ((45, 3), (32, 2), (22, 2), (16, 1), (11, 1))
 the place may be 1.4 times as large as the photo is, down to a third of its sides."""
 LEAST = 0.001
 """Added to the deviation, which is zero where no photo agrees."""
+AT_ONCE = 128
+"""Descriptors that are compared at a time: their products with all cells of a photo stay in the processor's cache."""
 LEVELS = 254
 """Steps of a stored number between -0.5 and 0.5; the numbers of a descriptor of norm one are seldom larger."""
 
@@ -99,7 +102,7 @@ class Voters:
         if rows * columns == 0:
             return torch.zeros(len(SEEN))
         cells = photo.cells[0, : rows * columns].float()
-        match = _largest(self.cells @ cells.T)
+        match = _best(self.cells, cells)
         back = self._voters_like(cells[match])
         beside = (self.down[back] - self.down).abs().le(self.near) & (self.right[back] - self.right).abs().le(self.near)
         tall, wide = self.sides
@@ -115,14 +118,16 @@ class Voters:
         """For each voter's match `[N, E]`, the number of the voter of the same size that is most like it."""
         found, first = [], 0
         for part in self.parts:
-            found.append(_largest(matches[first : first + len(part)] @ part.T) + first)
+            found.append(_best(matches[first : first + len(part)], part) + first)
             first += len(part)
         return torch.cat(found)
 
 
-def _largest(products: Tensor) -> Tensor:
-    """The place of the largest number of each row. NumPy finds it several times as fast as PyTorch."""
-    return torch.from_numpy(products.numpy().argmax(1))
+def _best(ours: Tensor, theirs: Tensor) -> Tensor:
+    """For each of some descriptors `[N, E]`, the place of the one among others `[M, E]` that is most like it. NumPy
+    finds the largest number of a row several times as fast as PyTorch, if the products are still in the cache."""
+    found = [(some @ theirs.T).numpy().argmax(1) for some in ours.split(AT_ONCE)]
+    return torch.from_numpy(np.concatenate(found))
 
 
 def patches(picture: Tensor, side: int) -> tuple[Tensor, tuple[int, int]]:

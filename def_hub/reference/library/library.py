@@ -7,102 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from def_hub import video
 from def_hub.images import ImageLike
 from def_hub.reference.library.building import PARTS, UNUSABLE, Changes, bring_up_to_date, files_in, problem, within
 from def_hub.reference.library.cells import shares, standing
+from def_hub.reference.library.choice import Choice, Found, by_turns, choice_of, ranked_until_misses
 from def_hub.reference.library.embedding import POOLED, Embedder, make_embedder
-from def_hub.reference.library.index import INDEX, Entry, Index, located, read_index, write_index
+from def_hub.reference.library.index import INDEX, Index, located, read_index, write_index
 from def_hub.reference.library.nearest import Nearest
 from def_hub.reference.library.query import Cleaned, cleaned
 from def_hub.reference.network import ReferenceNetwork
-from def_hub.reference.selection import LIKELY, RankedReference, embedded_network, rank_references
+from def_hub.reference.selection import Ranker, embedded_network
 
 SIMILAR = 100
 """How many of the most similar photos are compared cell by cell."""
 RANKED = 30
-"""How many photos are opened and ranked at most."""
-MISSES, FEWEST = 5, 2
-"""After `MISSES` photos in a row that are not likely to help, no more are ranked: one less for each that is, but
-`FEWEST` at least. A photo of something else takes the most time to rank."""
-HELPFUL = 0.05
-"""Score from which a photo may be chosen. It is less than `selection.UNLIKELY`, because the search has already found
-the photo (`examples/library_recall.txt`)."""
+"""How many photos are opened and glanced at, and ranked at most."""
 EVERY = 30
 """The sharpest of this many frames of a video is taken."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """A photo of a library, and what speaks for it.
-
-    path: of the file.
-    similarity: of the global descriptors, -1 … 1.
-    evidence: how far similarity and agreement of the cells stand out among the similar photos, added; see
-        `cells.standing`. 0 for photos whose cells were not compared.
-    ranked: by `rank_references`; None after `ReferenceLibrary.search`.
-    why: why it was chosen, or was not; empty after `search`.
-    """
-
-    entry: Entry
-    path: Path
-    similarity: float
-    evidence: float = 0.0
-    ranked: RankedReference | None = None
-    why: str = ""
-
-    @property
-    def name(self) -> str:
-        """Relative to the library's root; with "#" and a time stamp for a frame of a video."""
-        return self.entry.name
-
-    @property
-    def score(self) -> float:
-        """Share of the image that it can serve, 0 … 1; 0 after `search`."""
-        return 0.0 if self.ranked is None else self.ranked.score
-
-    def picture(self) -> ImageLike:
-        """The photo's path, or the frame `[1, 3, H, W]`. Raises ValueError for a video that has changed."""
-        frame = self.entry.frame
-        return self.path if frame is None else video.frame_at(self.path, frame)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a library offers for an image.
-
-    chosen: best first, perhaps none. others: ranked but not chosen, best first, each with the reason. problems: one
-    line for each similar photo that is missing, has changed or can no longer be read.
-    """
-
-    chosen: tuple[Found, ...] = ()
-    others: tuple[Found, ...] = ()
-    problems: tuple[str, ...] = ()
-
-    def pictures(self) -> list[ImageLike]:
-        """The chosen photos, as references for `DEFPipeline`."""
-        return [found.picture() for found in self.chosen]
-
-    def record(self) -> dict[str, Any]:
-        """Ready for JSON: name, score, similarity and reason of all that were ranked, and the problems."""
-        kinds = {"chosen": self.chosen, "others": self.others}
-        listed = {
-            kind: [
-                {"name": f.name, "score": round(f.score, 4), "similarity": round(f.similarity, 4), "why": f.why}
-                for f in some
-            ]
-            for kind, some in kinds.items()
-        }
-        return {**listed, "problems": list(self.problems)}
-
-    def lines(self, others: int = 3) -> list[str]:
-        """For people: the chosen photos, the next ones with the reason why they were not chosen, and the problems."""
-        listed = [*self.chosen, *self.others[:others]]
-        return [f"{f.score:.3f}  {f.name}: {f.why}" for f in listed] + list(self.problems)
 
 
 @dataclass(frozen=True)
@@ -269,8 +193,11 @@ class ReferenceLibrary:
         network: ReferenceNetwork | None = None,
         degradation: str = "auto",
     ) -> Choice:
-        """The photos that help an image: `search`, then `rank_references` on the first `RANKED`, or fewer, see
-        `MISSES`. The best `most` of those that may help are chosen.
+        """The photos that help an image: `search`, a glance at the first `RANKED`, and then the score of
+        `rank_references` for the best of these, until `MISSES` in a row would not help. The best `most` of those that
+        may help are chosen.
+
+        Photos are looked for as they stand: the search would not find a photo that is turned or mirrored.
 
         Args:
             image: the LR image.
@@ -283,24 +210,22 @@ class ReferenceLibrary:
             raise ValueError(f"max_references must be at least 1, got {most}")
         network = network or embedded_network()
         query = cleaned(image, network, degradation)
-        ranked, problems, misses, likely = [], [], 0, 0
-        for found in self._similar(query, RANKED):
+        similar, problems = self._usable(self._similar(query, RANKED))
+        ranker = Ranker(query.small, network.feature_extractor, upright=True)
+        similar, unread = by_turns(similar, ranker, self.root)
+        ranked, failed = ranked_until_misses(similar, ranker, self.root)
+        return choice_of(ranked, most, [*problems, *unread, *failed])
+
+    def _usable(self, similar: Sequence[Found]) -> tuple[list[Found], list[str]]:
+        """The photos that are there and have not changed, and one line for each other one."""
+        usable, problems = [], []
+        for found in similar:
             try:
                 self._check(found)
-                score = rank_references(query.small, [found.picture()], network.feature_extractor)[0]
+                usable.append(found)
             except UNUSABLE as error:
                 problems.append(problem(found.name, self.root, error))
-                continue
-            ranked.append(replace(found, ranked=score))
-            misses = 0 if score.score >= LIKELY else misses + 1
-            likely += score.score >= LIKELY
-            if misses >= max(FEWEST, MISSES - likely):
-                break
-        ranked.sort(key=lambda found: -found.score)
-        helpful = [found for found in ranked if found.score >= HELPFUL]
-        chosen = tuple(replace(found, why=_served(found)) for found in helpful[:most])
-        others = tuple(replace(found, why=_why_not(found, chosen)) for found in ranked if found not in helpful[:most])
-        return Choice(chosen, others, tuple(problems))
+        return usable, problems
 
     def _similar(self, image: Cleaned, count: int) -> list[Found]:
         embedder, index = self._checked_embedder(), self.index
@@ -386,14 +311,3 @@ def _relative(root: Path, path: Path) -> str:
         return Path(os.path.relpath(root.absolute(), path.absolute())).as_posix()
     except ValueError:  # on another drive
         return root.absolute().as_posix()
-
-
-def _served(found: Found) -> str:
-    verdict = "likely to help" if found.score >= LIKELY else "may help"
-    return f"serves {100 * found.score:.0f} % of the image, {verdict}"
-
-
-def _why_not(found: Found, chosen: Sequence[Found]) -> str:
-    if found.score < HELPFUL:
-        return f"shows too little of the image to help (under {HELPFUL:g})"
-    return f"serves {100 * found.score:.0f} % of the image, less than the {len(chosen)} chosen"

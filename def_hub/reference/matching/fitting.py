@@ -67,7 +67,8 @@ def found(image: ImageCopies, reference: ReferencePicture) -> tuple[ReferencePic
     `sight` finds quarter turns and mirror images, and alignment follows another `STRAIGHT` degrees. Two cases are left:
 
     - The reference is found, but hangs further askew. It is turned by the angle that its matches measured.
-    - Nothing is found. It is turned by each of `SLANTS` with which a small copy gets enough votes.
+    - Nothing is found. It is turned by each of `SLANTS` with which a small copy gets enough votes, unless references
+      are only looked for upright.
 
     After the turn it is looked for again. The turn is kept if this finds the place with at least as much support;
     otherwise the reference is returned as it was given.
@@ -82,6 +83,8 @@ def found(image: ImageCopies, reference: ReferencePicture) -> tuple[ReferencePic
     seen = sight(image, reference.pixels, reference.usable)
     if seen.support >= LEAST:
         turns = [seen.askew] if abs(seen.askew) > STRAIGHT else []
+    elif image.upright:
+        turns = []
     else:
         # as large as the largest copy that is looked at, and as poses need: copies are enlarged four times at most
         side = max(CELL * CONFIRMING * LARGER**0.5, CELL / 2 * math.prod(image.image.shape[2:]) ** 0.5)

@@ -135,17 +135,19 @@ class Sighting:
 
 class ImageCopies:
     """The LR image `[1, 3, h, w]` as poses are sought with, the same for any number of references; `extract` gives the
-    pyramid of features of a picture."""
+    pyramid of features of a picture. upright: references are looked for as they stand, neither turned nor mirrored,
+    which takes less than half of the time where nothing is found."""
 
-    def __init__(self, image: Tensor, extract: Callable[[Tensor], Sequence[Tensor]]) -> None:
-        self.image, self.extract = image, extract
+    def __init__(self, image: Tensor, extract: Callable[[Tensor], Sequence[Tensor]], upright: bool = False) -> None:
+        self.image, self.extract, self.upright = image, extract, upright
+        self.orientations = ORIENTATIONS[:1] if upright else ORIENTATIONS
 
     @cached_property
     def voting(self) -> tuple[list[Tensor], Tensor, Tensor]:
-        """For each of `ORIENTATIONS`, the features of a small copy, `[1, C, h, w]`; and the patches of all of them,
+        """For each of `orientations`, the features of a small copy, `[1, C, h, w]`; and the patches of all of them,
         `[n, d]`, along the `DIRECTIONS` in which they vary most, `[9·C, d]`."""
         small = self.copy(VOTING)
-        features = [self.extract(orientation.unturned(small))[-1] for orientation in ORIENTATIONS]
+        features = [self.extract(orientation.unturned(small))[-1] for orientation in self.orientations]
         patches = torch.cat([_patches(one) for one in features])
         directions = torch.linalg.eigh(patches.T @ patches).eigenvectors[:, -DIRECTIONS:]
         return features, patches @ directions, directions
@@ -175,10 +177,16 @@ def sight(image: ImageCopies, picture: Tensor, usable: Tensor | None = None) -> 
     return replace(best, pose=replace(best.pose, octave=best.pose.octave + best.remaining))
 
 
+def agreement(image: ImageCopies, picture: Tensor) -> float:
+    """The votes for the pose with the most, in multiples of what chance gives: a quick look, which takes a sixth of the
+    time of `sight`. Arguments as for `sight`."""
+    search = _Search(image, picture, None)
+    return max(share / search.chance(pose.octave) for pose, share in search.votes().items())
+
+
 def seems_shown(image: ImageCopies, picture: Tensor) -> bool:
     """Whether votes alone say that a reference shows the place, in some orientation. Arguments as for `sight`."""
-    search = _Search(image, picture, None)
-    return max(share / search.chance(pose.octave) for pose, share in search.votes().items()) >= CERTAIN
+    return agreement(image, picture) >= CERTAIN
 
 
 def _weight(seen: Sighting) -> float:
@@ -239,7 +247,7 @@ class _Search:
             key = self.extract(self.copy(octave, VOTING))[-1]
             theirs = directions.T @ _patches(key).T
             nearest = torch.cat([(some @ theirs).argmax(1) for some in patches.split(512)])
-            for orientation, query, index in zip(ORIENTATIONS, queries, nearest.split(sizes), strict=True):
+            for orientation, query, index in zip(self.copies.orientations, queries, nearest.split(sizes), strict=True):
                 votes[replace(orientation, octave=octave)] = _agreeing(index, query, key)
         return votes
 
