@@ -2,6 +2,7 @@
 name), or with the embedded one, which needs no network.
 """
 
+import sys
 from contextlib import suppress
 
 from def_hub.waiting import share_cores
@@ -14,9 +15,10 @@ with suppress(ImportError):  # ZeroGPU wants to be imported before torch
     import spaces  # noqa: F401
 
 from def_hub.space.demo import build_demo, launch_options  # noqa: E402
-from def_hub.space.serve import main  # noqa: E402
 
-__all__ = ["build_demo", "launch_options", "main"]
+__all__ = ["build_demo", "launch_options"]
 
 if __name__ == "__main__":
-    main()
+    from def_hub import cli
+
+    sys.exit(cli.main(["app"]))  # as the command: what keeps the page from starting is one line

@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A module may import modules on lower lines, and modules of its own folder.
 LEVELS = (
-    ("app", "def_hub.cli"),
+    ("app",),
+    ("def_hub.cli",),
     ("def_hub.space",),
     ("def_hub.service",),  # what page, endpoints and MCP share: no Gradio
     ("def_hub.training", "def_hub.assemble", "def_hub.estimate"),
@@ -36,14 +37,21 @@ LEVELS = (
     ),
     ("def_hub.images", "def_hub.tiling", "def_hub.precision", "def_hub.sharing"),
     ("def_hub.video",),
-    ("def_hub.colour_space",),
+    ("def_hub.colour_space", "def_hub.decoding"),
     ("def_hub.colour", "def_hub.formats", "def_hub.metadata"),
     ("def_hub.png", "def_hub.sheet", "def_hub.stopping", "def_hub.waiting", "def_hub.writing"),
     ("def_hub.settings", "def_hub.naming"),  # what a call may be told, what results are called: no torch
 )
 
 # `images` and what it is made of
-BORDER = ("def_hub.images", "def_hub.colour", "def_hub.colour_space", "def_hub.formats", "def_hub.metadata")
+BORDER = (
+    "def_hub.images",
+    "def_hub.colour",
+    "def_hub.colour_space",
+    "def_hub.decoding",
+    "def_hub.formats",
+    "def_hub.metadata",
+)
 
 # Each heavy library has its doors.
 DOORS = {
