@@ -21,4 +21,5 @@ __all__ = ["build_demo", "launch_options"]
 if __name__ == "__main__":
     from def_hub import cli
 
-    sys.exit(cli.main(["app"]))  # as the command: what keeps the page from starting is one line
+    if status := cli.main(["app"]):  # as the command: what keeps the page from starting is one line
+        sys.exit(status)

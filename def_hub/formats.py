@@ -64,14 +64,14 @@ def _formats() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
-def _suffixes() -> frozenset[str]:
-    known = _formats()
+def _suffixes(known: tuple[str, ...]) -> frozenset[str]:
+    """Suffixes of files in these formats."""
     return frozenset(suffix for suffix, format in Image.registered_extensions().items() if format in known)
 
 
 def is_picture(path: Path) -> bool:
     """Whether a file has the suffix of a format that can be opened, or begins like one of the common formats."""
-    if path.suffix.lower() in _suffixes() or path.suffix.lower() in (".heic", ".heif"):
+    if path.suffix.lower() in _suffixes(_formats()) or path.suffix.lower() in (".heic", ".heif"):
         return True
     try:
         with Image.open(path, formats=[name for name in _formats() if name in _SIGNED]):

@@ -200,7 +200,7 @@ def refuse(*_: Any, **more: Any) -> None:
 
 def test_zero_gpu_is_imported_before_torch(tmp_path: Path) -> None:
     environment = dict(os.environ)
-    script = "import sys, app; print('spaces' in sys.modules, hasattr(app, 'main'))"
+    script = "import sys, app; print('spaces' in sys.modules, hasattr(app, 'build_demo'))"
     environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{ROOT}"
     (tmp_path / "spaces.py").write_text("import sys\nassert 'torch' not in sys.modules, 'too late'\n")
     told = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
