@@ -31,7 +31,6 @@ __all__ = [
     "MAX_PIXELS",
     "MIN_SIDE",
     "SUFFIXES",
-    "WITH_ALPHA",
     "ColourSpace",
     "ImageLike",
     "Photo",
@@ -53,12 +52,12 @@ __all__ = [
     "to_photos",
     "to_pil",
     "to_tensor",
+    "with_alpha",
 ]
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff")  # what `save_image` writes
-WITH_ALPHA = (".png", ".webp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -210,6 +209,11 @@ def to_array16(tensor: Tensor) -> np.ndarray:
     """The same shapes as `to_pil` takes, as a `HxWxC` array of uint16, rounded to 16 bits."""
     scaled = _planes(tensor).double().mul(65535).round()  # float32 products are not exact at this scale
     return scaled.permute(1, 2, 0).contiguous().numpy().astype(np.uint16)
+
+
+def with_alpha(picture: Tensor, alpha: Tensor | None) -> Tensor:
+    """`picture` `[3,H,W]` with its transparency `[1,H,W]`, where it has some, as a fourth channel."""
+    return picture if alpha is None else torch.cat((picture.cpu(), alpha.cpu()))
 
 
 def save_image(

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from def_hub.images import ImageLike, Photo, to_list, to_photos, to_tensor
+from def_hub.images import ImageLike, Photo, to_photos, to_tensor
 from def_hub.observation.jpeg import JpegFile, bytes_of, jpeg_of
 from def_hub.reference.library import Choice, ReferenceLibrary
 from def_hub.reference.matching import CELL
@@ -33,17 +33,19 @@ MaskLike = ImageLike | Sequence[ImageLike | None] | Sequence[Sequence[ImageLike 
 class Request:
     """One image to enlarge.
 
-    image: `[1, 3, h, w]` in [0, 1].
+    image: `[1, 3, h, w]` in [0, 1]. Where it is transparent, its colours go on: white would leave a rim.
     references: its references, possibly none.
     allowed: `[1, 1, h, w]`, 1 where references may be used, else 0.
     file: what the image's JPEG file says; None where it was not asked for, for other files, and for pictures that no
         longer know their file.
+    alpha: `[1, 1, h, w]`, 0 where the image is transparent; None where it is opaque everywhere.
     """
 
     image: Tensor
     references: tuple[ReferencePicture, ...]
     allowed: Tensor
     file: JpegFile | None = None
+    alpha: Tensor | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -67,13 +69,15 @@ def requests_of(
         ValueError, TypeError: as `images.to_tensor`, and for numbers or sizes of masks that do not fit.
     """
     sources = _sources(image) if with_files else []  # first: decoding makes Pillow forget a file without a name
-    images = to_list(image)
-    files = [None if s is None else jpeg_of(s) for s in sources] if with_files else [None] * len(images)
-    references = _per_image(reference, reference_mask, len(images), max(enough(y.shape[2:]) for y in images))
-    masks = _listed(mask, len(images), "mask", "one for each of {} images")
+    photos = to_photos(image)
+    count = len(photos)
+    files = [None if s is None else jpeg_of(s) for s in sources] if with_files else [None] * count
+    references = _per_image(reference, reference_mask, count, max(enough(p.picture.shape[2:]) for p in photos))
+    masks = _listed(mask, count, "mask", "one for each of {} images")
+    names = ["mask"] if count == 1 else [f"mask {number}" for number in range(1, count + 1)]
     return [
-        Request(picture, own, _allowed(m, picture, "mask" if len(images) == 1 else f"mask {number}"), file)
-        for number, (picture, own, m, file) in enumerate(zip(images, references, masks, files, strict=True), start=1)
+        Request(photo.picture, own, _allowed(m, photo.picture, name), file, photo.alpha)
+        for photo, own, m, name, file in zip(photos, references, masks, names, files, strict=True)
     ]
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from def_hub.diffusion.enhancer import DetailEnhancer, StepCallback, make_enhancer
 from def_hub.hub import fetch
 from def_hub.hub.tidy import components_of, tidy
-from def_hub.images import ImageLike, to_pil
+from def_hub.images import ImageLike, to_pil, with_alpha
 from def_hub.inputs import MaskLike, ReferenceLike, Request, choices_of, requests_of
 from def_hub.loading import COMPONENTS, check_options, check_weights, check_whole
 from def_hub.observation.agreement import Agreement
@@ -38,7 +38,7 @@ from def_hub.reference.matching.fitting import fitted
 from def_hub.reference.network import Estimate, ReferenceNetwork
 from def_hub.reference.picture import ReferencePicture
 from def_hub.reference.restoring.transfer import spread
-from def_hub.scales import Size, in_two_passes, operator_between, reduced, size_between, target_size
+from def_hub.scales import Size, enlarged_alpha, in_two_passes, operator_between, reduced, size_between, target_size
 from def_hub.settings import DEFAULT_PRESET, Settings, resolve
 
 EMBEDDED = Path(__file__).parent / "weights" / "def-mini"
@@ -58,7 +58,7 @@ StepEnd = Callable[["DEFPipeline", int, int, dict[str, Tensor]], dict[str, Tenso
 class DEFOutput(BaseOutput):
     """What a call returns: lists with one entry per image. `output_type` decides the type of the pictures.
 
-    images: the results, 4h×4w.
+    images: the results, 4h×4w. Pillow images have the transparency of the input.
     enhanced: I_DE, the diffusion prior's estimate from the image alone, 4h×4w.
     confidence: `[h, w]` in [0, 1], how far the match of each LR pixel is trusted; zeros without references.
     correspondence: `[3, h, w]`: number of the reference from 0 (-1: none), x and y in pixels of that reference.
@@ -70,6 +70,7 @@ class DEFOutput(BaseOutput):
     agreement: how well the result agrees with the file, with words for people.
     choices: with a library, which of its photos were chosen as references 1 … K, and why the next ones were not; empty
         without one.
+    alpha: `[1, 4h, 4w]`, 0 where the input was transparent; None where it was opaque.
     """
 
     images: list[Any]
@@ -82,6 +83,7 @@ class DEFOutput(BaseOutput):
     observation: list[Assessment] = field(default_factory=list)
     agreement: list[Agreement] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
+    alpha: list[Tensor | None] = field(default_factory=list)
 
 
 class DEFPipeline(DiffusionPipeline):
@@ -242,7 +244,7 @@ class DEFPipeline(DiffusionPipeline):
 
         Args:
             image: a path, Pillow image, array or tensor of at least 8×8 pixels, or a list of these (see
-                `def_hub.images.to_tensor`).
+                `def_hub.images.to_tensor`). Transparency is enlarged, too, see `DEFOutput`.
             reference: None, one sharp photograph of any size, or a list of them, each also as a `ReferencePicture` that
                 has been fitted. With several images, a flat list serves all of them; a list of lists (or None) gives
                 each image its own. A `ReferenceLibrary` finds references for each image.
@@ -287,9 +289,10 @@ class DEFPipeline(DiffusionPipeline):
             for request, target, own_generator in zip(requests, targets, generators, strict=True):
                 enlarge = partial(self._enlarge, generator=own_generator, watch=watch)
                 if size_between(request.size, target):
-                    results.append(in_two_passes(enlarge, request, target, settings, Downsample(self.config.operator)))
+                    result = in_two_passes(enlarge, request, target, settings, Downsample(self.config.operator))
                 else:
-                    results.append(enlarge(request, target, settings))
+                    result = enlarge(request, target, settings)
+                results.append(result | {"alpha": enlarged_alpha(request.alpha, target)})
         self.maybe_free_model_hooks()
         output = _output(results, choices, output_type)
         return output if return_dict else output.to_tuple()
@@ -477,12 +480,14 @@ def _generators(generator: Any, count: int) -> list[torch.Generator]:
 def _output(results: list[dict[str, Any]], choices: list[Choice], output_type: str) -> DEFOutput:
     """Lists with one entry for each image, pictures in the form that the caller asked for."""
     for result in results:
+        if output_type == "pil":
+            result["images"] = with_alpha(result["images"][0], result["alpha"])[None]
         result |= {name: _picture(result[name], output_type) for name in ("images", "enhanced", "transferred")}
     return DEFOutput(**{name: [result[name] for result in results] for name in results[0]}, choices=choices)
 
 
 def _picture(x: Tensor | None, output_type: str) -> Picture | None:
-    """`x` `[1, 3, H, W]` as the type that `output_type` names."""
+    """`x` `[1, 3 or 4, H, W]` as the type that `output_type` names."""
     if x is None:
         return None
     if output_type == "pil":

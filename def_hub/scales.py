@@ -72,6 +72,14 @@ def reduced(x: Tensor | None, target: Size) -> Tensor | None:
     return Downsample.between((x.shape[-2], x.shape[-1]), target).forward(x)
 
 
+def enlarged_alpha(alpha: Tensor | None, target: Size) -> Tensor | None:
+    """The transparency `[1, 1, h, w]` of an image as that of its result, `[1, H, W]`; None where there is none."""
+    if alpha is None:
+        return None
+    small = alpha.shape[-2], alpha.shape[-1]
+    return Downsample.between(target, small).upsample(alpha.repeat(1, 3, 1, 1))[0, :1].clamp(0, 1)
+
+
 def in_two_passes(
     enlarge: Callable[[Request, Size, Settings], dict[str, Any]],
     request: Request,

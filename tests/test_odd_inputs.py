@@ -225,8 +225,9 @@ def test_the_result_is_that_of_the_picture_it_shows(case: Case, tiny_pipe: DEFPi
     """As the image and as its reference."""
     made = case.make(tmp_path)
     assert case.expected is not None
-    exact = images.to_tensor(made)[0].permute(1, 2, 0).numpy()
-    for given_, expected in (((made, None), (exact, None)), ((BASE, made), (BASE, exact))):
+    photo = images.to_photo(made)
+    exact, over_white = (x[0].permute(1, 2, 0).numpy() for x in (photo.picture, photo.over_white()))
+    for given_, expected in (((made, None), (exact, None)), ((BASE, made), (BASE, over_white))):
         assert np.array_equal(enlarged(tiny_pipe, *given_), enlarged(tiny_pipe, *expected))
     assert enlarged(tiny_pipe, made).shape == (4 * exact.shape[0], 4 * exact.shape[1], 3)
 

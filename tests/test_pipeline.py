@@ -10,7 +10,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
-from def_hub import DEFOutput, DEFPipeline
+from def_hub import DEFOutput, DEFPipeline, images
 from def_hub.observation.downsample import Downsample
 from def_hub.provenance import provenance_shares
 
@@ -124,6 +124,28 @@ def test_output_types_agree(tiny_pipe: DEFPipeline) -> None:
     )
     assert np.array_equal(array, tensor.permute(1, 2, 0).numpy())
     assert np.array_equal(np.asarray(pil), (array * 255).round().astype(np.uint8))
+
+
+@pytest.mark.parametrize("scale", [2, 4, 6])
+def test_transparency_is_enlarged(tiny_pipe: DEFPipeline, tmp_path: Path, scale: int) -> None:
+    """Pillow images have it; below it, colours go on: white or black would leave a rim. Opaque pictures stay so."""
+    glass = np.zeros((16, 24, 4), np.uint8)
+    glass[:, :12] = (200, 60, 40, 255)
+    Image.fromarray(glass).save(tmp_path / "glass.png")
+    opaque = images.read_photo(tmp_path / "glass.png").picture
+    assert (opaque - opaque[..., :1]).abs().max() < 1e-5
+
+    def call(*photos: Any, output_type: Any) -> DEFOutput:
+        numbers = [torch.Generator() for _ in photos]
+        return tiny_pipe(photos, preset="fast", scale=scale, generator=numbers, output_type=output_type)
+
+    pil, pt = (call(tmp_path / "glass.png", opaque, output_type=kind) for kind in ("pil", "pt"))
+    assert [image.mode for image in pil.images] == ["RGBA", "RGB"] and pt.alpha[1] is None
+    assert pil.images[0].size == (24 * scale, 16 * scale)
+    assert pt.images[0].shape == (3, 16 * scale, 24 * scale) and pt.alpha[0].shape == (1, 16 * scale, 24 * scale)
+    assert pt.alpha[0][..., : 10 * scale].min() > 0.99 and pt.alpha[0][..., 14 * scale :].max() < 0.01
+    assert np.array_equal(np.asarray(pil.images[0])[..., 3], pt.alpha[0][0].mul(255).round().numpy())
+    assert np.array_equal(np.asarray(pil.images[0])[..., :3], np.asarray(pil.images[1]))
 
 
 def test_arguments_override_the_preset(tiny_pipe: DEFPipeline) -> None:

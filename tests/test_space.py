@@ -84,6 +84,19 @@ def stroke(width: int, height: int, box: tuple[int, int, int, int]) -> str:
     return "data:image/png;base64," + b64encode(file.getvalue()).decode()
 
 
+def test_transparency_is_kept_by_the_formats_that_can(pipe: DEFPipeline, tmp_path: Path) -> None:
+    glass = np.zeros((12, 16, 4), np.uint8)
+    glass[:, :8] = (200, 60, 40, 255)
+    Image.fromarray(glass).save(tmp_path / "glass.png")
+    session = Session()
+    session.set_photo(check_photo(tmp_path / "glass.png"))
+    files = finish(pipe, session, RunOptions.of("fast")).files
+    for name in ("result", "png", "png16", "webp"):
+        photo = images.read_photo(files[name])
+        assert photo.alpha is not None and photo.alpha[..., :24].min() > 0.99 and photo.alpha[..., 40:].max() < 0.01
+    assert images.to_tensor(files["jpg"])[..., 44:].min() > 0.95  # white
+
+
 # ------------------------------------------------------------------------------------------------ choosing
 
 

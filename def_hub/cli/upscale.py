@@ -21,11 +21,11 @@ from def_hub.cli.model import load
 from def_hub.cli.options import call_options
 from def_hub.crop import Crop
 from def_hub.images import Photo
-from def_hub.observation.downsample import Downsample
 from def_hub.observation.jpeg import is_jpeg
 from def_hub.reference.library import Choice, ReferenceLibrary
 from def_hub.report import conditions
 from def_hub.report import report as describe
+from def_hub.scales import enlarged_alpha
 from def_hub.sharing import Processes
 from def_hub.writing import sweep, write_text
 
@@ -126,7 +126,8 @@ class _Run:
         if job.explanation is not None:
             self._explain(job.explanation, output, references, report)
         job.target.parent.mkdir(parents=True, exist_ok=True)
-        enlarged = _with_alpha(output.images[0], photo, job.target)
+        result = output.images[0]
+        enlarged = images.with_alpha(result, enlarged_alpha(photo.alpha, (result.shape[1], result.shape[2])))
         space = photo.space if options.color_space == "input" else None
         images.save_image(enlarged, job.target, options.bits, metadata=photo.metadata, space=space)
         return _summary(job, report, seconds)
@@ -170,19 +171,6 @@ def _summary(job: Job, report: dict[str, Any], seconds: float) -> str:
         f"{100 * scores['reference_share']:.0f} % of the detail comes from the references, "
         f"consistency error {scores['consistency_error']:.2f}/255"
     )
-
-
-def _with_alpha(result: Tensor, photo: Photo, target: Path) -> Tensor:
-    """The result `[3, H, W]`, and the photograph's transparency, enlarged, as a fourth channel, or white where it
-    shows."""
-    if photo.alpha is None:
-        return result
-    large, small = ((x.shape[-2], x.shape[-1]) for x in (result, photo.alpha))
-    alpha = Downsample.between(large, small).upsample(photo.alpha.repeat(1, 3, 1, 1))[0, :1].clamp(0, 1)
-    result = result.cpu()
-    if target.suffix.lower() in images.WITH_ALPHA:
-        return torch.cat((result, alpha))
-    return result * alpha + (1 - alpha)
 
 
 def _name(files: list[Path], most: int = 20) -> None:

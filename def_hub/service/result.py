@@ -92,12 +92,12 @@ class Result:
 
 def begin(result: Result, output: DEFOutput) -> None:
     """Write the pictures that a visitor looks at first: "result", "bicubic" and "enhanced"."""
-    photo = images.to_tensor(result.root / result.call.photo)
+    photo, alpha = images.read_photo(result.root / result.call.photo).picture, output.alpha[0]
     height, width = output.images[0].shape[-2:]
     bicubic = Downsample.between((height, width), (photo.shape[2], photo.shape[3])).upsample(photo)
-    result.save("result", output.images[0])
-    result.save("bicubic", bicubic)
-    result.save("enhanced", output.enhanced[0])
+    result.save("result", images.with_alpha(output.images[0], alpha))
+    result.save("bicubic", images.with_alpha(bicubic[0], alpha))
+    result.save("enhanced", images.with_alpha(output.enhanced[0], alpha))
     shares = detail_shares(output.images[0][None], bicubic, output.provenance[0])
     named = visualization.sources(output.provenance[0])[1:]
     result.sources = [replace(source, share=share) for source, share in zip(named, shares, strict=True)]
@@ -124,7 +124,7 @@ def explain(result: Result, output: DEFOutput, steps: Sequence[tuple[str, Tensor
     for number, copy in enumerate(copies, start=1):
         result.save(f"reference-{number}", copy)
     result.report = _report(result) | report(photo, result.sizes, output, result.seconds)
-    _write_downloads(result, output.images[0])
+    _write_downloads(result, images.with_alpha(output.images[0], output.alpha[0]))
 
 
 def _copy(path: Path) -> Image:

@@ -179,7 +179,7 @@ class Session:
         """Measure what degraded the photograph."""
         if self.photo is not None and self.assessment is None:
             path = self.photo.path
-            self.assessment = assess(images.to_tensor(path), jpeg_of(path))
+            self.assessment = assess(images.read_photo(path).picture, jpeg_of(path))
 
     def give_part_of(self, upload: Upload | None) -> None:
         """Choose next which part of a photograph is taken: of this one, or (None) of the one that was given last."""

@@ -134,6 +134,11 @@ def test_formats_of_phones_and_colours_of_cameras_are_shown_right(page: Any, tmp
         if name == "p3.png":
             assert left[0] > 208  # sRGB needs more red for the same colour
     assert right == [255, 255, 255]  # glass over white
+    enlarge(page)
+    with page.expect_download() as download:
+        page.locator("#downloads").get_by_text("PNG", exact=True).first.click()
+    kept = np.asarray(Image.open(download.value.path()))
+    assert kept.shape == (128, 256, 4) and kept[:, :120, 3].min() > 250 and kept[:, 136:, 3].max() < 5
 
 
 def shown_at(page: Any, where: str, x: float) -> list[int]:
