@@ -91,7 +91,7 @@ class Elsewhere:
         with self._lock:
             self._pipe, self._closed = None, True
             self.process.kill()
-            self.process.join()
+        self._reader.join()  # it joins the process: of two threads that do, one does not learn that it has ended
 
     def _answer(self, name: str, *arguments: Any) -> Any:
         asked = self._asked(name, *arguments)
@@ -153,7 +153,8 @@ class Elsewhere:
         process.start()
         theirs.close()
         self.process, self._pipe = process, ours
-        threading.Thread(target=self._read, args=(ours, process), name="def-answers", daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(ours, process), name="def-answers", daemon=True)
+        self._reader.start()
 
     def _read(self, pipe: Connection, process: Any) -> None:
         """Hand answers on to those who wait, until the process ends."""

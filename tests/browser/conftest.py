@@ -158,6 +158,7 @@ def done(page: Any) -> None:
     """Wait until a run has ended and all of it is drawn, and seen."""
     state(page, "done").wait_for()
     page.locator("#start:enabled").wait_for()
+    page.locator(".def-card[aria-disabled='true']").first.wait_for(state="detached")  # earlier results, examples
     result_size(page)
 
 
