@@ -152,3 +152,13 @@ def test_projecting_with_a_blur_comes_nearer_every_time() -> None:
         errors.append(float((operator.forward(x) - y).norm()))
     assert all(later < 0.9 * earlier for earlier, later in zip(errors, errors[1:], strict=False))
     assert Downsample(blur=2.0).pinv(y).abs().max() < 3
+
+
+def test_what_is_kept_of_inference_serves_training() -> None:
+    """The matrices are kept; made in inference mode, they could not be used where gradients are asked for."""
+    size = 23  # that no other test takes
+    with torch.inference_mode():
+        Downsample("bicubic").forward(torch.zeros(1, 3, 4 * size, 4 * size))
+    large = torch.zeros(1, 3, 4 * size, 4 * size, requires_grad=True)
+    Downsample("bicubic").forward(large).sum().backward()
+    assert large.grad is not None and large.grad.sum() > 0

@@ -347,6 +347,7 @@ def _excess(energy: Tensor, variance: Tensor, count: int) -> Tensor:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # it is kept, and training may use it later
 def _color_matrix(inverse: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
     return (torch.linalg.inv(FROM_RGB) if inverse else FROM_RGB).to(device=device, dtype=dtype)
 
@@ -386,6 +387,7 @@ class _Axis:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # it is kept, and training may use it later
 def _axis(n: int, factor: int, vertical: bool, dtype: torch.dtype, device: torch.device) -> _Axis:
     """The axis of `n` pixels. libjpeg repeats the last column before it shrinks colour; of rows it repeats the last
     one that it stores.

@@ -208,6 +208,7 @@ def _joined(parts: list[Tensor], dim: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # it is kept, and training may use it later
 def _cached_matrix(
     role: str, kernel: Kernel, small: int, large: int, blur: float, dtype: torch.dtype, device: torch.device
 ) -> _Matrix:

@@ -160,6 +160,7 @@ def read_jpeg(data: bytes) -> JpegFile | None:
 
 
 @lru_cache(maxsize=128)
+@torch.inference_mode(False)  # it is kept, and training may use it later
 def standard_table(quality: int) -> Tensor:
     """libjpeg's luma table of a quality, float32 `[64]`."""
     stream = io.BytesIO()
@@ -169,6 +170,7 @@ def standard_table(quality: int) -> Tensor:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # it is kept, and training may use it later
 def dct_matrix(dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
     """Orthonormal DCT-II of 8 numbers, `[8 frequencies, 8]`."""
     frequency, place = torch.arange(8, dtype=torch.float64)[:, None], torch.arange(8, dtype=torch.float64)
@@ -250,6 +252,7 @@ def _component(plane: Tensor, steps: Tensor, shrunk: tuple[int, int], size: tupl
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # it is kept, and training may use it later
 def _upsampling(n: int) -> Tensor:
     """libjpeg's "fancy" enlargement of a line of `n` chroma pixels, `[2n, n]` float64: three parts of the nearer and
     one of the farther."""
