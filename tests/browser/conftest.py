@@ -22,6 +22,15 @@ TABS = ("Compare", "References", "Evidence", "Details")
 PATIENCE = 240_000  # milliseconds, for machines that are slow or crowded; nothing waits longer than it must
 
 
+@pytest.fixture(scope="module", autouse=True)
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder of their own. Gradio names uploads after their content, and deletes those of a server when it closes:
+    two processes of tests that give the same picture deleted each other's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
