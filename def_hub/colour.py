@@ -29,6 +29,7 @@ ADOBE_CHROMATICITY = (0.3127, 0.3290, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
 ADOBE_GAMMA = 563 / 256
 
 SAMPLES = 4096  # of a curve that is given as a formula
+GREY = ("L", "LA", "I", "I;16", "I;16B")  # modes of Pillow
 ROWS = 2**20  # pixels that are converted at a time: the intermediate values are four times as large as the picture
 EXIF_IFD, COLOUR_SPACE, INTEROP_IFD, INTEROP_INDEX = 0x8769, 0xA001, 0xA005, 1
 
@@ -127,7 +128,7 @@ def colours_of(image: Image.Image) -> Colours | None:
     info = image.info
     if profile := info.get("icc_profile"):
         found = parsed(profile)
-        if found is not None and found.matrix is None and image.mode not in ("L", "LA", "I", "I;16", "I;16B"):
+        if found is not None and found.matrix is None and image.mode not in GREY:
             return None  # a grey profile in a colour picture
     elif "srgb" in info:
         return None

@@ -14,10 +14,9 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms
 
-from def_hub.colour import colours_of, parsed, srgb_profile, tags_of
+from def_hub.colour import GREY, colours_of, parsed, srgb_profile, tags_of
 
 _BACK = (b"B2A0", b"B2A1", b"B2A2")
-_GREY = ("L", "LA", "I", "I;16", "I;16B")
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class ColourSpace:
         colours = parsed(self.profile)
         if colours is None:
             return self.profile[16:20] != b"RGB " or _transform(self.profile, False) is None
-        return colours.is_srgb() or (colours.matrix is None and self.mode not in _GREY)
+        return colours.is_srgb() or (colours.matrix is None and self.mode not in GREY)
 
     @property
     def tag(self) -> bytes:

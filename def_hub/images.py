@@ -47,7 +47,6 @@ __all__ = [
     "shrink",
     "sort_files",
     "to_array16",
-    "to_list",
     "to_photo",
     "to_photos",
     "to_pil",
@@ -164,18 +163,13 @@ def to_photo(image: ImageLike, name: str = "image", shorter_side: int | None = N
     raise TypeError(f"{name}: expected a path, a Pillow image, an array or a tensor, got {type(image).__name__}")
 
 
-def to_list(images: ImageLike | Sequence[ImageLike], name: str = "image") -> list[Tensor]:
-    """One picture, a sequence of them, a tensor `[B,3,H,W]` or an array `[B,H,W,C]` as a list of `[1,3,H,W]`.
-
-    Raises as `to_tensor` does, and `ValueError` for an empty sequence.
-    """
-    return [photo.over_white() for photo in to_photos(images, name)]
-
-
 def to_photos(
     images: ImageLike | Sequence[ImageLike], name: str = "image", shorter_side: int | None = None
 ) -> list[Photo]:
-    """The same as photos. shorter_side: of files, see `read_photo`."""
+    """One picture, a sequence of them, a tensor `[B,3,H,W]` or an array `[B,H,W,C]` as a list.
+
+    shorter_side: of files, see `read_photo`. Raises as `to_tensor` does, and `ValueError` for an empty sequence.
+    """
     if isinstance(images, Tensor | np.ndarray):
         items: Sequence[ImageLike] = list(images) if images.ndim == 4 else [images]
     elif isinstance(images, str | Path | Image.Image):

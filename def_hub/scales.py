@@ -77,7 +77,7 @@ def enlarged_alpha(alpha: Tensor | None, target: Size) -> Tensor | None:
     if alpha is None:
         return None
     small = alpha.shape[-2], alpha.shape[-1]
-    return Downsample.between(target, small).upsample(alpha.repeat(1, 3, 1, 1))[0, :1].clamp(0, 1)
+    return Downsample.between(target, small).upsample(alpha)[0].clamp(0, 1)
 
 
 def in_two_passes(

@@ -6,6 +6,7 @@ import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,15 +148,19 @@ def test_the_callers_data_is_never_shared() -> None:
     assert torch.equal(source, before) and np.array_equal(array, kept)
 
 
-def test_to_list_takes_one_many_or_a_batch() -> None:
+def opened(given: Any) -> list[torch.Tensor]:
+    return [photo.picture for photo in images.to_photos(given)]
+
+
+def test_to_photos_takes_one_many_or_a_batch() -> None:
     pixels = random_pixels(8, 10)
     single = images.to_tensor(pixels)
     for given, count in [(pixels, 1), ([pixels], 1), ((pixels, Image.fromarray(pixels)), 2)]:
-        result = images.to_list(given)
+        result = opened(given)
         assert len(result) == count and all(torch.equal(item, single) for item in result)
     batch = torch.rand(3, 3, 8, 10)
-    assert torch.equal(torch.cat(images.to_list(batch)), batch)
-    assert torch.equal(torch.cat(images.to_list(batch.permute(0, 2, 3, 1).numpy())), batch)
+    assert torch.equal(torch.cat(opened(batch)), batch)
+    assert torch.equal(torch.cat(opened(batch.permute(0, 2, 3, 1).numpy())), batch)
 
 
 @pytest.mark.parametrize(
@@ -182,9 +187,9 @@ def test_wrong_pictures_are_refused_by_name(image: object, error: type[Exception
 
 def test_lists_name_the_item_and_refuse_to_be_empty() -> None:
     with pytest.raises(ValueError, match="^reference 2: "):
-        images.to_list([torch.zeros(3, 8, 8), torch.zeros(3, 2, 2)], "reference")
+        images.to_photos([torch.zeros(3, 8, 8), torch.zeros(3, 2, 2)], "reference")
     with pytest.raises(ValueError, match="^reference: expected at least one picture"):
-        images.to_list([], "reference")
+        images.to_photos([], "reference")
 
 
 def test_bad_files_are_refused_by_name(tmp_path: Path) -> None:

@@ -167,12 +167,13 @@ class Session:
         settings, size = options.settings, self.photo.size
         known = (options.preset, settings.num_inference_steps, settings.scale)
         sure = min(free_memory() or math.inf, self.cost(options).bytes / 2)
-        most = largest_that_fits(size, self._used(options), int(sure), *known)
-        referred = bool(self._used(options))
-        words = f"There is not enough memory for {size[1]}×{size[0]} pixels{' with these references' * referred}."
+        references = self._used(options)
+        most = largest_that_fits(size, references, int(sure), *known)
+        named = " with these references" if references else ""
+        words = f"There is not enough memory for {size[1]}×{size[0]} pixels{named}."
         if most is None or most == size:
-            return f"{words} {'Use fewer or smaller references' if referred else 'Try it again later'}."
-        smaller = "use smaller references" if referred else "choose a smaller scale"
+            return f"{words} {'Use fewer or smaller references' if references else 'Try it again later'}."
+        smaller = "use smaller references" if references else "choose a smaller scale"
         return f"{words} {most[1]}×{most[0]} fits: shrink it (fit), cut out a part (crop), or {smaller}."
 
     def assess(self) -> None:
