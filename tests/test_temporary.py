@@ -49,6 +49,18 @@ def test_files_of_a_killed_process_are_deleted_when_the_next_one_starts(
         assert not kept.parent.exists()
 
 
+def test_uploads_are_in_the_folder_also_where_gradio_was_told_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lay outside it, and were never deleted."""
+    chosen = tmp_path / "large" / "disk"
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(chosen))
+    with own_folder() as own:
+        assert own.parent == chosen
+        assert get_upload_folder() == str(own / "gradio")
+    assert not own.exists() and get_upload_folder() == str(chosen)
+
+
 def test_processes_that_start_at_once_leave_each_other_s_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

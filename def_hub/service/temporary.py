@@ -22,21 +22,30 @@ except ImportError:  # Windows: nothing is locked there, and nothing swept
 
 PREFIX = "def_hub-"
 SERVED = f"{PREFIX}served-"
+GRADIO = "GRADIO_TEMP_DIR"  # where Gradio puts uploads; it would win over `tempfile.tempdir`
 
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
     """Put all temporary files of this process, also Gradio's, into one folder that is deleted at the end.
 
+    It lies where `GRADIO_TEMP_DIR` says, or else among the system's temporary files; uploads are in its `gradio`.
     Folders of processes that are dead are deleted now: a process holds a lock on its folder as long as it lives.
     """
-    _sweep(Path(tempfile.gettempdir()))
-    folder, lock = _locked()
+    chosen = os.environ.get(GRADIO)
+    where = Path(chosen or tempfile.gettempdir())
+    where.mkdir(parents=True, exist_ok=True)
+    _sweep(where)
+    folder, lock = _locked(where)
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    os.environ[GRADIO] = str(folder / "gradio")
     try:
         yield folder
     finally:
         tempfile.tempdir = before
+        os.environ.pop(GRADIO)
+        if chosen is not None:
+            os.environ[GRADIO] = chosen
         shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
             os.close(lock)
@@ -71,9 +80,9 @@ def delete_old(folder: Path, age: float, kept: Set[Path]) -> None:
                 path.unlink()
 
 
-def _locked() -> tuple[Path, int | None]:
+def _locked(where: Path) -> tuple[Path, int | None]:
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=SERVED))
+        folder = Path(tempfile.mkdtemp(prefix=SERVED, dir=where))
         if fcntl is None:
             return folder, None
         with suppress(FileNotFoundError):  # another process swept it before it was locked

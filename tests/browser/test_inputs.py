@@ -1,5 +1,6 @@
 """What visitors give: pictures of every kind, bad files, drawings, second thoughts."""
 
+import threading
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from def_hub import DEFPipeline
+from def_hub.service.uploads import check_photo
 from tests.browser.conftest import (
     PATIENCE,
     Gate,
@@ -179,6 +181,34 @@ def test_pictures_and_links_are_pasted(page: Any, url: str, tmp_path: Path) -> N
     paste(page, "text", f"{url}elsewhere/sharp.jpg")
     page.locator("#candidates .def-card", has_text="sharp.jpg").wait_for()
     assert page.locator("#photo .def-drop-bar span").inner_text() == "small.png"
+
+
+def test_what_went_wrong_is_said_until_it_is_read(
+    page: Any, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photo that is shown after it was said is drawn in a new area, in which the words were missing."""
+    page.route("**/elsewhere/page.html", lambda route: route.fulfill(body="<p>", content_type="text/html"))
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    reached, opened, check = threading.Event(), threading.Event(), check_photo
+
+    def wait(*given: Any) -> Any:
+        reached.set()
+        opened.wait(PATIENCE / 1000)
+        return check(*given)
+
+    monkeypatch.setattr("def_hub.space.page.check_photo", wait)
+    give(page, "#photo", EXAMPLES / "banana_lr.png")
+    assert reached.wait(PATIENCE / 1000)
+    paste(page, "text", f"{url}elsewhere/page.html")
+    words = page.locator("#photo .def-drop-words", has_text="could not fetch a picture from this link")
+    words.wait_for()
+    opened.set()
+    page.locator("#photo .def-drop-bar", has_text="banana_lr.png").wait_for()
+    words.wait_for()
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    words.wait_for(state="detached")
 
 
 def test_a_photo_given_while_the_last_one_is_assessed_takes_its_place(page: Any, tmp_path: Path) -> None:

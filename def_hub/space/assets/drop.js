@@ -1,7 +1,8 @@
 // An area that takes pictures: dropped, chosen, pasted (also as a link), or from the camera. The server gets files only:
 // a link is fetched by the browser.
 const one = selector => element.querySelector(selector);
-const say = words => { one('.def-drop-words').textContent = words; };
+let said = '';
+const say = words => { one('.def-drop-words').textContent = said = words; };
 
 const give = async files => {
   const given = [], refused = [];
@@ -74,6 +75,7 @@ element.addEventListener('change', async event => {
   event.target.value = '';  // the same file may be given again
   await give(files);
 });
+watch('value', () => say(said));  // the area is built anew: what could not be taken stays said until it is read
 element.addEventListener('give', event => event.detail.link ? fetched(event.detail.link) : give(event.detail.files));
 for (const kind of ['dragenter', 'dragover']) element.addEventListener(kind, event => {
   event.preventDefault();
