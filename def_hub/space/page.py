@@ -121,10 +121,12 @@ class Page:
 
     def _wire_pictures(self) -> None:
         p, inputs = self.pictures, [self.session, *self.options.widgets]
-        outputs = [*self.everything, self.large]
-        self.large.clear(None, None, self.large, js="() => null", **LIGHT)
+        outputs = self.everything
+        # The browser closes the dialog. What handlers send reaches it component by component: a last "closed" of one
+        # would close the dialog that a quicker one has opened meanwhile.
+        gr.on([self.large.clear, self.large.submit], None, None, self.large, js="() => null", **LIGHT)
         for taken in (
-            p.photo.upload(self.take_photo, inputs, outputs, **RANKING),
+            p.photo.upload(self.take_photo, inputs, [*outputs, self.large], **RANKING),
             p.photo.edit(self.crop_photo, inputs, [self.session, self.large, p.refused], **RANKING),
             self.large.submit(self.take_part, inputs, outputs, **RANKING),
             p.photo.clear(self.drop_photo, inputs, outputs, **RANKING),
@@ -239,9 +241,9 @@ class Page:
         try:
             session.set_smaller(*large.chosen(event, session, options.chosen(*values)))
         except Exception as error:
-            yield {self.large: None, self.pictures.refused: messages.not_taken([complaint(error)])}
+            yield {self.pictures.refused: messages.not_taken([complaint(error)])}
             return
-        yield {self.large: None} | self.show_all(session, *values)
+        yield self.show_all(session, *values)
         yield from self.rank(session, *values)
 
     def drop_photo(self, session: Session, *values: Any) -> Changes:
