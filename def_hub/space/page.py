@@ -125,6 +125,8 @@ class Page:
         # The browser closes the dialog. What handlers send reaches it component by component: a last "closed" of one
         # would close the dialog that a quicker one has opened meanwhile.
         gr.on([self.large.clear, self.large.submit], None, None, self.large, js="() => null", **LIGHT)
+        for given in (p.photo.upload, p.references.upload):
+            given(None, None, p.info, js="() => defPage.opening()", **LIGHT)
         for taken in (
             p.photo.upload(self.take_photo, inputs, [*outputs, self.large], **RANKING),
             p.photo.edit(self.crop_photo, inputs, [self.session, self.large, p.refused], **RANKING),

@@ -200,6 +200,7 @@ def test_what_went_wrong_is_said_until_it_is_read(
     monkeypatch.setattr("def_hub.space.page.check_photo", wait)
     give(page, "#photo", EXAMPLES / "banana_lr.png")
     assert reached.wait(PATIENCE / 1000)
+    page.locator("#info", has_text="Opening what you gave").wait_for()
     paste(page, "text", f"{url}elsewhere/page.html")
     words = page.locator("#photo .def-drop-words", has_text="could not fetch a picture from this link")
     words.wait_for()
