@@ -52,6 +52,16 @@ class Limited(Here):
             resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
+class Witness:
+    """Says who loaded it, and which threads there are."""
+
+    def __init__(self) -> None:
+        self.loaded_by = threading.current_thread().name
+
+    def rank(self, *_: object) -> tuple[str, list[str]]:
+        return self.loaded_by, [thread.name for thread in threading.enumerate()]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("model")
@@ -109,6 +119,16 @@ def test_it_tells_what_this_process_would_tell(pipe: DEFPipeline, work: Elsewher
     told, known = work.about(), Here(pipe).about()
     threads = told.setup.threads  # of its own
     assert told == replace(known, setup=replace(known.setup, threads=threads)) and told.setup.name == "tiny"
+
+
+def test_who_loads_the_model_does_not_stay() -> None:
+    """OpenMP slowed every call beside the idle threads of the one that had loaded the model."""
+    work = Elsewhere(Witness)
+    try:
+        loaded_by, there = work.rank(Path(), [])
+    finally:
+        work.close()
+    assert "MainThread" in there and loaded_by not in there
 
 
 def test_a_model_that_does_not_load_is_said_at_each_call(folder: Path) -> None:
