@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,6 +56,8 @@ def main() -> None:
     parser.add_argument("--degradation", default="clean", help="of the small photographs, as jpeg40 (default: clean)")
     parser.add_argument("--preset", default="fast")
     options = parser.parse_args()
+    if "DEF_SHARED" not in os.environ:
+        parser.error("DEF_SHARED must name the folder that holds eval-dev/ and train/")
     data = Path(os.environ["DEF_SHARED"])
 
     library = build(data, options.library)
@@ -113,12 +116,12 @@ def without(library: ReferenceLibrary, hidden: set[str]) -> ReferenceLibrary:
 def search(library: ReferenceLibrary, cases: list[Case]) -> None:
     """Prints at which place the first true reference of each group is."""
     places: dict[str, list[int]] = {"global descriptors": [], "then local ones": []}
-    seconds = 0.0
+    spent = []
     for case in cases:
         there = without(library, case.hidden)
-        started = time.process_time()
+        started = clocks()
         found = there.search(case.small, len(there.index.entries))
-        seconds += time.process_time() - started
+        spent.append(clocks() - started)
         for kind, order in zip(places, (sorted(found, key=lambda f: -f.similarity), found), strict=True):
             contents = [f.entry.digest for f in order]
             places[kind].append(min(contents.index(one) + 1 if one in contents else len(contents) for one in case.own))
@@ -126,21 +129,21 @@ def search(library: ReferenceLibrary, cases: list[Case]) -> None:
         print(f"place of the first true reference, {kind}:", *some)
         counts = [f"{sum(place <= limit for place in some)} in the first {limit}" for limit in (3, 10, 30, 100)]
         print(f"  of {len(cases)} groups: {', '.join(counts)}", flush=True)
-    print(f"search, opening the library and cleaning up included: {seconds / len(cases):.2f} s of a processor")
+    print(f"search, opening the library and cleaning up included: {said(sum(spent) / len(cases))}")
 
 
 def choose(library: ReferenceLibrary, cases: list[Case], preset: str | None) -> None:
     """Prints what is chosen for each group and, with a preset, what that gives."""
     pipe = DEFPipeline.from_pretrained()
     pipe.set_progress_bar_config(disable=True)
-    hits, differences, seconds = 0, [], []
+    hits, differences, spent = 0, [], []
     for case in cases:
         there = without(library, case.hidden)
-        started = time.process_time()
+        started = clocks()
         choice = there.choose(case.small, 3, pipe.refsr)
-        seconds.append(time.process_time() - started)
+        spent.append(clocks() - started)
         hits += any(found.entry.digest in case.own for found in choice.chosen)
-        words = f"{case.name}: {described(choice, case)}; {seconds[-1]:.1f} s"
+        words = f"{case.name}: {described(choice, case)}; {said(spent[-1])}"
         if preset is not None:
             given = enlarged(pipe, case, case.references, preset)
             found = given if same(choice, case) else enlarged(pipe, case, choice.pictures(), preset)
@@ -149,7 +152,7 @@ def choose(library: ReferenceLibrary, cases: list[Case], preset: str | None) -> 
         print(words, flush=True)
     count = len(cases)
     print(f"a true reference among the three chosen: {hits} of {count}")
-    print(f"choosing: {sum(seconds) / count:.1f} s of a processor on the mean, {max(seconds):.1f} s at most")
+    print(f"choosing: {said(sum(spent) / count)} on the mean, {said(np.max(spent, 0))} at most")
     if differences:
         mean, least = sum(differences) / count, min(differences)
         print(f"PSNR with the library minus that with the true references: mean {mean:+.2f} dB, worst {least:+.2f} dB")
@@ -189,9 +192,19 @@ def speed(library: ReferenceLibrary, case: Case) -> None:
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    started = time.process_time()
+    started = clocks()
     yield
-    print(f"{what} in {time.process_time() - started:.2f} s of a processor")
+    print(f"{what} in {said(clocks() - started)}")
+
+
+def clocks() -> np.ndarray:
+    """The clock on the wall, and that of this process on all processors, in seconds."""
+    return np.array((time.perf_counter(), time.process_time()))
+
+
+def said(spent: np.ndarray) -> str:
+    wall, processor = spent
+    return f"{wall:.2f} s ({processor:.2f} s of a processor)"
 
 
 if __name__ == "__main__":
