@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 SPINS = 2_000
-"""Looks at whether there is work, before a thread sleeps: about a tenth of a millisecond. The pauses between the loops of
-a network are shorter, so alone a call is not slowed by waking threads. A thread of a busy machine, however, gives up its
-core soon: libgomp's own 300,000 looks take it for whole time slices. `examples/benchmarks/company.py` measures both."""
+"""Looks at whether there is work, before a thread sleeps: about a tenth of a millisecond. The pauses between the loops
+of a network are shorter, so alone a call is not slowed by waking threads. A thread of a busy machine, however, gives up
+its core soon: libgomp's own 300,000 looks take it for whole time slices. `examples/benchmarks/company.py` measures
+both."""
 
 
 def share_cores() -> None:
