@@ -9,10 +9,12 @@ import torch
 from PIL import Image
 
 from def_hub.images import to_pil, to_tensor
-from def_hub.observation.agreement import Ball, Exact, JpegCells, KnownSet, Rounded, observe
+from def_hub.observation.agreement import observe
 from def_hub.observation.degradation import Degradation, degrade
 from def_hub.observation.downsample import Downsample, project_clipped
 from def_hub.observation.jpeg import FROM_RGB, jpeg_of, read_jpeg
+from def_hub.observation.jpeg_cells import JpegCells
+from def_hub.observation.sets import Ball, Exact, KnownSet, Rounded
 
 from .helpers.pictures import generator, picture
 

@@ -12,11 +12,13 @@ from def_hub import DEFPipeline
 from def_hub.evaluation.datasets import load_dataset
 from def_hub.evaluation.metrics import psnr
 from def_hub.images import to_tensor
-from def_hub.observation.agreement import Ball, JpegCells, observe
+from def_hub.observation.agreement import observe
 from def_hub.observation.assessment import assess, effective_resolution, jpeg_history, noise_level
 from def_hub.observation.degradation import Degradation, degrade
 from def_hub.observation.jpeg import read_jpeg
+from def_hub.observation.jpeg_cells import JpegCells
 from def_hub.observation.kernel import BLOCK, spectrum
+from def_hub.observation.sets import Ball
 
 
 def _scene(side: int = 640, seed: int = 0) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from def_hub import DEFPipeline
-from def_hub.observation.downsample import Downsample, _cached_matrix
+from def_hub.observation.downsample import Downsample
 from def_hub.service.call import RunOptions
 from def_hub.service.memory import _malloc_trim
 from def_hub.service.runner import Runner
@@ -41,11 +41,9 @@ def large_tensors(least: int = 128 * 96) -> set[int]:
 
 
 def test_the_matrices_of_large_pictures_are_kept_without_their_zeros() -> None:
-    _cached_matrix.cache_clear()
     matrix = Downsample()._matrix("pinv", 1000, Downsample().factors[0], torch.empty(0))
     kept = sum(values.untyped_storage().nbytes() for _, _, values in matrix.blocks)
     assert kept < 0.1 * 4 * 1000 * 4000
-    _cached_matrix.cache_clear()
 
 
 @pytest.mark.skipif(_malloc_trim() is None, reason="the C library has no malloc_trim")

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+from def_hub.observation.kept import kept
 
 Kernel = Literal["bicubic", "box", "matlab", "lanczos", "bilinear", "nearest"]
 
@@ -207,8 +208,7 @@ def _joined(parts: list[Tensor], dim: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)  # it is kept, and training may use it later
+@kept(64)
 def _cached_matrix(
     role: str, kernel: Kernel, small: int, large: int, blur: float, dtype: torch.dtype, device: torch.device
 ) -> _Matrix:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from def_hub.observation.kept import kept
 
 Source = str | Path | bytes | Image.Image
 
@@ -159,8 +161,7 @@ def read_jpeg(data: bytes) -> JpegFile | None:
     return JpegFile(height, width, components, orientation if 1 <= orientation <= 8 else 1, progressive)
 
 
-@lru_cache(maxsize=128)
-@torch.inference_mode(False)  # it is kept, and training may use it later
+@kept(128)
 def standard_table(quality: int) -> Tensor:
     """libjpeg's luma table of a quality, float32 `[64]`."""
     stream = io.BytesIO()
@@ -169,8 +170,7 @@ def standard_table(quality: int) -> Tensor:
         return torch.tensor(image.quantization[0], dtype=torch.float32)  # type: ignore[attr-defined]
 
 
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)  # it is kept, and training may use it later
+@kept(8)
 def dct_matrix(dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
     """Orthonormal DCT-II of 8 numbers, `[8 frequencies, 8]`."""
     frequency, place = torch.arange(8, dtype=torch.float64)[:, None], torch.arange(8, dtype=torch.float64)
@@ -251,8 +251,7 @@ def _component(plane: Tensor, steps: Tensor, shrunk: tuple[int, int], size: tupl
     return JpegComponent(steps, levels.float(), shrunk, (min(rows, sure[0]), min(columns, sure[1])))
 
 
-@lru_cache(maxsize=16)
-@torch.inference_mode(False)  # it is kept, and training may use it later
+@kept(16)
 def _upsampling(n: int) -> Tensor:
     """libjpeg's "fancy" enlargement of a line of `n` chroma pixels, `[2n, n]` float64: three parts of the nearer and
     one of the farther."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from def_hub.observation.agreement import Agreement, Exact, Observation, observe
+from def_hub.observation.agreement import Agreement, Observation, observe
 from def_hub.observation.assessment import Assessment, assess
 from def_hub.observation.degradation import Degradation, degrade, planes
 from def_hub.observation.downsample import Downsample
 from def_hub.observation.jpeg import JpegFile
+from def_hub.observation.sets import Exact
 
 
 @dataclass(frozen=True)
