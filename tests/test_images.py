@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from def_hub import formats, images
+from def_hub.images import saving
 
 SIZES = [(8, 8), (11, 13), (97, 101), (64, 8), (17, 256)]  # (height, width), primes included
 
@@ -253,13 +254,13 @@ def test_padding_reaches_the_multiple_and_keeps_the_picture(size: tuple[int, int
 
 
 def test_two_threads_may_write_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    both, save = threading.Barrier(2, timeout=60), images._save8
+    both, save = threading.Barrier(2, timeout=60), saving._save8
 
     def save_together(*given: object) -> None:
         save(*given)
         both.wait()
 
-    monkeypatch.setattr(images, "_save8", save_together)
+    monkeypatch.setattr(saving, "_save8", save_together)
     pixels = random_pixels(9, 11)
     with ThreadPoolExecutor(2) as pool:
         written = [pool.submit(images.save_image, Image.fromarray(pixels), tmp_path / "same.png") for _ in range(2)]
@@ -320,7 +321,7 @@ def test_transparent_pixels_lend_no_colour() -> None:
     for given in (pixels, pixels.astype(np.uint16) * 257):
         white = images.to_tensor(given)
         assert white[0, :, 0, 0].tolist() == [1, 1, 1]
-    photo = images._photo(Image.fromarray(pixels), "image")
+    photo = images.to_photo(Image.fromarray(pixels))
     assert photo.alpha is not None and torch.equal(
         photo.alpha[0, 0], torch.from_numpy(pixels[..., 3] / np.float32(255))
     )
