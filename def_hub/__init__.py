@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from def_hub.observation.downsample import make_operator
-    from def_hub.pipeline import DEFOutput, DEFPipeline
+    from def_hub.output import DEFOutput
+    from def_hub.pipeline import DEFPipeline
     from def_hub.reference.library import ReferenceLibrary
     from def_hub.reference.network import ReferenceNetwork
     from def_hub.reference.selection import RankedReference, rank_references
@@ -24,7 +25,7 @@ __all__ = [
 
 # Importing torch and diffusers takes seconds; a name is looked up when it is first used.
 _HOMES = {
-    "DEFOutput": "def_hub.pipeline",
+    "DEFOutput": "def_hub.output",
     "DEFPipeline": "def_hub.pipeline",
     "RankedReference": "def_hub.reference.selection",
     "ReferenceLibrary": "def_hub.reference.library",

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-import numpy as np
-import PIL.Image
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
-from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from def_hub.diffusion.enhancer import DetailEnhancer, StepCallback, make_enhancer
 from def_hub.hub import fetch
 from def_hub.hub.tidy import components_of, tidy
-from def_hub.images import ImageLike, to_pil, with_alpha
+from def_hub.images import ImageLike
 from def_hub.inputs import MaskLike, ReferenceLike, Request, choices_of, requests_of
 from def_hub.loading import COMPONENTS, check_options, check_weights, check_whole
-from def_hub.observation.agreement import Agreement
-from def_hub.observation.assessment import Assessment
 from def_hub.observation.degradation import Degradation
 from def_hub.observation.downsample import Downsample
 from def_hub.observation.observed import Observed, check_degradation, observed
+from def_hub.output import DEFOutput, confidence_of, correspondence_of, output_of
 from def_hub.precision import compute_in, float32_by_default
 from def_hub.provenance import provenance_shares
 from def_hub.reference.library import Choice, ReferenceLibrary
@@ -49,41 +45,8 @@ LOAD_WITH = [
 error message quotes the first entry that it cannot resolve, and this entry says what to do instead. For a folder the
 message quotes only the class name; `save_pretrained` therefore writes it with the name of the package."""
 
-Picture = PIL.Image.Image | np.ndarray | Tensor
 Stage = Literal["enhance", "match", "transfer", "restore"]
 StepEnd = Callable[["DEFPipeline", int, int, dict[str, Tensor]], dict[str, Tensor] | None]
-
-
-@dataclass
-class DEFOutput(BaseOutput):
-    """What a call returns: lists with one entry per image. `output_type` decides the type of the pictures.
-
-    images: the results, 4h×4w. Pillow images have the transparency of the input.
-    enhanced: I_DE, the diffusion prior's estimate from the image alone, 4h×4w.
-    confidence: `[h, w]` in [0, 1], how far the match of each LR pixel is trusted; zeros without references.
-    correspondence: `[3, h, w]`: number of the reference from 0 (-1: none), x and y in pixels of that reference.
-    transferred: the references' pixels, moved to where they match the image, 4h×4w; None without references.
-    provenance: `[2 + K, 4h, 4w]` shares that sum to one: of the input, the priors, and references 1 … K.
-    consistency_error: the largest deviation of the 8-bit result, shrunk again, from the input, or from the nearest
-        picture that agrees with a degraded input, in 1/255.
-    observation: what was assumed of the input, and how sure that is.
-    agreement: how well the result agrees with the file, with words for people.
-    choices: with a library, which of its photos were chosen as references 1 … K, and why the next ones were not; empty
-        without one.
-    alpha: `[1, 4h, 4w]`, 0 where the input was transparent; None where it was opaque.
-    """
-
-    images: list[Any]
-    enhanced: list[Any]
-    confidence: list[Tensor]
-    correspondence: list[Tensor]
-    transferred: list[Any]
-    provenance: list[Tensor]
-    consistency_error: list[float]
-    observation: list[Assessment] = field(default_factory=list)
-    agreement: list[Agreement] = field(default_factory=list)
-    choices: list[Choice] = field(default_factory=list)
-    alpha: list[Tensor | None] = field(default_factory=list)
 
 
 class DEFPipeline(DiffusionPipeline):
@@ -294,7 +257,7 @@ class DEFPipeline(DiffusionPipeline):
                     result = enlarge(request, target, settings)
                 results.append(result | {"alpha": enlarged_alpha(request.alpha, target)})
         self.maybe_free_model_hooks()
-        output = _output(results, choices, output_type)
+        output = output_of(results, choices, output_type)
         return output if return_dict else output.to_tuple()
 
     def _enlarge(
@@ -343,8 +306,8 @@ class DEFPipeline(DiffusionPipeline):
         return {
             "images": result,
             "enhanced": reduced(enhanced, target),
-            "confidence": _confidence(matches, y),
-            "correspondence": _correspondence(matches, y, seen),
+            "confidence": confidence_of(matches, y),
+            "correspondence": correspondence_of(matches, y, seen),
             "transferred": reduced(restored.transferred, target),
             "provenance": provenance_shares(shrinks, y, without_reference, result, matches, len(seen)),
             "consistency_error": 255 * agreement.error,
@@ -475,37 +438,3 @@ def _generators(generator: Any, count: int) -> list[torch.Generator]:
     if len(given) != count:
         raise ValueError(f"generator: expected one for each of {count} images, got {len(given)}")
     return given
-
-
-def _output(results: list[dict[str, Any]], choices: list[Choice], output_type: str) -> DEFOutput:
-    """Lists with one entry for each image, pictures in the form that the caller asked for."""
-    for result in results:
-        if output_type == "pil":
-            result["images"] = with_alpha(result["images"][0], result["alpha"])[None]
-        result |= {name: _picture(result[name], output_type) for name in ("images", "enhanced", "transferred")}
-    return DEFOutput(**{name: [result[name] for result in results] for name in results[0]}, choices=choices)
-
-
-def _picture(x: Tensor | None, output_type: str) -> Picture | None:
-    """`x` `[1, 3 or 4, H, W]` as the type that `output_type` names."""
-    if x is None:
-        return None
-    if output_type == "pil":
-        return to_pil(x)
-    x = x[0].clamp(0, 1).cpu()
-    return x if output_type == "pt" else x.permute(1, 2, 0).numpy()
-
-
-def _confidence(matches: Correspondence | None, y: Tensor) -> Tensor:
-    """`DEFOutput.confidence` of one image."""
-    return torch.zeros(y.shape[-2:]) if matches is None else matches.confidence[0, 0].cpu()
-
-
-def _correspondence(matches: Correspondence | None, y: Tensor, seen: Sequence[ReferencePicture]) -> Tensor:
-    """`DEFOutput.correspondence` of one image, in pixels of the references as the caller gave them."""
-    if matches is None:
-        return torch.full((3, *y.shape[-2:]), -1.0)
-    reference, position = matches.reference[0], matches.position[0]
-    for number, picture in enumerate(seen):
-        position = torch.where(reference == number, picture.original(position), position)
-    return torch.cat((reference[None].float(), position)).cpu()

@@ -15,7 +15,8 @@ from def_hub.precision import compute_in
 from def_hub.settings import Precision
 
 if TYPE_CHECKING:
-    from def_hub.pipeline import DEFOutput, DEFPipeline
+    from def_hub.output import DEFOutput
+    from def_hub.pipeline import DEFPipeline
 
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow")
 

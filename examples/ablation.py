@@ -31,7 +31,9 @@ from def_hub.evaluation.metrics import Protocol, psnr, ssim
 from def_hub.pipeline import EMBEDDED
 from def_hub.reference.matching import PAIRINGS, Views, match, match_coarse_to_fine
 from def_hub.training import run
-from def_hub.training.tasks import BICUBIC, ReferenceTask, degrade, enhance, load_enhancer
+from def_hub.training.given import degrade
+from def_hub.training.prior import enhance, load_enhancer
+from def_hub.training.reference import BICUBIC, ReferenceTask
 
 HEAD = (
     "# Ablation\n\n`python examples/ablation.py --output examples/ablation.md`; the README discusses the results.\n\n"

@@ -12,7 +12,7 @@ from def_hub.data import PairFolder, PhotoFolder, SampleStream, open_source, tur
 from def_hub.data.stream import _turn
 from def_hub.reference.restoring.transfer import warp
 from def_hub.training import run
-from def_hub.training.tasks import _correspondence
+from def_hub.training.reference import _correspondence
 
 from .helpers.pictures import picture
 from .test_training import PRIOR, write

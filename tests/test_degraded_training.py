@@ -19,7 +19,8 @@ from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.restoring.aggregation import FoldedAggregator
 from def_hub.training import run
 from def_hub.training.given import given
-from def_hub.training.tasks import ReferenceTask, load_grown
+from def_hub.training.growing import load_grown
+from def_hub.training.reference import ReferenceTask
 from def_hub.training.teacher import Taught, Teacher
 
 from .conftest import make_unet

@@ -21,7 +21,7 @@ LEVELS = (
     ("def_hub.convert",),
     ("def_hub.pipeline", "def_hub.data", "def_hub.visualization"),
     ("def_hub.scales",),
-    ("def_hub.report", "def_hub.provenance", "def_hub.inputs", "def_hub.loading", "def_hub.crop"),
+    ("def_hub.report", "def_hub.provenance", "def_hub.inputs", "def_hub.loading", "def_hub.crop", "def_hub.output"),
     ("def_hub.diffusion", "def_hub.reference"),
     ("def_hub.hub",),  # publishing gets the loading function as an argument; the card reads measured results
     ("def_hub.evaluation.benchmark", "def_hub.evaluation.report"),  # measures any method: no pipeline in it
@@ -56,13 +56,13 @@ BORDER = (
 # Each heavy library has its doors.
 DOORS = {
     "gradio": ("def_hub.space",),
-    # the pipeline names Pillow's class as the type of its results; data draws random crops and colours; degraded
+    # the output names Pillow's class as the type of its pictures; data draws random crops and colours; degraded
     # files are what Pillow's filters and encoder make, and the coefficients of a JPEG come through its decoder
     "PIL": (
         *BORDER,
         "def_hub.sheet",
         "def_hub.visualization",
-        "def_hub.pipeline",
+        "def_hub.output",
         "def_hub.data",
         "def_hub.service",
         "def_hub.observation",
@@ -74,6 +74,7 @@ DOORS = {
     "diffusers": (
         "def_hub.diffusion",
         "def_hub.loading",
+        "def_hub.output",
         "def_hub.pipeline",
         "def_hub.training",
         "def_hub.reference.network",

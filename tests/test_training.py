@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 from def_hub.config import load_config
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.training import run
+from def_hub.training.given import OPERATOR
 from def_hub.training.optimizer import Muon
-from def_hub.training.tasks import OPERATOR, load_enhancer
+from def_hub.training.prior import load_enhancer
 
 from .helpers.pictures import picture
 from .test_losses import tensors
@@ -218,7 +219,7 @@ def test_frozen_parameters_stay_unchanged(workplace: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_names_the_samples(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from def_hub.training.tasks import ReferenceTask
+    from def_hub.training.reference import ReferenceTask
 
     forward, calls = ReferenceTask.forward, iter(range(9))
     monkeypatch.setattr(ReferenceTask, "forward", lambda *a: forward(*a) * (torch.nan if next(calls) == 2 else 1))
@@ -227,7 +228,7 @@ def test_a_loss_that_is_not_finite_names_the_samples(workplace: Path, monkeypatc
 
 
 def test_the_best_weights_are_kept_and_shown(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from def_hub.training.tasks import ReferenceTask
+    from def_hub.training.reference import ReferenceTask
 
     scores = iter((1.0, 3.0, 2.0, 2.5))
     monkeypatch.setattr(ReferenceTask, "validate", lambda self: {"psnr_none": next(scores)})

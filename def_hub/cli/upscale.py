@@ -30,7 +30,8 @@ from def_hub.sharing import Processes
 from def_hub.writing import sweep, write_text
 
 if TYPE_CHECKING:
-    from def_hub.pipeline import DEFOutput, DEFPipeline
+    from def_hub.output import DEFOutput
+    from def_hub.pipeline import DEFPipeline
 
 
 def upscale(options: argparse.Namespace) -> int:

@@ -66,7 +66,7 @@ class VGG19Features(FeatureExtractor):
 
 
 class MiniFeatures(FeatureExtractor):
-    """A small extractor with a fortieth of VGG19's arithmetic, trained by `def_hub.training.tasks.ExtractorTask`.
+    """A small extractor with a fortieth of VGG19's arithmetic, trained by `def_hub.training.extractor.ExtractorTask`.
 
     The first level contains the pixels themselves in addition to its filters: the transfer at full resolution can then
     copy the reference's own texture. The third level ends without ReLU, because cosine similarity separates features of

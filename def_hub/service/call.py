@@ -10,7 +10,8 @@ import torch
 
 from def_hub.hub.fetch import origin
 from def_hub.observation.observed import check_degradation
-from def_hub.pipeline import EMBEDDED, DEFOutput, DEFPipeline
+from def_hub.output import DEFOutput
+from def_hub.pipeline import EMBEDDED, DEFPipeline
 from def_hub.precision import fast_bfloat16
 from def_hub.settings import DEFAULT_PRESET, SETTINGS, Choice, Range, Settings, resolve
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from def_hub import images, visualization
 from def_hub.evaluation.metrics import Protocol, psnr, ssim
 from def_hub.observation.downsample import Downsample
-from def_hub.pipeline import DEFOutput
+from def_hub.output import DEFOutput
 from def_hub.report import report
 from def_hub.service.call import Call, Setup
 from def_hub.service.evidence import confidence_colours, detail_shares, source_colours

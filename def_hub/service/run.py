@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from def_hub.pipeline import DEFOutput, DEFPipeline, Stage
+from def_hub.output import DEFOutput
+from def_hub.pipeline import DEFPipeline, Stage
 from def_hub.service.call import Call
 from def_hub.service.workers import HEARTBEAT, Cancelled, start
 

@@ -15,7 +15,7 @@ from def_hub.convert.checkpoint import load_strictly
 from def_hub.data import Pair
 from def_hub.evaluation.baselines import BASELINES, SIZES
 from def_hub.training.given import OPERATOR, degrade
-from def_hub.training.tasks import SHOWN, grid, mean_psnr, stacked
+from def_hub.training.validation import SHOWN, grid, mean_psnr, stacked
 
 VGG = {"ttsr": "refsr.feature_extractor", "c2-matching": "vgg"}
 """Where these networks have VGG19."""

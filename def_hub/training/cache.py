@@ -20,7 +20,8 @@ from def_hub.config import DegradationConfig, ReferenceConfig, RunConfig
 from def_hub.data import SPARE, Prepared, Source, degraded_pair, degrading, unrelated
 from def_hub.reference.matching import CELL
 from def_hub.training.given import given, given_reference
-from def_hub.training.tasks import ReferenceTask, enhance, enhance_given
+from def_hub.training.prior import enhance, enhance_given
+from def_hub.training.reference import ReferenceTask
 from def_hub.writing import replacing, sweep
 
 BATCH = 8

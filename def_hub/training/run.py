@@ -15,8 +15,10 @@ from def_hub.pipeline import EMBEDDED, DEFPipeline
 from def_hub.precision import compute_in
 from def_hub.training.baseline import BaselineTask
 from def_hub.training.cache import prepare
+from def_hub.training.extractor import ExtractorTask
 from def_hub.training.kernels import KernelTask
-from def_hub.training.tasks import BICUBIC, ExtractorTask, PriorTask, ReferenceTask
+from def_hub.training.prior import PriorTask
+from def_hub.training.reference import BICUBIC, ReferenceTask
 from def_hub.training.teacher import Taught, Teacher
 from def_hub.training.trainer import Trainer
 

@@ -17,7 +17,7 @@ from def_hub.evaluation.metrics import psnr
 from def_hub.images import to_tensor
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.training.given import OPERATOR, WATCHED, degraded, given
-from def_hub.training.tasks import load_enhancer
+from def_hub.training.prior import load_enhancer
 
 NAMES = ("clean", "jpeg90", *WATCHED, "lanczos")
 

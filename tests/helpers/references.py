@@ -5,7 +5,7 @@ from torch import Tensor
 from def_hub import DEFPipeline
 from def_hub.images import to_tensor
 from def_hub.observation.downsample import Downsample
-from def_hub.pipeline import DEFOutput
+from def_hub.output import DEFOutput
 from tests.conftest import EXAMPLES
 
 from .pictures import generator

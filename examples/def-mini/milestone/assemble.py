@@ -14,7 +14,7 @@ from torch import Tensor
 
 from def_hub.assemble import assemble
 from def_hub.reference.network import ReferenceNetwork
-from def_hub.training.tasks import load_grown
+from def_hub.training.growing import load_grown
 
 RUNS = Path("runs")
 PARTS = {"2-prior": "prior", "3-cooldown": "cooldown-h", "4-reference": "reference-h"}
