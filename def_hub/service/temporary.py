@@ -23,13 +23,14 @@ except ImportError:  # Windows: nothing is locked there, and nothing swept
 PREFIX = "def_hub-"
 SERVED = f"{PREFIX}served-"
 GRADIO = "GRADIO_TEMP_DIR"  # where Gradio puts uploads; it would win over `tempfile.tempdir`
+UPLOADS = "gradio"  # the folder, in ours, for them
 
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
     """Put all temporary files of this process, also Gradio's, into one folder that is deleted at the end.
 
-    It lies where `GRADIO_TEMP_DIR` says, or else among the system's temporary files; uploads are in its `gradio`.
+    It lies where `GRADIO_TEMP_DIR` says, or else among the system's temporary files; uploads are in its folder `UPLOADS`.
     Folders of processes that are dead are deleted now: a process holds a lock on its folder as long as it lives.
     """
     chosen = os.environ.get(GRADIO)
@@ -38,7 +39,7 @@ def own_folder() -> Iterator[Path]:
     _sweep(where)
     folder, lock = _locked(where)
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
-    os.environ[GRADIO] = str(folder / "gradio")
+    os.environ[GRADIO] = str(folder / UPLOADS)
     try:
         yield folder
     finally:

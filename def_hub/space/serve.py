@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import torch
 
 from def_hub.service.elsewhere import Elsewhere, Killed
-from def_hub.service.temporary import forgetting, own_folder
+from def_hub.service.temporary import UPLOADS, forgetting, own_folder
 from def_hub.service.work import Here
 from def_hub.space.demo import build_demo, launch_options
 from def_hub.space.page import HOUR
@@ -32,11 +32,11 @@ def main() -> None:
     work = Elsewhere(load) if apart else load()
     with own_folder() as folder, stopped_by_sigterm():
         if "gradio.mcp" in sys.modules:  # it has looked for the temporary folder when it was imported
-            sys.modules["gradio.mcp"].DEFAULT_TEMP_DIR = str(folder / "gradio")  # type: ignore[attr-defined]
+            sys.modules["gradio.mcp"].DEFAULT_TEMP_DIR = str(folder / UPLOADS)  # type: ignore[attr-defined]
         try:
             demo = build_demo(work, prepare=True).queue(max_size=QUEUE)
         except Killed as error:
             words = "the page cannot be served: while the model was loaded, {}; is there enough memory?"
             raise OSError(words.format(error)) from error
-        with forgetting(folder / "gradio", HOUR):
+        with forgetting(folder / UPLOADS, HOUR):
             demo.launch(**launch_options(), mcp_server=find_spec("mcp") is not None)
