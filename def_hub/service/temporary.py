@@ -30,7 +30,7 @@ UPLOADS = "gradio"  # the folder, in ours, for them
 def own_folder() -> Iterator[Path]:
     """Put all temporary files of this process, also Gradio's, into one folder that is deleted at the end.
 
-    It lies where `GRADIO_TEMP_DIR` says, or else among the system's temporary files; uploads are in its folder `UPLOADS`.
+    It lies where `GRADIO_TEMP_DIR` says, or else among the system's temporary files. Uploads are in its `UPLOADS`.
     Folders of processes that are dead are deleted now: a process holds a lock on its folder as long as it lives.
     """
     chosen = os.environ.get(GRADIO)
