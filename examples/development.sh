@@ -6,8 +6,8 @@
 # DATA holds Set5, Set14, Urban100, WR-SR, MultiView, RealSR and DRealSR; WEIGHTS the published weights of RLFN, HiT-SRF,
 # an RRDB and LPIPS. OUT gets rows.csv, settings.json, table.md and report.html. Stopped, it goes on when it is called
 # again. RRDB, the slowest network, is measured on every third picture, unrelated references with the default preset alone:
-# all takes about 80 minutes on two cores (PROCESSES 2). DEF_EVALUATE holds further words for `def-hub evaluate`,
-# such as `--model FOLDER`, `--every 6`, or methods that were trained here: `--method srcnn=FILE`.
+# all took 83 minutes on two cores (PROCESSES 2) that other work shared. DEF_EVALUATE holds further words for
+# `def-hub evaluate`, such as `--model FOLDER`, `--every 6`, or methods that were trained here: `--method srcnn=FILE`.
 set -eu
 data=$1 weights=$2 out=$3 processes=${4:-1}
 export ACCELERATE_USE_CPU="${ACCELERATE_USE_CPU:-true}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"

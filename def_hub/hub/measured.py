@@ -130,7 +130,10 @@ def comparison(summaries: Sequence[Summary], short: bool = False) -> str:
         f"| PSNR in dB / LPIPS (squeeze) | {' | '.join(f'{name} ({total[name]})' for name in datasets)} |",
         "|---|" + "---:|" * len(datasets),
     ]
-    for method, references in dict.fromkeys(key[:2] for key in measured):
+    methods = list(dict.fromkeys(s.method for s in summaries))
+    for method, references in sorted(
+        {key[:2] for key in measured}, key=lambda key: (methods.index(key[0]), _place(key[1], REFERENCES))
+    ):
         cells = [_cell(measured.get((method, references, name)), total[name]) for name in datasets]
         with_references = any(s.references != "none" for s in summaries if s.method == method)
         label = method.replace(TRAINED_HERE, EQUALLY)
