@@ -13,7 +13,7 @@ from def_hub.evaluation.datasets import load_dataset
 from def_hub.evaluation.metrics import psnr
 from def_hub.images import to_tensor
 from def_hub.observation.agreement import observe
-from def_hub.observation.assessment import assess, effective_resolution, jpeg_history, noise_level
+from def_hub.observation.assessment import SOFT_NOISE, assess, effective_resolution, jpeg_history, noise_level
 from def_hub.observation.degradation import Degradation, degrade
 from def_hub.observation.jpeg import read_jpeg
 from def_hub.observation.jpeg_cells import JpegCells
@@ -80,8 +80,10 @@ def test_a_clean_picture_is_clean() -> None:
 
 
 def test_a_blur_is_seen_and_undone_in_part() -> None:
-    assert 1.5 < assess(_degraded("blur3")).degradation.blur < 2.6
-    assert assess(_degraded("blur2")).degradation.blur <= 1.2  # no more than a lens leaves
+    strong, weak = assess(_degraded("blur3")), assess(_degraded("blur2"))
+    assert 1.5 < strong.degradation.blur < 2.6
+    assert weak.degradation.blur <= 1.2  # no more than a lens leaves
+    assert strong.degradation.noise == SOFT_NOISE and "noise" in strong.unsure  # assumed, not measured
 
 
 @pytest.mark.parametrize("name", ["RealSR", "DRealSR"])
@@ -94,7 +96,7 @@ def test_photographs_of_a_shorter_lens_are_not_sharpened_too_far(
         plain = torch.nn.functional.interpolate(y, scale_factor=4, mode="bicubic").clamp(0, 1)
         result = pipe(y, generator=torch.Generator().manual_seed(0), output_type="pt").images[0][None]
         gains.append(float(psnr(result, truth) - psnr(plain, truth)))
-    assert sum(gains) / len(gains) > -0.05 and min(gains) > -1, gains
+    assert sum(gains) / len(gains) > 0.05 and min(gains) > -0.5, gains
 
 
 def test_what_was_enlarged_before() -> None:
