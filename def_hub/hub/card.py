@@ -144,8 +144,10 @@ def _parts(parts: Mapping[str, int]) -> str:
 def _results(evaluations: Sequence[Evaluation], found: Sequence[Figure]) -> str:
     settings = evaluations[0].settings
     commits = ", ".join(sorted({e.commit for e in evaluations}))
+    # earlier versions did not record it, and their cards said this of all data sets
+    small = "; ".join(dict.fromkeys(e.settings.get("low_resolution", "Pillow bicubic") for e in evaluations))
     lines = [
-        f"×4, LR = Pillow bicubic, {settings['protocol']}. Measured with the code of commit {commits}; "
+        f"×4, LR = {small}, {settings['protocol']}. Measured with the code of commit {commits}; "
         f"seed {settings['seed']}.",
     ]
     for preset, same in by_preset(evaluations).items():

@@ -130,15 +130,13 @@ def comparison(summaries: Sequence[Summary], short: bool = False) -> str:
         f"| PSNR in dB / LPIPS (squeeze) | {' | '.join(f'{name} ({total[name]})' for name in datasets)} |",
         "|---|" + "---:|" * len(datasets),
     ]
-    methods = list(dict.fromkeys(s.method for s in summaries))
-    for method, references in sorted(
-        {key[:2] for key in measured}, key=lambda key: (methods.index(key[0]), _place(key[1], REFERENCES))
-    ):
-        cells = [_cell(measured.get((method, references, name)), total[name]) for name in datasets]
-        with_references = any(s.references != "none" for s in summaries if s.method == method)
-        label = method.replace(TRAINED_HERE, EQUALLY)
-        label += f", {_WORDS.get(references, references)}" if with_references else ""
-        lines.append(f"| {label} | {' | '.join(cells)} |")
+    for method in dict.fromkeys(s.method for s in summaries):
+        modes = {s.references for s in summaries if s.method == method}
+        for references in sorted(modes, key=lambda mode: _place(mode, REFERENCES)):
+            cells = [_cell(measured.get((method, references, name)), total[name]) for name in datasets]
+            label = method.replace(TRAINED_HERE, EQUALLY)
+            label += f", {_WORDS.get(references, references)}" if modes != {"none"} else ""
+            lines.append(f"| {label} | {' | '.join(cells)} |")
     absent = [name for name in SYSTEMS if not short and not any(s.method.startswith(name) for s in summaries)]
     lines += [f"| {name}: {ABSENT} |" + " – |" * len(datasets) for name in absent]
     if any(s.method.endswith(TRAINED_HERE) for s in summaries):
