@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub.observation.downsample import SCALE
@@ -50,6 +52,35 @@ class Views:
             expected = [batch, 1, height // CELL, width // CELL]
             if list(self.usable.shape) != expected:
                 raise ValueError(f"Views.usable: expected {expected}, got {list(self.usable.shape)}")
+
+    def halved(self) -> Views:
+        """Half the size; an odd last row or column of cells gets a copy of its border for company."""
+        bottom, right = (n % (2 * CELL) for n in self.bicubic.shape[2:])
+
+        def half(image: Tensor) -> Tensor:
+            return F.avg_pool2d(F.pad(image, (0, right, 0, bottom), mode="replicate"), 2)
+
+        bicubic = half(self.bicubic)
+        enhanced = bicubic if self.enhanced is self.bicubic else half(self.enhanced)
+        usable = None if self.usable is None else F.max_pool2d(self.usable, 2, ceil_mode=True)
+        return replace(
+            self,
+            bicubic=bicubic,
+            enhanced=enhanced,
+            sharp=None if self.sharp is None else half(self.sharp),
+            usable=usable,
+        )
+
+
+class KeptViews(Views):
+    """Views of an image that is compared with many references: its halves are made once."""
+
+    @cached_property
+    def _half(self) -> Views:
+        return super().halved()
+
+    def halved(self) -> Views:
+        return self._half
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from def_hub.reference.matching.correspondence import CELL, Correspondence, Views
+from def_hub.reference.matching.correspondence import CELL, Correspondence, KeptViews, Views
 from def_hub.reference.matching.pyramid import match_coarse_to_fine
 
 VOTING, CONFIRMING = 16, 32
@@ -27,7 +28,8 @@ they are confirmed."""
 LARGER, SMALLER = 16.0, 1 / 12
 """Area of a copy of the reference, in areas of the image: it shows at most so much more of the place, or less."""
 USUAL = 4.0
-"""The same for the copies that are confirmed where votes did not tell: larger ones cost the most."""
+"""The same for the copies that are confirmed where votes did not tell, or looked at for what is rare, mirror images and
+slants: larger ones cost the most."""
 OCTAVE = 0.5
 """Step between the sizes of copies, as a logarithm; votes are still found a quarter octave away."""
 COARSEST, FINEST = 2.0, -4.0
@@ -139,22 +141,34 @@ class ImageCopies:
     which takes less than half of the time where nothing is found."""
 
     def __init__(self, image: Tensor, extract: Callable[[Tensor], Sequence[Tensor]], upright: bool = False) -> None:
-        self.image, self.extract, self.upright = image, extract, upright
+        self.image, self.upright = image, upright
         self.orientations = ORIENTATIONS[:1] if upright else ORIENTATIONS
+        self._extract, self._features = extract, WeakTensorKeyDictionary()  # a copy's features live as long as it does
+        self._copies: dict[int, Views] = {}
+
+    def extract(self, picture: Tensor) -> Sequence[Tensor]:
+        """The pyramid of features of a picture, computed once as long as the picture is held."""
+        if picture not in self._features:
+            self._features[picture] = self._extract(picture)
+        return self._features[picture]
 
     @cached_property
-    def voting(self) -> tuple[list[Tensor], Tensor, Tensor]:
-        """For each of `orientations`, the features of a small copy, `[1, C, h, w]`; and the patches of all of them,
-        `[n, d]`, along the `DIRECTIONS` in which they vary most, `[9·C, d]`."""
-        small = self.copy(VOTING)
+    def voting(self) -> tuple[list[tuple[int, int]], Tensor, Tensor]:
+        """For each of `orientations`, the cells of a small copy, (h, w), and the patches there, `[8, h·w, d]`, along
+        the `DIRECTIONS` in which all of them vary most, `[9·C, d]`."""
+        small = self.copy(VOTING).bicubic
         features = [self.extract(orientation.unturned(small))[-1] for orientation in self.orientations]
-        patches = torch.cat([_patches(one) for one in features])
-        directions = torch.linalg.eigh(patches.T @ patches).eigenvectors[:, -DIRECTIONS:]
-        return features, patches @ directions, directions
+        patches = torch.stack([_patches(one) for one in features])
+        every = patches.flatten(0, 1)
+        directions = torch.linalg.eigh(every.T @ every).eigenvectors[:, -DIRECTIONS:]
+        return [(one.shape[2], one.shape[3]) for one in features], patches @ directions, directions
 
-    def copy(self, cells: int) -> Tensor:
+    def copy(self, cells: int) -> Views:
         """The image, enlarged to the result's scale or less, with so many cells², or fewer where it has fewer."""
-        return resized(self.image, CELL * _shrunk(self.image, cells))
+        if cells not in self._copies:
+            small = resized(self.image, CELL * _shrunk(self.image, cells))
+            self._copies[cells] = KeptViews(small, small)
+        return self._copies[cells]
 
 
 @torch.no_grad()
@@ -177,16 +191,17 @@ def sight(image: ImageCopies, picture: Tensor, usable: Tensor | None = None) -> 
     return replace(best, pose=replace(best.pose, octave=best.pose.octave + best.remaining))
 
 
-def agreement(image: ImageCopies, picture: Tensor) -> float:
+def agreement(image: ImageCopies, picture: Tensor, larger: float = LARGER) -> float:
     """The votes for the pose with the most, in multiples of what chance gives: a quick look, which takes a sixth of the
-    time of `sight`. Arguments as for `sight`."""
+    time of `sight`. Arguments as for `sight`; larger: as for `_Search.octaves`."""
     search = _Search(image, picture, None)
-    return max(share / search.chance(pose.octave) for pose, share in search.votes().items())
+    return max(share / search.chance(pose.octave) for pose, share in search.votes(larger).items())
 
 
 def seems_shown(image: ImageCopies, picture: Tensor) -> bool:
-    """Whether votes alone say that a reference shows the place, in some orientation. Arguments as for `sight`."""
-    return agreement(image, picture) >= CERTAIN
+    """Whether votes alone say that a reference shows the place, in some orientation, and not much more than that.
+    Arguments as for `sight`."""
+    return agreement(image, picture, USUAL) >= CERTAIN
 
 
 def _weight(seen: Sighting) -> float:
@@ -238,17 +253,18 @@ class _Search:
         """Of a copy of the reference, in areas of the image."""
         return math.prod(self.sides) / (math.prod(self.image.shape[2:]) * CELL**2) * 4**octave
 
-    def votes(self) -> dict[Pose, float]:
-        """For each pose, the largest share of the image's cells whose best matches lie equally far away."""
-        queries, patches, directions = self.copies.voting
-        sizes = [query.shape[2] * query.shape[3] for query in queries]
-        votes = {}
-        for octave in self.octaves():
+    def votes(self, larger: float = LARGER) -> dict[Pose, float]:
+        """For each pose, the largest share of the image's cells whose best matches lie equally far away. `larger` as
+        for `octaves`; mirror images are looked for among the usual sizes."""
+        grids, patches, directions = self.copies.voting
+        votes, usual = {}, self.octaves(min(larger, USUAL))
+        for octave in self.octaves(larger):
             key = self.extract(self.copy(octave, VOTING))[-1]
             theirs = directions.T @ _patches(key).T
-            nearest = torch.cat([(some @ theirs).argmax(1) for some in patches.split(512)])
-            for orientation, query, index in zip(self.copies.orientations, queries, nearest.split(sizes), strict=True):
-                votes[replace(orientation, octave=octave)] = _agreeing(index, query, key)
+            for orientation, grid, ours in zip(self.copies.orientations, grids, patches, strict=True):
+                if octave in usual or not orientation.mirrored:
+                    nearest = (ours @ theirs).argmax(1)
+                    votes[replace(orientation, octave=octave)] = _agreeing(nearest, grid, key.shape[2:])
         return votes
 
     def confirm(self, pose: Pose, cells: int = CONFIRMING) -> Sighting:
@@ -258,7 +274,7 @@ class _Search:
         usable = None if self.usable is None else mask_of(pose.turned(self.usable), key.shape[2:])
         with torch.autocast(key.device.type, enabled=False):  # a place needs more digits than half precision has
             matches = match_coarse_to_fine(
-                Views(query, query),
+                query,
                 [Views(key, key, usable=usable)],
                 self.extract,
                 "bicubic",
@@ -266,11 +282,11 @@ class _Search:
                 rounds=1,  # more would help chance, too
             )
         height, width = reversed(self.sides) if pose.quarters % 2 else self.sides
-        shown = math.prod(key.shape[2:]) / math.prod(query.shape[2:]) / self._area(0.0)
+        shown = math.prod(key.shape[2:]) / math.prod(query.bicubic.shape[2:]) / self._area(0.0)
         pose = replace(pose, octave=0.5 * math.log2(shown))
         support = matches.confidence * ((_around(matches.confidence) - ALONE) / (SURE - ALONE)).clamp(0, 1)
         scale = (key.shape[3] / width, key.shape[2] / height)
-        return Sighting(pose, query, key, matches, scale, float(support.mean()))
+        return Sighting(pose, query.bicubic, key, matches, scale, float(support.mean()))
 
     def copy(self, octave: float, cells: int) -> Tensor:
         """The reference, unturned, as it is compared with an image that is seen with so many cells."""
@@ -291,10 +307,10 @@ def _patches(features: Tensor) -> Tensor:
     return F.normalize(F.unfold(features.float(), 3, padding=1)[0].T, dim=1)
 
 
-def _agreeing(index: Tensor, query: Tensor, key: Tensor) -> float:
-    """The largest share of the cells of `query` `[1, C, h, w]` whose matches, flat indices `[h·w]` into `key`, lie
-    equally far away, to a cell."""
-    (h, w), (hr, wr) = query.shape[2:], key.shape[2:]
+def _agreeing(index: Tensor, query: Sequence[int], key: Sequence[int]) -> float:
+    """The largest share of the `query`'s cells whose matches, flat indices `[h·w]` into the `key`'s, lie equally far
+    away, to a cell; both are heights and widths."""
+    (h, w), (hr, wr) = query, key
     cell = torch.arange(h * w, device=index.device)
     down, right = index // wr - cell // w + h, index % wr - cell % w + w  # 1 and more
     count = torch.zeros(1, 1, hr + h + 1, wr + w + 1, device=index.device)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub.reference.matching.alignment import align
@@ -79,7 +78,7 @@ def match_coarse_to_fine(
     starts = []
     if coarser:
         coarse = match_coarse_to_fine(
-            _halved(query), [_halved(k) for k in keys], extractor, matching_image, pairs=pairs, step=step, rounds=rounds
+            query.halved(), [k.halved() for k in keys], extractor, matching_image, pairs=pairs, step=step, rounds=rounds
         )
         starts.append(_doubled(coarse, grids))
     if here.searched:
@@ -105,19 +104,6 @@ def _usable(keys: Sequence[Views], found: Correspondence) -> Tensor:
 def _grid(views: Views) -> tuple[int, int]:
     height, width = views.bicubic.shape[2:]
     return height // CELL, width // CELL
-
-
-def _halved(views: Views) -> Views:
-    """Half the size; an odd last row or column of cells gets a copy of its border for company."""
-    bottom, right = (n % (2 * CELL) for n in views.bicubic.shape[2:])
-
-    def half(image: Tensor | None) -> Tensor | None:
-        return None if image is None else F.avg_pool2d(F.pad(image, (0, right, 0, bottom), mode="replicate"), 2)
-
-    bicubic, enhanced, sharp = half(views.bicubic), half(views.enhanced), half(views.sharp)
-    assert bicubic is not None and enhanced is not None
-    usable = None if views.usable is None else F.max_pool2d(views.usable, 2, ceil_mode=True)
-    return Views(bicubic, enhanced, sharp, usable)
 
 
 def _doubled(coarse: Correspondence, grids: Sequence[tuple[int, int]]) -> Correspondence:
