@@ -1,6 +1,6 @@
 """Fuzzing: bytes nobody thought of, into everything that reads files of strangers.
 
-    python -m tests.fuzz images --minutes 60     # also: jpeg, config, index, weights, library, or all
+    python -m tests.fuzz images --minutes 60     # also: profile, jpeg, config, index, weights, library, or all
     python -m tests.fuzz images --atheris        # guided by coverage, where atheris is installed; until it is stopped
 
 Each target takes bytes and allows one outcome: a value, or the error that the reader's documentation names. Whatever
@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import io
 import json
+import logging
 import random
 import struct
 import sys
@@ -48,6 +49,7 @@ from def_hub.reference.library.index import (
 from def_hub.reference.library.index import read_index as read_library_index
 
 from .helpers.odd_files import WRITTEN, encoded
+from .helpers.profiles import PROFILES, colours
 
 Target = Callable[[bytes, Path], None]
 DICTIONARY = (b"\0", b"\xff" * 4, b"\x7f\xff\xff\xff", b"Exif\0\0", b"IHDR", b"iCCP", b"[" * 50, b'"', b"1e999", b"../")
@@ -63,6 +65,25 @@ def read_image(data: bytes, folder: Path) -> None:
         assert str(error).startswith(f"image {path}: ") and len(str(error).splitlines()) == 1
         return
     assert seen.picture.dtype == torch.float32 and 0 <= seen.picture.min() and seen.picture.max() <= 1
+
+
+def read_profile(data: bytes, folder: Path) -> None:
+    """A picture with an ICC profile of these bytes, and the same colours back in that profile's space: what is kept in
+    the input's colour space and opened again is the picture, or it is refused in one line."""
+    path = folder / "a.png"
+    colours().save(path, icc_profile=data)
+    try:
+        seen = images.read_photo(path)
+    except ValueError as error:
+        assert str(error).startswith(f"image {path}: ") and len(str(error).splitlines()) == 1
+        return
+    assert seen.picture.dtype == torch.float32 and 0 <= seen.picture.min() and seen.picture.max() <= 1
+    try:
+        images.save_image(seen.picture, folder / "b.png", space=seen.space)
+    except ValueError as error:
+        assert len(str(error).splitlines()) == 1
+        return
+    assert images.read_photo(folder / "b.png").picture.shape == seen.picture.shape
 
 
 def read_jpeg(data: bytes, folder: Path) -> None:
@@ -174,6 +195,7 @@ def _seeds_of_jpeg() -> list[bytes]:
 
 TARGETS: dict[str, tuple[Target, Callable[[], list[bytes]]]] = {
     "images": (read_image, lambda: [encoded(format) for format in WRITTEN]),
+    "profile": (read_profile, lambda: list(PROFILES.values())),
     "jpeg": (read_jpeg, _seeds_of_jpeg),
     "config": (read_run_file, _seeds_of_run_files),
     "index": (read_model_index, _seeds_of_index),
@@ -258,6 +280,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--atheris", action="store_true")
     options = parser.parse_args()
+    logging.disable(logging.WARNING)  # a line for every second input would hide what is found
     names = list(TARGETS) if options.target == "all" else [options.target]
     if options.atheris:
         guided(names[0])
