@@ -28,8 +28,8 @@ they are confirmed."""
 LARGER, SMALLER = 16.0, 1 / 12
 """Area of a copy of the reference, in areas of the image: it shows at most so much more of the place, or less."""
 USUAL = 4.0
-"""The same for the copies that are confirmed where votes did not tell, or looked at for what is rare, mirror images and
-slants: larger ones cost the most."""
+"""The same for the copies that are confirmed where votes did not tell, or looked at for mirror images, which are rare:
+larger ones cost the most."""
 OCTAVE = 0.5
 """Step between the sizes of copies, as a logarithm; votes are still found a quarter octave away."""
 COARSEST, FINEST = 2.0, -4.0
@@ -191,17 +191,16 @@ def sight(image: ImageCopies, picture: Tensor, usable: Tensor | None = None) -> 
     return replace(best, pose=replace(best.pose, octave=best.pose.octave + best.remaining))
 
 
-def agreement(image: ImageCopies, picture: Tensor, larger: float = LARGER) -> float:
+def agreement(image: ImageCopies, picture: Tensor) -> float:
     """The votes for the pose with the most, in multiples of what chance gives: a quick look, which takes a sixth of the
-    time of `sight`. Arguments as for `sight`; larger: as for `_Search.octaves`."""
+    time of `sight`. Arguments as for `sight`."""
     search = _Search(image, picture, None)
-    return max(share / search.chance(pose.octave) for pose, share in search.votes(larger).items())
+    return max(share / search.chance(pose.octave) for pose, share in search.votes().items())
 
 
 def seems_shown(image: ImageCopies, picture: Tensor) -> bool:
-    """Whether votes alone say that a reference shows the place, in some orientation, and not much more than that.
-    Arguments as for `sight`."""
-    return agreement(image, picture, USUAL) >= CERTAIN
+    """Whether votes alone say that a reference shows the place, in some orientation. Arguments as for `sight`."""
+    return agreement(image, picture) >= CERTAIN
 
 
 def _weight(seen: Sighting) -> float:
@@ -253,12 +252,12 @@ class _Search:
         """Of a copy of the reference, in areas of the image."""
         return math.prod(self.sides) / (math.prod(self.image.shape[2:]) * CELL**2) * 4**octave
 
-    def votes(self, larger: float = LARGER) -> dict[Pose, float]:
-        """For each pose, the largest share of the image's cells whose best matches lie equally far away. `larger` as
-        for `octaves`; mirror images are looked for among the usual sizes."""
+    def votes(self) -> dict[Pose, float]:
+        """For each pose, the largest share of the image's cells whose best matches lie equally far away. Mirror images
+        are looked for among the `USUAL` sizes."""
         grids, patches, directions = self.copies.voting
-        votes, usual = {}, self.octaves(min(larger, USUAL))
-        for octave in self.octaves(larger):
+        votes, usual = {}, self.octaves(USUAL)
+        for octave in self.octaves():
             key = self.extract(self.copy(octave, VOTING))[-1]
             theirs = directions.T @ _patches(key).T
             for orientation, grid, ours in zip(self.copies.orientations, grids, patches, strict=True):
