@@ -3,12 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import ImageFilter
 from torch import Tensor
 
 from def_hub import DEFPipeline, rank_references
-from def_hub.images import to_tensor
+from def_hub.images import to_pil, to_tensor
 from def_hub.observation.downsample import Downsample
-from def_hub.reference.matching.detail import detail_worth, stepped
+from def_hub.reference.matching import Correspondence, Views
+from def_hub.reference.matching.detail import detail_worth, overdone, stepped
 
 from .test_pipeline import EXAMPLES, generator
 
@@ -42,7 +44,15 @@ HARMFUL = {
 }
 
 
-@pytest.mark.parametrize("kind", HARMFUL)
+def sharpened(picture: Tensor) -> Tensor:
+    return to_tensor(to_pil(picture).filter(ImageFilter.UnsharpMask(2, 250, 0)))
+
+
+UNSEEN_ALONE = {"over-sharpened": lambda y, sharp: sharpened(sharp)}
+"""What only the image beside it shows to be harmful."""
+
+
+@pytest.mark.parametrize("kind", [*HARMFUL, *UNSEEN_ALONE])
 def test_harmful_references_do_no_harm(pipe: DEFPipeline, street: Tensor, y: Tensor, kind: str) -> None:
     """Alone they change nothing; beside the sharp one, neither."""
 
@@ -50,10 +60,38 @@ def test_harmful_references_do_no_harm(pipe: DEFPipeline, street: Tensor, y: Ten
         result = pipe(y, list(references), preset="fast", precision="float32", generator=generator(), output_type="pt")
         return (result.images[0] - street[0]).square().mean()
 
-    harmful = HARMFUL[kind](y, street)
+    harmful = (HARMFUL | UNSEEN_ALONE)[kind](y, street)
     decibel = 10 * torch.log10(error(harmful) / error())
     assert decibel < 0.05
     assert 10 * torch.log10(error(street, harmful) / error(street)) < 0.1
+
+
+LIGHT = {
+    "as it is": lambda p: p,
+    "hazy": lambda p: 0.6 * p + 0.3,
+    "contrasty": lambda p: (1.4 * p - 0.2).clamp(0, 1),
+    "darker and warmer": lambda p: p * torch.tensor((0.7, 0.5, 0.4)).view(1, 3, 1, 1),
+}
+
+
+@pytest.mark.parametrize("kind", LIGHT)
+def test_light_and_contrast_are_not_taken_for_sharpening(street: Tensor, kind: str) -> None:
+    """Of a batch of two: the reference in other light, and the same over-sharpened."""
+    both = torch.cat([LIGHT[kind](picture) for picture in (street, sharpened(street))])
+    shrunk = Downsample()
+    query, key = (shrunk.upsample(shrunk.forward(p).clamp(0, 1)) for p in (street.repeat(2, 1, 1, 1), both))
+    found = Correspondence.identity(2, street.shape[2] // 4, street.shape[3] // 4)
+    [share] = overdone(Views(query, query), [Views(key, key)], found)
+    assert share.tolist() == [1, 0]
+
+
+def test_too_few_matches_say_nothing_of_sharpening(street: Tensor) -> None:
+    [share] = overdone(
+        Views(street, street),
+        [Views(sharpened(street), street)],
+        Correspondence.identity(1, street.shape[2] // 4, street.shape[3] // 4).trusted(0.01),
+    )
+    assert share.tolist() == [1]
 
 
 def test_ranked_by_the_detail_that_is_added(y: Tensor, street: Tensor) -> None:

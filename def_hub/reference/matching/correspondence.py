@@ -53,6 +53,11 @@ class Views:
             if list(self.usable.shape) != expected:
                 raise ValueError(f"Views.usable: expected {expected}, got {list(self.usable.shape)}")
 
+    def counting(self, share: Tensor) -> Views:
+        """The same, of which a match counts only by this share, `[B]`."""
+        usable = torch.ones_like(self.bicubic[:, :1, ::CELL, ::CELL]) if self.usable is None else self.usable
+        return replace(self, usable=usable * share.view(-1, 1, 1, 1))
+
     def halved(self) -> Views:
         """Half the size; an odd last row or column of cells gets a copy of its border for company."""
         bottom, right = (n % (2 * CELL) for n in self.bicubic.shape[2:])

@@ -8,18 +8,20 @@ network alone, and its detail is compared with what the network expected there:
   already has (an earlier result), adds nothing.
 - Detail that has nothing in common with what was expected (dots, a dither, a pixel grid, the steps of an enlargement by
   repeated pixels, heavy noise) does not belong to the scene. True detail is partly foreseeable: edges go on.
+
+That a picture was over-sharpened can only be seen beside the image, where both show the same (`overdone`).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub.observation.downsample import Downsample
-from def_hub.reference.matching.correspondence import CELL, Views
+from def_hub.reference.matching.correspondence import CELL, Correspondence, Views
 from def_hub.reference.matching.refinement import luma
 
 ADDED = (0.35, 0.60)
@@ -38,6 +40,13 @@ FORESEEN = (0.18, 0.28)
 STEPS = 0.35
 """Slope across a column, or a row, of a picture, in shares of the largest near it: where four in ten are below this, it
 has steps. Photographs have 0.6."""
+OVERDONE = (1.65, 1.75)
+"""Finest contrast of a reference that was shrunk to the image's resolution, in amounts of the image's where both show
+the same, from which the reference is less believed, and not at all. Of the first references of nine groups of
+`MultiView` 0.9 … 1.1, hazy or contrasty ones, too; 1.3 … 1.6 beside images whose blur was measured and not wholly
+undone; and 1.8 … 2.8 after `ImageFilter.UnsharpMask(2, 250)` where that did harm (29 November 2026)."""
+FEWEST = 64
+"""Cells' worth of confidence that are needed to tell."""
 LOOKED_AT = 1024
 """Side, in pixels, of the middle of a picture in which steps are looked for."""
 BORDER = 2 * CELL
@@ -71,8 +80,42 @@ def believed(views: Views, operator: Downsample) -> Views:
     worth = [detail_worth(sharp, restored, operator) for sharp, restored in pairs]
     if min(worth) == 1.0:
         return views
-    usable = torch.ones_like(views.sharp[:, :1, ::CELL, ::CELL]) if views.usable is None else views.usable
-    return replace(views, usable=usable * usable.new_tensor(worth).view(-1, 1, 1, 1))
+    return views.counting(views.sharp.new_tensor(worth))
+
+
+@torch.no_grad()
+def overdone(query: Views, keys: Sequence[Views], found: Correspondence) -> list[Tensor]:
+    """How far the detail of each reference is to be believed beside the image, 0 … 1: for each of `keys` `[B]`.
+
+    Cameras and programs sharpen by adding to a picture what is fine in it. Some of it survives shrinking, and where the
+    image shows the same place, it shows how much there should be. What light and contrast differ by is divided out: it
+    changes what is a little coarser, too.
+
+    Args:
+        query, keys: the image and its references as they were matched. found: their matches.
+    """
+    ours = _bands(query.bicubic)
+    x, y = (found.position / CELL).floor().long().unbind(1)
+    believed = []
+    for number, key in enumerate(keys):
+        theirs = _bands(key.bicubic)
+        rows, columns = theirs.shape[2:]
+        cell = (y.clamp(0, rows - 1) * columns + x.clamp(0, columns - 1)).flatten(1)[:, None]
+        there = theirs.flatten(2).gather(2, cell.expand(-1, 2, -1))  # [B,2,h·w]
+        weight = (found.confidence[:, 0] * (found.reference == number)).flatten(1)[:, None]
+        fine, coarse = ((weight * there).sum(2) / (weight * ours.flatten(2)).sum(2).clamp_min(1e-9)).unbind(1)
+        low, high = OVERDONE
+        share = ((high - fine / coarse.clamp_min(1e-9)) / (high - low)).clamp(0, 1)
+        believed.append(torch.where(weight.sum((1, 2)) < FEWEST, torch.ones_like(share), share))
+    return believed
+
+
+def _bands(picture: Tensor) -> Tensor:
+    """`[B, 2, h, w]` of `[B, 3, H, W]`: squares of what is fine in the luma of the picture, shrunk to a pixel per cell,
+    and of what is coarser."""
+    small = F.avg_pool2d(luma(picture)[:, None], CELL)
+    near, far = (F.avg_pool2d(small, k, stride=1, padding=k // 2, count_include_pad=False) for k in (3, 9))
+    return torch.cat((small - near, near - far), dim=1).square()
 
 
 def stepped(picture: Tensor) -> bool:
