@@ -36,8 +36,8 @@ def test_a_jpeg_is_reproduced_coefficient_by_coefficient(tiny_pipe: DEFPipeline,
     output.images[0].resize((56, 48), Image.Resampling.BICUBIC).save(again, quality=60, subsampling=0)
     with Image.open(jpeg) as one, Image.open(again) as other:
         same = np.asarray(one, dtype=int) - np.asarray(other, dtype=int)
-    # one coefficient in 200 may differ, and shows in all 64 pixels of its block: 2.4 % of the pixels in half precision on
-    # a processor without AVX-512, fewer elsewhere
+    # one coefficient in 200 may differ, and shows in all 64 pixels of its block: 2.4 % of the pixels in half precision
+    # on a processor without AVX-512, fewer elsewhere
     assert (np.abs(same) <= 1).mean() > 0.96
     exact = tiny_pipe(jpeg, picture(96, 128), generator=generator(), degradation="clean")
     assert exact.images[0].tobytes() != output.images[0].tobytes()
