@@ -59,31 +59,34 @@ def read_image(data: bytes, folder: Path) -> None:
     """A picture in [0, 1], or an error that names the file."""
     path = folder / "a"
     path.write_bytes(data)
-    try:
-        seen = images.read_photo(path)
-    except ValueError as error:
-        assert str(error).startswith(f"image {path}: ") and len(str(error).splitlines()) == 1
-        return
-    assert seen.picture.dtype == torch.float32 and 0 <= seen.picture.min() and seen.picture.max() <= 1
+    _photo(path)
 
 
 def read_profile(data: bytes, folder: Path) -> None:
-    """A picture with an ICC profile of these bytes, and the same colours back in that profile's space: what is kept in
-    the input's colour space and opened again is the picture, or it is refused in one line."""
+    """A picture with an ICC profile of these bytes. Its colours are also written back in that profile's space, and can
+    be read again, or are refused in one line."""
     path = folder / "a.png"
     colours().save(path, icc_profile=data)
-    try:
-        seen = images.read_photo(path)
-    except ValueError as error:
-        assert str(error).startswith(f"image {path}: ") and len(str(error).splitlines()) == 1
+    seen = _photo(path)
+    if seen is None:
         return
-    assert seen.picture.dtype == torch.float32 and 0 <= seen.picture.min() and seen.picture.max() <= 1
     try:
         images.save_image(seen.picture, folder / "b.png", space=seen.space)
     except ValueError as error:
         assert len(str(error).splitlines()) == 1
         return
     assert images.read_photo(folder / "b.png").picture.shape == seen.picture.shape
+
+
+def _photo(path: Path) -> images.Photo | None:
+    """A picture in [0, 1]; None after an error that names the file in one line."""
+    try:
+        seen = images.read_photo(path)
+    except ValueError as error:
+        assert str(error).startswith(f"image {path}: ") and len(str(error).splitlines()) == 1
+        return None
+    assert seen.picture.dtype == torch.float32 and 0 <= seen.picture.min() and seen.picture.max() <= 1
+    return seen
 
 
 def read_jpeg(data: bytes, folder: Path) -> None:

@@ -10,7 +10,7 @@ from def_hub import DEFPipeline, rank_references
 from def_hub.images import to_pil, to_tensor
 from def_hub.observation.downsample import Downsample
 from def_hub.reference.matching import Correspondence, Views
-from def_hub.reference.matching.detail import detail_worth, overdone, stepped
+from def_hub.reference.matching.detail import believed_beside, detail_worth, stepped
 
 from .test_pipeline import EXAMPLES, generator
 
@@ -81,17 +81,16 @@ def test_light_and_contrast_are_not_taken_for_sharpening(street: Tensor, kind: s
     shrunk = Downsample()
     query, key = (shrunk.upsample(shrunk.forward(p).clamp(0, 1)) for p in (street.repeat(2, 1, 1, 1), both))
     found = Correspondence.identity(2, street.shape[2] // 4, street.shape[3] // 4)
-    [share] = overdone(Views(query, query), [Views(key, key)], found)
+    [share] = believed_beside(Views(query, query), [Views(key, key)], found)
     assert share.tolist() == [1, 0]
 
 
-def test_too_few_matches_say_nothing_of_sharpening(street: Tensor) -> None:
-    [share] = overdone(
-        Views(street, street),
-        [Views(sharpened(street), street)],
-        Correspondence.identity(1, street.shape[2] // 4, street.shape[3] // 4).trusted(0.01),
-    )
-    assert share.tolist() == [1]
+@pytest.mark.parametrize("confidence, believed", ((0.01, 1), (1.0, 0)))
+def test_too_few_matches_say_nothing_of_sharpening(street: Tensor, confidence: float, believed: int) -> None:
+    over = sharpened(street)
+    found = Correspondence.identity(1, street.shape[2] // 4, street.shape[3] // 4).trusted(confidence)
+    [share] = believed_beside(Views(street, street), [Views(over, over)], found)
+    assert share.tolist() == [believed]
 
 
 def test_ranked_by_the_detail_that_is_added(y: Tensor, street: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from def_hub.reference.features import Pyramid, in_bands
 from def_hub.reference.matching import Correspondence, Views, match, match_coarse_to_fine, supported
-from def_hub.reference.matching.detail import overdone
+from def_hub.reference.matching.detail import believed_beside
 from def_hub.settings import MatchingImage
 
 
@@ -70,7 +70,7 @@ class Matcher:
             if not self.refine:
                 return match(image, references, self.features, self.matching_image)
             matches = match_coarse_to_fine(image, references, self.features, self.matching_image, step=self.step)
-            shares = overdone(image, references, matches)
+            shares = believed_beside(image, references, matches)
             if min(float(share.min()) for share in shares) < 1:  # what is over-sharpened shall not win over others
                 references = [key.counting(share) for key, share in zip(references, shares, strict=True)]
                 matches = match_coarse_to_fine(image, references, self.features, self.matching_image, step=self.step)

@@ -9,7 +9,7 @@ network alone, and its detail is compared with what the network expected there:
 - Detail that has nothing in common with what was expected (dots, a dither, a pixel grid, the steps of an enlargement by
   repeated pixels, heavy noise) does not belong to the scene. True detail is partly foreseeable: edges go on.
 
-That a picture was over-sharpened can only be seen beside the image, where both show the same (`overdone`).
+That a picture was over-sharpened can only be seen beside the image, where both show the same (`believed_beside`).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def believed(views: Views, operator: Downsample) -> Views:
 
 
 @torch.no_grad()
-def overdone(query: Views, keys: Sequence[Views], found: Correspondence) -> list[Tensor]:
+def believed_beside(query: Views, keys: Sequence[Views], found: Correspondence) -> list[Tensor]:
     """How far the detail of each reference is to be believed beside the image, 0 … 1: for each of `keys` `[B]`.
 
     Cameras and programs sharpen by adding to a picture what is fine in it. Some of it survives shrinking, and where the
@@ -96,7 +96,7 @@ def overdone(query: Views, keys: Sequence[Views], found: Correspondence) -> list
     """
     ours = _bands(query.bicubic)
     x, y = (found.position / CELL).floor().long().unbind(1)
-    believed = []
+    shares = []
     for number, key in enumerate(keys):
         theirs = _bands(key.bicubic)
         rows, columns = theirs.shape[2:]
@@ -106,8 +106,8 @@ def overdone(query: Views, keys: Sequence[Views], found: Correspondence) -> list
         fine, coarse = ((weight * there).sum(2) / (weight * ours.flatten(2)).sum(2).clamp_min(1e-9)).unbind(1)
         low, high = OVERDONE
         share = ((high - fine / coarse.clamp_min(1e-9)) / (high - low)).clamp(0, 1)
-        believed.append(torch.where(weight.sum((1, 2)) < FEWEST, torch.ones_like(share), share))
-    return believed
+        shares.append(torch.where(weight.sum((1, 2)) < FEWEST, torch.ones_like(share), share))
+    return shares
 
 
 def _bands(picture: Tensor) -> Tensor:
