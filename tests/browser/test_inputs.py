@@ -223,6 +223,29 @@ def test_a_photo_given_while_the_last_one_is_assessed_takes_its_place(page: Any,
     assert "32×24 in" in page.locator("#info").inner_text()
 
 
+def test_of_two_photos_the_one_that_was_given_last_is_taken(page: Any, tmp_path: Path) -> None:
+    """However long the first one takes to arrive; one that is no picture takes no place."""
+    held: list[Any] = []
+    page.route("**/upload*", lambda route: route.continue_() if held else held.append(route))
+    for path in (EXAMPLES / "banana_lr.png", corner(tmp_path)):
+        give(page, "#photo", path)
+    page.locator("#info", has_text="32×24 in").wait_for()
+    with page.expect_response("**/upload*"):
+        held[0].continue_()
+    give(page, "#files", EXAMPLES / "street_ref1.jpg")
+    page.locator("#candidates .def-card").wait_for()
+    assert page.locator("#photo .def-drop-bar span").inner_text() == "photo.png"
+    assert "32×24 in" in page.locator("#info").inner_text()
+    page.unroute("**/upload*")
+    page.route("**/upload*", lambda route: route.continue_() if len(held) > 1 else held.append(route))
+    page.route("**/elsewhere/page.html", lambda route: route.fulfill(body="<p>", content_type="text/html"))
+    give(page, "#photo", EXAMPLES / "banana_lr.png")
+    paste(page, "text", f"{page.url}elsewhere/page.html")
+    page.locator("#photo .def-drop-words", has_text="could not fetch a picture from this link").wait_for()
+    held[1].continue_()
+    page.locator("#info", has_text="128×128 in").wait_for()
+
+
 def test_what_is_chosen_while_references_are_ranked_stays_chosen(page: Any, tiny: DEFPipeline, tmp_path: Path) -> None:
     """The ranking was called with the scale that was chosen before, and is answered last."""
     give(page, "#photo", corner(tmp_path))

@@ -4,7 +4,12 @@ const one = selector => element.querySelector(selector);
 let said = '';
 const say = words => { one('.def-drop-words').textContent = said = words; };
 
-const give = async files => {
+// Uploads end in any order. One that ends after a photo that was given later, or taken away, comes too late; of
+// references none does.
+let begun = 0, taken = 0;
+const isLate = number => !'@MULTIPLE@' && number < taken;
+
+const give = async (files, number = ++begun) => {
   const given = [], refused = [];
   if (!files.length) return;
   say('Uploading …');
@@ -15,20 +20,24 @@ const give = async files => {
       refused.push(`${file.name} was not taken: ${error.message || error}`);
     }
   }
+  if (isLate(number)) return;
   say(refused.join(' '));
   if (!given.length) return;
+  taken = number;
   document.body.dataset.given = 'yes';
   trigger('upload', {files: given});
 };
 
 const fetched = async link => {
+  const number = ++begun;
   say('Fetching the link …');
   try {
     const blob = await (await fetch(link)).blob();
     if (!blob.type.startsWith('image/')) throw new Error('no picture');
     const name = decodeURIComponent(new URL(link).pathname.split('/').pop()) || 'picture';
-    await give([new File([blob], name, {type: blob.type})]);
+    await give([new File([blob], name, {type: blob.type})], number);
   } catch {
+    if (isLate(number)) return;
     say('Your browser could not fetch a picture from this link. Save the picture and drop the file here.');
   }
 };
@@ -67,7 +76,11 @@ element.addEventListener('click', event => {
   if (action === 'choose') one('.def-file').click();
   if (action === 'camera') photographed();
   if (action === 'crop') trigger('edit', {});
-  if (action === 'remove') trigger('clear', {});
+  if (action === 'remove') {
+    taken = ++begun;
+    say('');
+    trigger('clear', {});
+  }
 });
 element.addEventListener('change', async event => {
   if (!event.target.matches('.def-file')) return;
