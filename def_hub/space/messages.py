@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from itertools import count as numbers
 from typing import Any, Literal
 
 from def_hub.estimate import gigabytes, total_memory
@@ -30,6 +31,7 @@ AGREES = 0.75
 """Levels of 255 by which the result, shrunk again, may differ from the photo. Rounding to whole levels takes 0.5."""
 NO_BREAK = "\N{NO-BREAK SPACE}"
 CANCELLED = "Cancelled. Nothing is computing any more."
+_REFUSALS = numbers(1)
 STILL_PREPARED = "Cancelled. The example is still being prepared, for all visitors."
 
 
@@ -145,8 +147,9 @@ DRAWING = status("running", note("Drawing what happened …"))
 
 
 def not_taken(wrong: Sequence[str]) -> dict[str, Any]:
-    """What is wrong with files that were refused; it stays until the visitor has read it."""
-    return status("failed", *map(warning, wrong), dismiss="OK")
+    """What is wrong with files that were refused; it stays until the visitor has read it. By its number the browser knows
+    what has been read: a handler that goes on to rank sends all that it said once more."""
+    return status("failed", *map(warning, wrong), dismiss="OK", number=next(_REFUSALS))
 
 
 def used(session: Session) -> str:

@@ -260,6 +260,26 @@ def test_what_is_chosen_while_references_are_ranked_stays_chosen(page: Any, tiny
         assert becomes(page, lambda: "96×72 out" in page.locator("#info").inner_text())
 
 
+def test_what_has_been_read_does_not_come_back(page: Any, tiny: DEFPipeline, tmp_path: Path) -> None:
+    """The handler that refused one file goes on with the others, and ends by sending all that it said. What is wrong
+    with the same file given again is said again."""
+    (tmp_path / "text.png").write_text("not a picture")
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
+    refused = page.locator("#refused .def-warn")
+    with Gate(tiny.refsr.feature_extractor) as ranking:
+        give(page, "#files", EXAMPLES / "street_ref1.jpg", tmp_path / "text.png")
+        page.locator("#refused .def-dismiss").click()
+        refused.wait_for(state="detached")
+        assert ranking.reached.wait(PATIENCE / 1000)
+        ranking.open()
+        page.locator("#candidates .def-card").wait_for()
+        page.wait_for_timeout(1500)
+        assert not refused.count()
+    give(page, "#files", tmp_path / "text.png")
+    refused.wait_for()
+
+
 def test_a_photo_is_dropped_on_the_one_that_is_there(page: Any, tmp_path: Path) -> None:
     give(page, "#photo", corner(tmp_path))
     page.locator("#info", has_text="32×24 in").wait_for()
