@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+TeacherName = Literal["hitsrf", "rlfn", "rrdb"]
+
 
 @dataclass(frozen=True)
 class SourceConfig:
@@ -163,7 +165,7 @@ class ReferenceConfig:
     reconstruction_steps: int = 0
     known: int = 0
     teacher: str | None = None
-    teacher_network: Literal["hitsrf", "rrdb"] = "hitsrf"
+    teacher_network: TeacherName = "hitsrf"
     taught: float = 0.5
     teaching: float = 0.75
     kept: bool = True

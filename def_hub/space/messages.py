@@ -147,8 +147,10 @@ DRAWING = status("running", note("Drawing what happened …"))
 
 
 def not_taken(wrong: Sequence[str]) -> dict[str, Any]:
-    """What is wrong with files that were refused; it stays until the visitor has read it. By its number the browser knows
-    what has been read: a handler that goes on to rank sends all that it said once more."""
+    """What is wrong with files that were refused; it stays until the visitor has read it.
+
+    By its number the browser knows what has been read: a handler that goes on to rank sends all that it said once more.
+    """
     return status("failed", *map(warning, wrong), dismiss="OK", number=next(_REFUSALS))
 
 
