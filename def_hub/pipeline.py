@@ -33,7 +33,9 @@ from def_hub.reference.matching.detail import believed
 from def_hub.reference.matching.fitting import fitted
 from def_hub.reference.network import Estimate, ReferenceNetwork
 from def_hub.reference.picture import ReferencePicture
-from def_hub.reference.restoring.transfer import spread
+from def_hub.reference.restoring.regained import regained
+from def_hub.reference.restoring.samples import confirmed, through_samples
+from def_hub.reference.restoring.transfer import overlapped, spread
 from def_hub.scales import Size, enlarged_alpha, in_two_passes, operator_between, reduced, size_between, target_size
 from def_hub.settings import DEFAULT_PRESET, Settings, resolve
 
@@ -283,18 +285,26 @@ class DEFPipeline(DiffusionPipeline):
             seen = [plan.seen(r.to(device), y, known) for r in references]
 
             # 4. Match (4.3, eq. 10-12)
-            matches, features = None, network.memory(device)
+            matches, alike, features = None, None, network.memory(device)
             if seen:
                 matcher = Matcher(features, settings.matching_image, settings.refine, settings.step)
                 matches = matcher(Views(operator.upsample(y), estimate.matched), [p.seen for p in seen])
                 matches = matches.trusted(settings.reference_strength * request.allowed.to(device))
+                alike = overlapped([p.seen.enhanced for p in seen], matches) if known.lost_more else None
                 seen = [picture.without_views() for picture in seen]
                 watch.begins("transfer")
 
             # 5. Restore (4.4, eq. 7, 13): transfer the references' texture along the matches and blend it in; where no
-            #    reference is trusted, add detail of the prior
+            #    reference is trusted, add detail of the prior; where more was lost than shrinking takes, let references
+            #    and samples say more than the network was taught
             restored = network.restored(told, estimate, [p.pixels for p in seen], matches, features)
         result, without_reference = _with_prior_detail(restored.sr, estimate, matches, settings.prior_strength)
+        if known.sampled:
+            result = confirmed(result, restored.transferred, y, matches, settings.reference_strength)
+            without_reference = through_samples(without_reference, y)
+        elif alike is not None and matches is not None:
+            strength = settings.reference_strength
+            result = regained(result, restored.transferred, alike, estimate.matched, matches, strength)
 
         # 6. Agree: the nearest image of the requested size that agrees with the file (eq. 9)
         watch.begins("restore")
@@ -365,11 +375,16 @@ class _Plan:
         picture = fitted(y, reference, network.feature_extractor) if refine else reference
         small = known.degraded(picture.pixels, operator)
         # its own generator: the noise for a reference must not change the noise for the image
-        enhanced = self.enhanced(small, known, torch.Generator().manual_seed(0))
+        enhanced = self.enhanced(small, known, torch.Generator().manual_seed(0), known.project_beside(small, operator))
         told = known.seen_by(small, network.config.known)
         seen = picture.seen_as(operator.upsample(small), network.estimate(told, enhanced).matched)
+        if not network.config.match_estimate:
+            return seen
         # what a network makes of a picture alone says how much detail to expect; I_DE does not
-        return replace(seen, views=believed(seen.seen, operator)) if network.config.match_estimate else seen
+        if known.clean:
+            return replace(seen, views=believed(seen.seen, operator))
+        worth = network.worth(picture.pixels)  # its own detail, whatever the image lost: less would be foreseen
+        return replace(seen, views=seen.seen.counting(small.new_tensor([worth])))
 
 
 @dataclass

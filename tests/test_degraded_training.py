@@ -8,17 +8,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from def_hub.config import DegradationConfig, ReferenceConfig, load_config
+from def_hub.config import DegradationConfig, ReferenceConfig, TeacherName, load_config
 from def_hub.data import SampleStream, degraded_pair, drawn, observed, open_source
 from def_hub.diffusion.denoiser import Denoiser
 from def_hub.evaluation.baselines.hitsrf import HiTSRF
+from def_hub.evaluation.baselines.rlfn import RLFN
+from def_hub.evaluation.baselines.rrdb import RRDBNet
 from def_hub.observation.degradation import PLANES, Degradation
 from def_hub.observation.downsample import Downsample
 from def_hub.reference.matching import Correspondence
 from def_hub.reference.network import ReferenceNetwork
 from def_hub.reference.restoring.aggregation import FoldedAggregator
 from def_hub.training import run
-from def_hub.training.given import given
+from def_hub.training.given import degrade, given
 from def_hub.training.growing import load_grown
 from def_hub.training.reference import ReferenceTask
 from def_hub.training.teacher import Taught, Teacher
@@ -152,6 +154,19 @@ def test_a_teacher_is_asked_once(workplace: Path, teacher: Path, monkeypatch: py
     second.source = pairs  # other pictures: what is on disk is not theirs
     with pytest.raises(AssertionError, match="asked again"):
         second[1]
+
+
+@pytest.mark.parametrize(("name", "network"), [("hitsrf", HiTSRF), ("rlfn", RLFN), ("rrdb", RRDBNet)])
+def test_teachers_see_the_clean_small_picture(
+    workplace: Path, name: TeacherName, network: type[torch.nn.Module]
+) -> None:
+    torch.manual_seed(1)
+    made = network().eval()
+    save_file(made.state_dict(), "other.safetensors")
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = made(degrade(image)).clamp(0, 1)
+    assert torch.equal(Teacher(Path("other.safetensors"), name)(image), expected)
 
 
 def test_a_trunk_learns_from_degraded_pictures_and_a_teacher(workplace: Path, teacher: Path) -> None:

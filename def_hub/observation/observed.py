@@ -31,7 +31,17 @@ class Observed:
     @property
     def clean(self) -> bool:
         """The image was shrunk by the networks' own operator, and nothing else happened."""
-        return isinstance(self.observation.known, Exact)
+        return isinstance(self.observation.known, Exact) and self.assessment.degradation == Degradation()
+
+    @property
+    def sampled(self) -> bool:
+        """The image holds pixels of the scene, every fourth one, and nothing else happened."""
+        return isinstance(self.observation.known, Exact) and self.observation.operator.kernel == "nearest"
+
+    @property
+    def lost_more(self) -> bool:
+        """The image lost more than the shrinking takes that networks know best, and no sample tells how much."""
+        return not self.clean and not self.sampled
 
     @property
     def project(self) -> Callable[[Tensor], Tensor] | None:
@@ -51,6 +61,14 @@ class Observed:
         if self.assessment.degradation == Degradation():
             return operator.forward(sharp).clamp(0, 1)
         return degrade(sharp, self.assessment.degradation).picture.to(sharp)
+
+    def project_beside(self, small: Tensor, operator: Downsample) -> Callable[[Tensor], Tensor] | None:
+        """`project` for a reference that was `degraded` to `small` `[1, 3, h, w]`; None for the plain projection, which
+        did better than the set where the image is noisy or blurred: it keeps more to compare."""
+        degradation = self.assessment.degradation
+        if self.clean or (degradation.quality is None and not isinstance(self.observation.known, Exact)):
+            return None
+        return observe(small, degradation, operator).project
 
     def finish(self, x: Tensor, operator: Downsample, consistency: bool = True) -> tuple[Tensor, Agreement]:
         """The end of every result: `x` in [0, 1], the nearest picture that agrees where `consistency` is wanted.

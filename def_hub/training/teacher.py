@@ -35,11 +35,9 @@ class Teacher:
 
     def __init__(self, weights: Path, network: TeacherName = "hitsrf") -> None:
         self.digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
-        if network == "rrdb":
-            made = load_strictly(RRDBNet(), weights, basicsr_name)
-        else:
-            made = load_strictly(RLFN() if network == "rlfn" else HiTSRF(), weights)
-        self.network = made.requires_grad_(False)
+        made = {"hitsrf": HiTSRF, "rlfn": RLFN, "rrdb": RRDBNet}[network]()
+        rename = basicsr_name if network == "rrdb" else None
+        self.network = load_strictly(made, weights, rename).requires_grad_(False)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
