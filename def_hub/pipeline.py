@@ -287,7 +287,8 @@ class DEFPipeline(DiffusionPipeline):
             # 4. Match (4.3, eq. 10-12)
             matches, alike, features = None, None, network.memory(device)
             if seen:
-                matcher = Matcher(features, settings.matching_image, settings.refine, settings.step)
+                judged = not known.assessment.degradation.blur
+                matcher = Matcher(features, settings.matching_image, settings.refine, settings.step, judged)
                 matches = matcher(Views(operator.upsample(y), estimate.matched), [p.seen for p in seen])
                 matches = matches.trusted(settings.reference_strength * request.allowed.to(device))
                 alike = overlapped([p.seen.enhanced for p in seen], matches) if known.lost_more else None
@@ -303,8 +304,8 @@ class DEFPipeline(DiffusionPipeline):
             result = confirmed(result, restored.transferred, y, matches, settings.reference_strength)
             without_reference = through_samples(without_reference, y)
         elif alike is not None and matches is not None:
-            strength = settings.reference_strength
-            result = regained(result, restored.transferred, alike, estimate.matched, matches, strength)
+            both, strength = (estimate.matched, alike), settings.reference_strength
+            result = regained(result, without_reference, restored.transferred, both, matches, strength)
 
         # 6. Agree: the nearest image of the requested size that agrees with the file (eq. 9)
         watch.begins("restore")

@@ -55,12 +55,20 @@ class Matcher:
         refine: search coarse to fine and align to fractions of a pixel (`match_coarse_to_fine`); otherwise use
             the paper's search alone (`matching.match`).
         step: HR pixels between the samples that the alignment compares, see `matching.align`.
+        judged: look for over-sharpened references, see `believed_beside`. Beside an image whose blur was not wholly
+            found, every sharp reference would look so.
     """
 
     def __init__(
-        self, features: FeatureMemory, matching_image: MatchingImage = "joint", refine: bool = True, step: int = 2
+        self,
+        features: FeatureMemory,
+        matching_image: MatchingImage = "joint",
+        refine: bool = True,
+        step: int = 2,
+        judged: bool = True,
     ) -> None:
         self.features, self.matching_image, self.refine, self.step = features, matching_image, refine, step
+        self.judged = judged
 
     @torch.no_grad()
     def __call__(self, image: Views, references: Sequence[Views]) -> Correspondence:
@@ -70,8 +78,10 @@ class Matcher:
             if not self.refine:
                 return match(image, references, self.features, self.matching_image)
             matches = match_coarse_to_fine(image, references, self.features, self.matching_image, step=self.step)
-            shares = believed_beside(image, references, matches)
-            if min(float(share.min()) for share in shares) < 1:  # what is over-sharpened shall not win over others
+            shares = believed_beside(image, references, matches) if self.judged else []
+            if (
+                shares and min(float(share.min()) for share in shares) < 1
+            ):  # what is over-sharpened shall not win over others
                 references = [key.counting(share) for key, share in zip(references, shares, strict=True)]
                 matches = match_coarse_to_fine(image, references, self.features, self.matching_image, step=self.step)
             return replace(matches, confidence=supported(matches.confidence))

@@ -8,7 +8,7 @@ are better than the guess can be measured, for they were degraded and restored l
 - Where image and reference show the same, their restored versions agree. Where these differ, the reference shows
   something else, or the match is wrong, and its own pixels are wrong by as much.
 
-The result is the mean of both, weighted by the inverse of these errors (Wiener).
+The result is the mean of both, weighted by the inverse of these errors (Wiener), where matches keep each other company.
 """
 
 from __future__ import annotations
@@ -22,30 +22,49 @@ from def_hub.reference.restoring.transfer import spread
 
 SIDE = 17
 """Pixels along a side of the window in which errors are measured. 9 is a little worse, 13 to 21 are alike."""
-DOUBT = 2.0
+DOUBT = 1.5
 """Error of a reference's own pixels, in amounts of the difference of the restored versions, which hides the finest of
-it. Between 1 (best for a strong blur) and 3 little changes."""
-FULL = 0.25
-"""Confidence of a match from which the measured errors alone decide."""
+it. 1 is best for a strong blur and 2 for a weak JPEG; unrelated references cost more the lower it is."""
+COMPANY = 9
+"""Cells along a side of the window in which confidence is averaged. Of unrelated references single cells are matched,
+of related ones whole regions."""
+TRUSTED = (0.25, 0.5)
+"""Mean confidence from which the measured errors count, and alone decide. Below the second number the network's own use
+of the references is taken back, too. (All numbers: nine groups of MultiView, and unrelated references for five others,
+29 November 2026.)"""
 
 
 def regained(
-    x: Tensor, transferred: Tensor, alike: Tensor, estimate: Tensor, matches: Correspondence, strength: float
+    x: Tensor,
+    alone: Tensor,
+    transferred: Tensor,
+    restored: tuple[Tensor, Tensor],
+    matches: Correspondence,
+    strength: float,
 ) -> Tensor:
     """The result with what the references show beyond it, `[1, 3, H, W]`. All pictures are of that size.
 
     Args:
-        x: the result of the network.
+        x, alone: the network's results with and without references.
         transferred: the references' pixels where they match, see `overlapped`.
-        alike: the same of the references as they were degraded and restored like the image.
-        estimate: the image, restored without references.
+        restored: the degraded image, restored without references, and the degraded references, restored in the same
+            way and transferred.
         matches: where the references were found.
-        strength: the setting `reference_strength`.
+        strength: the setting `reference_strength`, which is part of the confidence, too.
     """
-    guess, match = (_error(a, alike) for a in (transferred, estimate))
-    share = strength * guess / (guess + DOUBT * match + 1e-7)
-    trusted = F.interpolate((matches.confidence / FULL).clamp(max=1), scale_factor=CELL, mode="bilinear")
-    return torch.lerp(x, transferred, share * trusted * spread((matches.confidence > 0).float(), 1))
+    confidence = matches.confidence / max(strength, 1e-6)
+    mean = F.avg_pool2d(confidence, COMPANY, stride=1, padding=COMPANY // 2, count_include_pad=False)
+    low, high = TRUSTED
+    used, decided = (_smooth(share.clamp(0, 1)) for share in (mean / high, (mean - low) / (high - low)))
+    estimate, alike = restored
+    guess, match = _error(transferred, alike), _error(estimate, alike)
+    share = strength * decided * guess / (guess + DOUBT * match + 1e-7) * spread((confidence > 0).float(), 1)
+    return torch.lerp(torch.lerp(alone, x, used), transferred, share)
+
+
+def _smooth(cells: Tensor) -> Tensor:
+    """`[1, 1, h, w]` → `[1, 1, H, W]`."""
+    return F.interpolate(cells, scale_factor=CELL, mode="bilinear")
 
 
 def _error(a: Tensor, b: Tensor) -> Tensor:
