@@ -94,6 +94,29 @@ def choices_of(
     return [library.choose(one, most, network, degradation) for one in images]
 
 
+def check_call(output_type: str, *callbacks: object) -> None:
+    """Raise what `DEFPipeline.__call__` does for an unknown `output_type`, and for callbacks that are no functions."""
+    if output_type not in ("pil", "np", "pt"):
+        raise ValueError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}")
+    for name, callback in zip(("callback_on_step_end", "callback_on_stage"), callbacks, strict=True):
+        if callback is not None and not callable(callback):
+            raise TypeError(f"{name}: expected a function, got {type(callback).__name__}")
+
+
+def generators_of(generator: Any, count: int) -> list[torch.Generator]:
+    """One generator for each of `count` images. A single generator serves all images."""
+    if generator is None:  # the seed comes from torch's global state, which advances and is not reseeded
+        seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
+        return [torch.Generator().manual_seed(seed)] * count
+    given = list(generator) if isinstance(generator, list | tuple) else [generator] * count
+    for one in given:
+        if not isinstance(one, torch.Generator):
+            raise TypeError(f"generator: expected a torch.Generator or a list of them, got {type(one).__name__}")
+    if len(given) != count:
+        raise ValueError(f"generator: expected one for each of {count} images, got {len(given)}")
+    return given
+
+
 def _sources(image: ImageLike | Sequence[ImageLike]) -> list[Any]:
     """What the JPEG file of each image is read from. Tensors and arrays know no file."""
     if isinstance(image, Tensor | np.ndarray):

@@ -18,7 +18,7 @@ from def_hub.diffusion.enhancer import DetailEnhancer, StepCallback, make_enhanc
 from def_hub.hub import fetch
 from def_hub.hub.tidy import components_of, tidy
 from def_hub.images import ImageLike
-from def_hub.inputs import MaskLike, ReferenceLike, Request, choices_of, requests_of
+from def_hub.inputs import MaskLike, ReferenceLike, Request, check_call, choices_of, generators_of, requests_of
 from def_hub.loading import COMPONENTS, check_options, check_weights, check_whole
 from def_hub.observation.degradation import Degradation
 from def_hub.observation.downsample import Downsample
@@ -239,14 +239,14 @@ class DEFPipeline(DiffusionPipeline):
         """
         settings = _settings(preset, overrides)
         self._plan(settings)  # refused here, before anything is computed
-        _check_call(output_type, callback_on_step_end, callback_on_stage)
+        check_call(output_type, callback_on_step_end, callback_on_stage)
         choices: list[Choice] = []
         if isinstance(reference, ReferenceLibrary):
             choices = choices_of(reference, image, max_references, self.refsr, settings.degradation)
             reference = [choice.pictures() for choice in choices]
         requests = requests_of(image, reference, mask, reference_mask, with_files=settings.degradation != "clean")
         targets = [target_size(request.size, settings.scale, size) for request in requests]
-        generators = _generators(generator, len(requests))
+        generators = generators_of(generator, len(requests))
         passes = sum(2 if size_between(r.size, target) else 1 for r, target in zip(requests, targets, strict=True))
         results: list[dict[str, Any]] = []
         with self.progress_bar(total=settings.num_inference_steps * passes) as bar:
@@ -432,25 +432,3 @@ def _settings(preset: str, overrides: dict[str, Any]) -> Settings:
     settings = resolve(preset, **overrides)
     check_degradation(settings.degradation)
     return settings
-
-
-def _check_call(output_type: str, *callbacks: object) -> None:
-    if output_type not in ("pil", "np", "pt"):
-        raise ValueError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}")
-    for name, callback in zip(("callback_on_step_end", "callback_on_stage"), callbacks, strict=True):
-        if callback is not None and not callable(callback):
-            raise TypeError(f"{name}: expected a function, got {type(callback).__name__}")
-
-
-def _generators(generator: Any, count: int) -> list[torch.Generator]:
-    """One generator for each of `count` images. A single generator serves all images."""
-    if generator is None:  # the seed comes from torch's global state, which advances and is not reseeded
-        seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
-        return [torch.Generator().manual_seed(seed)] * count
-    given = list(generator) if isinstance(generator, list | tuple) else [generator] * count
-    for one in given:
-        if not isinstance(one, torch.Generator):
-            raise TypeError(f"generator: expected a torch.Generator or a list of them, got {type(one).__name__}")
-    if len(given) != count:
-        raise ValueError(f"generator: expected one for each of {count} images, got {len(given)}")
-    return given

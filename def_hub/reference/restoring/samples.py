@@ -16,8 +16,8 @@ from def_hub.reference.matching import CELL, Correspondence
 from def_hub.reference.restoring.transfer import spread
 
 ALIKE = (1.0, 0.7, 0.37, 0.2)
-"""Correlation of a result's errors 0 … 3 pixels apart, measured on nine groups of MultiView (1, 4, 7 …; 29 November
-2026). The next sample is 4 pixels away."""
+"""Correlation of a result's errors 0 … 3 pixels apart, measured on every third group of MultiView (29 November 2026).
+The next sample is 4 pixels away."""
 FITTED = 8.0
 """How much smaller the mean squared error of a network's result is at the samples, which it was given, than anywhere
 else. References were not fitted to them: their error is the same everywhere. Anything from 4 to 15 does as well."""
