@@ -31,8 +31,8 @@ AGREES = 0.75
 """Levels of 255 by which the result, shrunk again, may differ from the photo. Rounding to whole levels takes 0.5."""
 NO_BREAK = "\N{NO-BREAK SPACE}"
 CANCELLED = "Cancelled. Nothing is computing any more."
-_REFUSALS = numbers(1)
 STILL_PREPARED = "Cancelled. The example is still being prepared, for all visitors."
+_REFUSALS = numbers(1)  # by which the browser tells one refusal from the next
 
 
 def note(html: str) -> Message:

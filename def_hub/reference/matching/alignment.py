@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from def_hub.reference.matching.correspondence import CELL, Correspondence
+from def_hub.reference.matching.correspondence import CELL, Correspondence, mean_around
 from def_hub.reference.matching.refinement import NOISE, TRUST, check_images, luma
 
 NEIGHBOURS = ((0, 3), (3, 0), (0, -3), (-3, 0))
@@ -103,7 +103,7 @@ def supported(confidence: Tensor) -> Tensor:
 
     A match by chance may agree with its neighbours by chance, but it does not lie in a whole region that matches.
     """
-    around = F.avg_pool2d(confidence, COMPANY, stride=1, padding=COMPANY // 2, count_include_pad=False)
+    around = mean_around(confidence, COMPANY)
     chance, sure = SUPPORT
     return confidence * ((around - chance) / (sure - chance)).clamp(0, 1)
 

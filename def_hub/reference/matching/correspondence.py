@@ -16,6 +16,11 @@ CELL = SCALE
 """HR pixels along one side of a cell: what one LR pixel becomes."""
 
 
+def mean_around(x: Tensor, side: int) -> Tensor:
+    """`[B,C,h,w]`: the mean over the `side`×`side` places (`side` is odd) around each, as far as they lie inside."""
+    return F.avg_pool2d(x, side, stride=1, padding=side // 2, count_include_pad=False)
+
+
 @dataclass(frozen=True)
 class Views:
     """One picture as the matcher may look at it. All `[B,3,H,W]` in `[0,1]`, equal sizes, multiples of 4.

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub.observation.downsample import Downsample
-from def_hub.reference.matching.correspondence import CELL, Correspondence, Views
+from def_hub.reference.matching.correspondence import CELL, Correspondence, Views, mean_around
 from def_hub.reference.matching.refinement import luma
 
 ADDED = (0.35, 0.60)
@@ -114,7 +114,7 @@ def _bands(picture: Tensor) -> Tensor:
     """`[B, 2, h, w]` of `[B, 3, H, W]`: squares of what is fine in the luma of the picture, shrunk to a pixel per cell,
     and of what is coarser."""
     small = F.avg_pool2d(luma(picture)[:, None], CELL)
-    near, far = (F.avg_pool2d(small, k, stride=1, padding=k // 2, count_include_pad=False) for k in (3, 9))
+    near, far = (mean_around(small, side) for side in (3, 9))
     return torch.cat((small - near, near - far), dim=1).square()
 
 
@@ -146,7 +146,7 @@ def _detail(picture: Tensor, operator: Downsample) -> Tensor:
 
 def _contrast(small: Tensor) -> Tensor:
     """Mean square difference between the pixels of a plane `[1, 1, h, w]` and their surroundings."""
-    return (small - F.avg_pool2d(small, 3, stride=1, padding=1, count_include_pad=False)).square().mean()
+    return (small - mean_around(small, 3)).square().mean()
 
 
 def _ramp(value: float, limits: tuple[float, float]) -> float:

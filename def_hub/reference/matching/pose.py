@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from def_hub.reference.matching.correspondence import CELL, Correspondence, KeptViews, Views
+from def_hub.reference.matching.correspondence import CELL, Correspondence, KeptViews, Views, mean_around
 from def_hub.reference.matching.pyramid import match_coarse_to_fine
 
 VOTING, CONFIRMING = 16, 32
@@ -114,7 +114,7 @@ class Sighting:
     def trusted(self) -> Tensor:
         """`[h, w]`: the matches that may be believed."""
         confidence = self.matches.confidence
-        return ((confidence >= SERVED) & (_around(confidence) >= ALONE))[0, 0]
+        return ((confidence >= SERVED) & (mean_around(confidence, COMPANY) >= ALONE))[0, 0]
 
     @property
     def askew(self) -> float:
@@ -283,7 +283,7 @@ class _Search:
         height, width = reversed(self.sides) if pose.quarters % 2 else self.sides
         shown = math.prod(key.shape[2:]) / math.prod(query.bicubic.shape[2:]) / self._area(0.0)
         pose = replace(pose, octave=0.5 * math.log2(shown))
-        support = matches.confidence * ((_around(matches.confidence) - ALONE) / (SURE - ALONE)).clamp(0, 1)
+        support = matches.confidence * ((mean_around(matches.confidence, COMPANY) - ALONE) / (SURE - ALONE)).clamp(0, 1)
         scale = (key.shape[3] / width, key.shape[2] / height)
         return Sighting(pose, query.bicubic, key, matches, scale, float(support.mean()))
 
@@ -295,10 +295,6 @@ class _Search:
 def _shrunk(image: Tensor, cells: int) -> float:
     """How large an LR image is seen with `cells`² cells at most."""
     return min(1.0, cells / math.prod(image.shape[2:]) ** 0.5)
-
-
-def _around(confidence: Tensor) -> Tensor:
-    return F.avg_pool2d(confidence, COMPANY, stride=1, padding=COMPANY // 2, count_include_pad=False)
 
 
 def _patches(features: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from def_hub.reference.matching import CELL, Correspondence
+from def_hub.reference.matching import CELL, Correspondence, mean_around
 from def_hub.reference.restoring.transfer import spread
 
 SIDE = 17
@@ -53,7 +53,7 @@ def regained(
         strength: the setting `reference_strength`, which is part of the confidence, too.
     """
     confidence = matches.confidence / max(strength, 1e-6)
-    mean = F.avg_pool2d(confidence, COMPANY, stride=1, padding=COMPANY // 2, count_include_pad=False)
+    mean = mean_around(confidence, COMPANY)
     low, high = TRUSTED
     used, decided = (_smooth(share.clamp(0, 1)) for share in (mean / high, (mean - low) / (high - low)))
     estimate, alike = restored
@@ -69,5 +69,4 @@ def _smooth(cells: Tensor) -> Tensor:
 
 def _error(a: Tensor, b: Tensor) -> Tensor:
     """Mean squared difference around each pixel, `[1, 1, H, W]`."""
-    square = (a - b).square().mean(1, keepdim=True)
-    return F.avg_pool2d(square, SIDE, stride=1, padding=SIDE // 2, count_include_pad=False)
+    return mean_around((a - b).square().mean(1, keepdim=True), SIDE)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from def_hub.observation.downsample import Downsample
-from def_hub.reference.matching import CELL, Correspondence
+from def_hub.reference.matching import CELL, Correspondence, mean_around
 from def_hub.reference.restoring.transfer import spread
 
 ALIKE = (1.0, 0.7, 0.37, 0.2)
@@ -21,6 +21,8 @@ The next sample is 4 pixels away."""
 FITTED = 8.0
 """How much smaller the mean squared error of a network's result is at the samples, which it was given, than anywhere
 else. References were not fitted to them: their error is the same everywhere. Anything from 4 to 15 does as well."""
+AROUND = 3
+"""Cells along a side of the window in which errors at samples are averaged."""
 SAMPLING = Downsample("nearest")
 
 
@@ -51,9 +53,11 @@ def confirmed(
     result = through_samples(x, y)
     if transferred is None or matches is None:
         return result
-    own, theirs = (_around((y - SAMPLING.forward(z)).square().mean(1, keepdim=True)) for z in (x, transferred))
+    own, theirs = (
+        mean_around((y - SAMPLING.forward(z)).square().mean(1, keepdim=True), AROUND) for z in (x, transferred)
+    )
     matched = (matches.confidence > 0).float()  # [1,1,h,w]
-    share = strength * FITTED * own / (FITTED * own + theirs + 1e-9) * _around(matched)
+    share = strength * FITTED * own / (FITTED * own + theirs + 1e-9) * mean_around(matched, AROUND)
     share = F.interpolate(share, scale_factor=CELL, mode="bilinear") * spread(matched, 1)
     return torch.lerp(result, through_samples(transferred, y), share)
 
@@ -65,8 +69,3 @@ def _interpolated(samples: Tensor) -> Tensor:
     planes = placed.flatten(0, 1)[:, None]
     across = F.conv2d(planes, profile.view(1, 1, 1, -1), padding=(0, len(ALIKE) - 1))
     return F.conv2d(across, profile.view(1, 1, -1, 1), padding=(len(ALIKE) - 1, 0)).view_as(placed)
-
-
-def _around(cells: Tensor) -> Tensor:
-    """`[B, 1, h, w]` → the mean over 3×3 cells."""
-    return F.avg_pool2d(cells, 3, stride=1, padding=1, count_include_pad=False)
