@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -68,8 +69,8 @@ class Session:
     result, see `service.preview`. aim: the place, as shares of width and height, that a preview is wanted of. batch:
     several photos, see `service.batch`. history: earlier results. example: name of the shipped example that this is,
     until the visitor gives a photograph. look_at: the place, as shares, at which its result opens. cancelled: when
-    Cancel was last pressed, in milliseconds of the visitor's browser. folder: thumbnails, previews and the original;
-    deleted with the session.
+    Cancel was last pressed, in milliseconds of the visitor's browser. is_opening: whether a file that was given is just
+    being opened. folder: thumbnails, previews and the original; deleted with the session.
     """
 
     photo: Upload | None = None
@@ -89,6 +90,7 @@ class Session:
     example: str | None = None
     look_at: tuple[float, float] | None = None
     cancelled: float = 0.0
+    is_opening: bool = False
     folder: TemporaryDirectory | None = None
 
     @property
@@ -100,7 +102,7 @@ class Session:
     def copy(self) -> Session:
         """A copy for one visitor. What this visitor changes, others do not see."""
         mine = replace(self, uploads=[*self.uploads], ranked=[*self.ranked], chosen=[*self.chosen])
-        mine.drawings, mine.cancelled, mine.folder = dict(self.drawings), 0.0, None
+        mine.drawings, mine.cancelled, mine.is_opening, mine.folder = dict(self.drawings), 0.0, False, None
         mine.previewed, mine.batch, mine.history = None, None, History()
         return mine
 
@@ -130,6 +132,14 @@ class Session:
         return self.cancelled >= pressed
 
     # -------------------------------------------------------------------------------------- pictures
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        self.is_opening = True
+        try:
+            yield
+        finally:
+            self.is_opening = False
 
     def set_photo(self, photo: Upload | None) -> None:
         """Another photograph, or none. The original of the last one and what was drawn over it go.

@@ -115,7 +115,9 @@ def limits() -> dict[str, Any]:
 
 
 def forecast(runner: Runner, session: Session, options: RunOptions) -> dict[str, Any]:
-    """What a run would take and give."""
+    """What a run would take and give. While a file is opened, that it is: that of the last one may come late."""
+    if session.is_opening:
+        return OPENING
     if session.photo is None:
         return limits()
     (height, width), scale = session.photo.size, options.settings.scale
@@ -143,6 +145,7 @@ def refused(queue_is_full: bool) -> str:
     return "The server did not take this; the message in the corner of the page says why."
 
 
+OPENING = status("running", note("Opening what you gave …"))
 DRAWING = status("running", note("Drawing what happened …"))
 
 

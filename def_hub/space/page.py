@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -126,7 +127,8 @@ class Page:
         # would close the dialog that a quicker one has opened meanwhile.
         gr.on([self.large.clear, self.large.submit], None, None, self.large, js="() => null", **LIGHT)
         for given in (p.photo.upload, p.references.upload):
-            given(None, None, p.info, js="() => defPage.opening()", **LIGHT)
+            # Said at once: the handler itself may have to wait for those of other visitors.
+            given(None, None, p.info, js=f"() => ({json.dumps(messages.OPENING)})", **LIGHT)
         for taken in (
             p.photo.upload(self.take_photo, inputs, [*outputs, self.large], **RANKING),
             p.photo.edit(self.crop_photo, inputs, [self.session, self.large, p.refused], **RANKING),
@@ -213,8 +215,10 @@ class Page:
         """A photo was given. One that cannot be read leaves everything as it was; of one that is too large, a part or a
         shrunk copy is taken next."""
         try:
-            photo = check_photo(next(iter(pictures.given_paths(event)), None), MAX_GIVEN_PIXELS)
-            session.thumbnail(photo)  # a file that cannot be decoded is found here
+            with session.opening():
+                yield {self.pictures.info: messages.OPENING}
+                photo = check_photo(next(iter(pictures.given_paths(event)), None), MAX_GIVEN_PIXELS)
+                session.thumbnail(photo)  # a file that cannot be decoded is found here
         except Exception as error:
             yield {self.pictures.refused: messages.not_taken([complaint(error)])}
             return
@@ -255,7 +259,9 @@ class Page:
     @repeating
     def take_references(self, session: Session, event: gr.EventData, *values: Any) -> Iterator[Changes]:
         try:
-            wrong = pictures.add_references(pictures.given_paths(event), session)
+            with session.opening():
+                yield {self.pictures.info: messages.OPENING}
+                wrong = pictures.add_references(pictures.given_paths(event), session)
         except Exception as error:
             wrong = [complaint(error)]
         if wrong:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from def_hub import DEFPipeline
 from def_hub.service.uploads import check_photo
+from def_hub.space import messages
 from tests.browser.conftest import (
     PATIENCE,
     Gate,
@@ -186,17 +187,23 @@ def test_pictures_and_links_are_pasted(page: Any, url: str, tmp_path: Path) -> N
 def test_what_went_wrong_is_said_until_it_is_read(
     page: Any, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A photo that is shown after it was said is drawn in a new area, in which the words were missing."""
+    """A photo that is shown after it was said is drawn in a new area, in which the words were missing. That it is being
+    opened is said until then, too, however late the forecast for the photo before it comes."""
     page.route("**/elsewhere/page.html", lambda route: route.fulfill(body="<p>", content_type="text/html"))
-    give(page, "#photo", corner(tmp_path))
-    page.locator("#info", has_text="32×24 in").wait_for()
-    reached, opened, check = threading.Event(), threading.Event(), check_photo
+    reached, opened, check, forecast = threading.Event(), threading.Event(), check_photo, messages.forecast
+
+    def late(*given: Any) -> Any:
+        reached.wait(1)
+        return forecast(*given)
 
     def wait(*given: Any) -> Any:
         reached.set()
         opened.wait(PATIENCE / 1000)
         return check(*given)
 
+    monkeypatch.setattr("def_hub.space.messages.forecast", late)
+    give(page, "#photo", corner(tmp_path))
+    page.locator("#info", has_text="32×24 in").wait_for()
     monkeypatch.setattr("def_hub.space.page.check_photo", wait)
     give(page, "#photo", EXAMPLES / "banana_lr.png")
     assert reached.wait(PATIENCE / 1000)
@@ -204,6 +211,7 @@ def test_what_went_wrong_is_said_until_it_is_read(
     paste(page, "text", f"{url}elsewhere/page.html")
     words = page.locator("#photo .def-drop-words", has_text="could not fetch a picture from this link")
     words.wait_for()
+    assert "Opening what you gave" in page.locator("#info").inner_text()
     opened.set()
     page.locator("#photo .def-drop-bar", has_text="banana_lr.png").wait_for()
     words.wait_for()

@@ -12,8 +12,6 @@
   window.defPage = {
     // held and status when a run or an example is asked for
     asked: off => [...held(off, true), message('waiting', 'Waiting for your turn …')],
-    // the info when pictures are given; those of other visitors may be before them
-    opening: () => message('running', 'Opening what you gave …'),
     // held after a run; nothing changes where another one waits by now
     ended: status => waits(status) ? [] : free(),
     // held and status when Cancel is pressed; a run at work stops and says so itself
