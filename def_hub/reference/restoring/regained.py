@@ -8,7 +8,8 @@ are better than the guess can be measured, for they were degraded and restored l
 - Where image and reference show the same, their restored versions agree. Where these differ, the reference shows
   something else, or the match is wrong, and its own pixels are wrong by as much.
 
-The result is the mean of both, weighted by the inverse of these errors (Wiener), where matches keep each other company.
+The result is the mean of both, weighted by the inverse of these errors (Wiener), where matches keep each other company;
+elsewhere, what the network itself took from the references is given up, too.
 """
 
 from __future__ import annotations
@@ -29,9 +30,8 @@ COMPANY = 9
 """Cells along a side of the window in which confidence is averaged. Of unrelated references single cells are matched,
 of related ones whole regions."""
 TRUSTED = (0.25, 0.5)
-"""Mean confidence from which the measured errors count, and alone decide. Below the second number the network's own use
-of the references is taken back, too. (All numbers: nine groups of MultiView, and unrelated references for five others,
-29 November 2026.)"""
+"""Mean confidence from which references count, and count fully. (All numbers: nine groups of MultiView, with true and
+with unrelated references, 29 November 2026.)"""
 
 
 def regained(
@@ -53,13 +53,12 @@ def regained(
         strength: the setting `reference_strength`, which is part of the confidence, too.
     """
     confidence = matches.confidence / max(strength, 1e-6)
-    mean = mean_around(confidence, COMPANY)
     low, high = TRUSTED
-    used, decided = (_smooth(share.clamp(0, 1)) for share in (mean / high, (mean - low) / (high - low)))
+    trusted = _smooth(((mean_around(confidence, COMPANY) - low) / (high - low)).clamp(0, 1))
     estimate, alike = restored
     guess, match = _error(transferred, alike), _error(estimate, alike)
-    share = strength * decided * guess / (guess + DOUBT * match + 1e-7) * spread((confidence > 0).float(), 1)
-    return torch.lerp(torch.lerp(alone, x, used), transferred, share)
+    share = strength * guess / (guess + DOUBT * match + 1e-7) * spread((confidence > 0).float(), 1)
+    return torch.lerp(alone, torch.lerp(x, transferred, share), trusted)
 
 
 def _smooth(cells: Tensor) -> Tensor:
