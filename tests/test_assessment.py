@@ -120,8 +120,8 @@ def test_what_was_assessed_can_be_observed() -> None:
 
 
 def test_development_files(shared_data: Path) -> None:
-    """Every third input: clean stays clean, noise within a fifth, quality within ten points, "nearest" is seen, and a
-    good part of "box"."""
+    """Every third input: clean stays clean, noise within a fifth, quality within ten points, "nearest" is seen, and most
+    of "box"."""
     folder = shared_data / "eval-dev"
     paths = [*sorted((folder / "MultiView").glob("*_0.webp")), *sorted((folder / "Urban100").iterdir())]
     paths += [*sorted((folder / "Set14").iterdir()), *sorted((folder / "WR-SR" / "input").iterdir())]
@@ -137,7 +137,7 @@ def test_development_files(shared_data: Path) -> None:
         history = jpeg_history(degrade(truth, Degradation(quality=70)).picture)
         quality.append(history is not None and abs(history[0] - 70) <= 10)
     assert np.mean(clean) >= 0.97 and np.mean(noise) >= 0.9 and np.mean(quality) >= 0.95
-    assert np.mean(nearest) >= 0.9 and np.mean(box) >= 0.3
+    assert np.mean(nearest) >= 0.9 and np.mean(box) >= 0.5
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(0, 3), (5, 0), (2, 6)])
