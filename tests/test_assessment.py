@@ -120,8 +120,8 @@ def test_what_was_assessed_can_be_observed() -> None:
 
 
 def test_development_files(shared_data: Path) -> None:
-    """Every third input: clean stays clean, noise within a fifth, quality within ten points, "nearest" is seen, and most
-    of "box"."""
+    """Every third input: clean stays clean, noise within a fifth, quality within ten points, "nearest" is seen, most of
+    "box", too."""
     folder = shared_data / "eval-dev"
     paths = [*sorted((folder / "MultiView").glob("*_0.webp")), *sorted((folder / "Urban100").iterdir())]
     paths += [*sorted((folder / "Set14").iterdir()), *sorted((folder / "WR-SR" / "input").iterdir())]
