@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from def_hub import DEFPipeline
@@ -53,7 +55,7 @@ def test_a_reference_of_another_size_is_resized(pipe: DEFPipeline, street: Tenso
     assert all(abs(s * factor - 1) < 0.1 for s in found.scale)
 
 
-@pytest.mark.parametrize("factor", (1.0, 1.06))
+@pytest.mark.parametrize("factor", (1.0, 1.04))
 def test_a_reference_of_about_the_size_stays_as_it_is(
     pipe: DEFPipeline, street: Tensor, y: Tensor, factor: float
 ) -> None:
@@ -248,9 +250,10 @@ def test_light_over_a_part_is_a_part_of_that_over_the_whole() -> None:
 
 def test_part_of_a_resized_picture_is_a_part_of_it() -> None:
     picture = torch.rand(1, 3, 100, 140, generator=generator())
-    for sides in ((48, 64), (200, 260)):
-        whole = F.interpolate(picture, sides, mode="bicubic", antialias=True).clamp(0, 1)
-        assert torch.allclose(resized_part(picture, sides, (8, 12, 60, 44)), whole[..., 12:44, 8:60], atol=1e-5)
+    for sides, kernel in (((48, 64), Image.Resampling.BICUBIC), ((200, 260), Image.Resampling.LANCZOS)):
+        whole = [Image.fromarray(plane.numpy()).resize(sides[::-1], kernel) for plane in picture[0]]
+        expected = torch.stack([torch.from_numpy(np.array(plane)) for plane in whole]).clamp(0, 1)
+        assert torch.allclose(resized_part(picture, sides, (8, 12, 60, 44))[0], expected[:, 12:44, 8:60], atol=1e-5)
 
 
 def test_light_stays_in_range() -> None:

@@ -31,15 +31,16 @@ def resized_part(picture: Tensor, sides: Sequence[int], part: tuple[int, int, in
 
     Args:
         part: left, top, right and bottom in the resized picture; on its grid, so that the result is the same as that
-            of resizing everything and cutting. Pillow's bicubic, antialiased, clipped to [0, 1].
+            of resizing everything and cutting. Enlarged by Pillow's Lanczos, which keeps the finest detail; made
+            smaller by its bicubic, for Lanczos makes it sharper than it was. Clipped to [0, 1].
     """
     (height, width), (left, top, right, bottom) = picture.shape[2:], part
     x, y = width / sides[1], height / sides[0]
     box = (left * x, top * y, min(right * x, width), min(bottom * y, height))
     size = (right - left, bottom - top)
+    kernel = Image.Resampling.LANCZOS if sides[0] > height else Image.Resampling.BICUBIC
     planes = [
-        np.asarray(Image.fromarray(plane.numpy()).resize(size, Image.Resampling.BICUBIC, box=box))
-        for plane in picture[0].float().cpu()
+        np.asarray(Image.fromarray(plane.numpy()).resize(size, kernel, box=box)) for plane in picture[0].float().cpu()
     ]
     return torch.from_numpy(np.stack(planes))[None].clamp(0, 1).to(picture.device)
 
