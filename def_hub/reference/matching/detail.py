@@ -40,11 +40,12 @@ FORESEEN = (0.18, 0.28)
 STEPS = 0.35
 """Slope across a column, or a row, of a picture, in shares of the largest near it: where four in ten are below this, it
 has steps. Photographs have 0.6."""
-OVERDONE = (1.65, 1.75)
+OVERDONE = (1.25, 1.45)
 """Finest contrast of a reference that was shrunk to the image's resolution, in amounts of the image's where both show
-the same, from which the reference is less believed, and not at all. Of the first references of nine groups of
-`MultiView` 0.9 … 1.1, hazy or contrasty ones, too; 1.3 … 1.6 beside images whose blur was measured and not wholly
-undone; and 1.8 … 2.8 after `ImageFilter.UnsharpMask(2, 250)` where that did harm (29 November 2026)."""
+the same, from which the reference is less believed, and not at all. Of the first references of `MultiView` 0.6 … 1.1
+(one has 1.4, and gives nothing), JPEGs, grey and contrasty ones, too; at most 1.15 beside images that lost more than
+shrinking takes, but 1.3 … 1.6 where a blur was measured and not wholly undone; and 1.3 … 2.6 after
+`ImageFilter.UnsharpMask(2, 250)` (29 November 2026)."""
 FEWEST = 64
 """Cells' worth of confidence that are needed to tell."""
 LOOKED_AT = 1024
