@@ -44,8 +44,8 @@ HARMFUL = {
 }
 
 
-def sharpened(picture: Tensor) -> Tensor:
-    return to_tensor(to_pil(picture).filter(ImageFilter.UnsharpMask(2, 250, 0)))
+def sharpened(picture: Tensor, percent: int = 250) -> Tensor:
+    return to_tensor(to_pil(picture).filter(ImageFilter.UnsharpMask(2, percent, 0)))
 
 
 UNSEEN_ALONE = {"over-sharpened": lambda y, sharp: sharpened(sharp)}
@@ -74,10 +74,11 @@ LIGHT = {
 }
 
 
+@pytest.mark.parametrize("percent", (100, 250))
 @pytest.mark.parametrize("kind", LIGHT)
-def test_light_and_contrast_are_not_taken_for_sharpening(street: Tensor, kind: str) -> None:
+def test_light_and_contrast_are_not_taken_for_sharpening(street: Tensor, kind: str, percent: int) -> None:
     """Of a batch of two: the reference in other light, and the same over-sharpened."""
-    both = torch.cat([LIGHT[kind](picture) for picture in (street, sharpened(street))])
+    both = torch.cat([LIGHT[kind](picture) for picture in (street, sharpened(street, percent))])
     shrunk = Downsample()
     query, key = (shrunk.upsample(shrunk.forward(p).clamp(0, 1)) for p in (street.repeat(2, 1, 1, 1), both))
     found = Correspondence.identity(2, street.shape[2] // 4, street.shape[3] // 4)
