@@ -84,9 +84,8 @@ def test_the_committed_card_is_what_the_hub_wants(hub: HubServer) -> None:
             e
             for e in read_evaluations(MADE_BY / "evaluation")
             if any(
-                (r.dataset, r.references) == (figure.dataset, figure.references)
+                (r.method, r.dataset, r.references) == (f"def:{figure.preset}", figure.dataset, figure.references)
                 for r in e.rows
-                if r.method.startswith("def")
             )
         ]
         assert result.metric_args["commit"] == ", ".join(sorted({e.settings["commit"] for e in measured}))
