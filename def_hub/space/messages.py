@@ -115,7 +115,7 @@ def limits() -> dict[str, Any]:
 
 
 def forecast(runner: Runner, session: Session, options: RunOptions) -> dict[str, Any]:
-    """What a run would take and give. While a file is opened, that it is: that of the last one may come late."""
+    """What a run would take and give. While a file is being opened, only that: an earlier forecast may come late."""
     if session.is_opening:
         return OPENING
     if session.photo is None:
